@@ -1,0 +1,34 @@
+# The commands of pg_trough. Each installs what it is missing (Debian, Ubuntu), so a fresh clone is enough.
+
+.PHONY: help build demo demo-stop test check bench install clean
+
+help: ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+build: ## the binary `trough` and the extension, optimised
+	@scripts/setup.sh build
+	cargo build --release -p trough
+	cargo build --release -p pg_trough
+
+install: build ## the extension into PostgreSQL, the binary into /usr/local/bin
+	scripts/install-extension.sh release
+	install -m 755 target/release/trough /usr/local/bin/trough
+	ln -sf trough /usr/local/bin/trough-shell
+
+demo: ## a cluster on loopback with 4,044 segments of real data, and a tour of it from psql
+	@scripts/demo.sh
+
+demo-stop: ## stops what `make demo` left running
+	@scripts/demo.sh stop
+
+test: ## everything that CI runs, from a fresh machine
+	@tests/run.sh
+
+check: ## format, lints, unit tests
+	@tests/check.sh
+
+bench: ## the benchmarks, each beside its peer in one run, as ratios
+	@tests/bench/run.sh
+
+clean: demo-stop ## removes what was built
+	cargo clean

