@@ -31,7 +31,8 @@ for stage in "${stages[@]}"; do
   printf '\n######## %s\n' "$stage"
   started=$SECONDS
   # A stage runs in a shell of its own, so that it stops at its first failure.
-  if (set -e; "$stage") 2>&1 | tee "$logs/$stage.log"; [ "${PIPESTATUS[0]}" = 0 ]; then
+  (set -e; "$stage") 2>&1 | tee "$logs/$stage.log"
+  if [ "${PIPESTATUS[0]}" = 0 ]; then
     passed+=("$stage ($((SECONDS - started)) s)")
   else
     failed+=("$stage ($((SECONDS - started)) s)")
