@@ -1,0 +1,120 @@
+//! The one table of all settings: name, default as text, and what it does. Everything that lists, checks or
+//! documents settings reads it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name in the YAML file; in the environment with the prefix `TROUGH_`.
+    pub name: &'static str,
+    /// Its default, as a person would write it; empty for none.
+    pub default: &'static str,
+    /// What it does, with its unit.
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, default, doc }
+}
+
+/// Every setting there is. The first block is the Python trough's, the second is ours.
+pub const KEYS: &[Key] = &[
+    key("LOCAL_DATA", "/var/tmp/trough", "directory of this worker's segment files"),
+    key("ELECTION_CYCLE", "10", "seconds between two elections of a sync master"),
+    key("HDFS_PATH", "/tmp/trough", "directory of the canonical copies in HDFS"),
+    key("HDFS_HOST", "localhost", "HDFS name node, or the name of an HA name service"),
+    key("HDFS_PORT", "8020", "its port"),
+    key("READ_PORT", "6444", "port for queries"),
+    key("WRITE_PORT", "6222", "port for writes"),
+    key("SYNC_SERVER_PORT", "6111", "port of the sync server's segment manager"),
+    key("SYNC_LOCAL_PORT", "6112", "port of the worker's segment manager"),
+    key(
+        "EXTERNAL_IP",
+        "",
+        "host name or address in the URLs that this node advertises; default: HOSTNAME, or the loopback address when LISTEN is one",
+    ),
+    key("HOST_CHECK_WAIT_PERIOD", "5", "seconds between two looks for workers while there is none"),
+    key("STORAGE_IN_BYTES", "", "bytes that this worker may hold; default: 80 % of LOCAL_DATA's file system"),
+    key("HOSTNAME", "", "this node's name; default: the machine's"),
+    key("SYNC_LOOP_TIMING", "120", "seconds between two reconciliations"),
+    key("RETHINKDB_HOSTS", "[localhost]", "RethinkDB servers, host or host:port; or `trough meta`'s address"),
+    key("MINIMUM_ASSIGNMENTS", "2", "copies of a segment: a number, or a CEL expression of segment_id"),
+    key("MAXIMUM_ASSIGNMENTS", "2", "greatest number of copies: the number of hash rings"),
+    key("RUN_AS_COLD_STORAGE_NODE", "false", "whether this worker is a cold one"),
+    key(
+        "COLD_STORAGE_PATH",
+        "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite",
+        "where a cold worker finds a segment",
+    ),
+    key("COLD_STORE_SEGMENT", "false", "whether a segment is cold: true, false, or a CEL expression of segment_id"),
+    key("COPY_THREAD_POOL_SIZE", "2", "copies that a worker makes at the same time"),
+    key("LOG_LEVEL", "INFO", "error, warn, info, debug or trace, or a tracing filter"),
+    key("READ_THREADS", "", "threads of a worker's SQLite pool; default: twice the processors"),
+    // ours
+    key("STORE", "", "URL of the canonical store: file:///DIR, hdfs://HOST:PORT/DIR, s3://…; default: from HDFS_*"),
+    key("RETHINKDB_DATABASE", "trough_configuration", "database name"),
+    key("RETHINKDB_USER", "admin", "user"),
+    key("RETHINKDB_PASSWORD", "", "its password"),
+    key("RETHINKDB_TLS", "", "TLS to RethinkDB: a CA file, or `system` for the built-in roots; default: none"),
+    key("LISTEN", "", "address to bind; default: 127.0.0.1, or 0.0.0.0 when there are TOKENS"),
+    key("TOKENS", "[]", "who may do what: a list of {token or token_sha256, role: read, write or admin}"),
+    key(
+        "ANONYMOUS",
+        "",
+        "role of a request without a token: none, read, write or admin; default: admin without TOKENS, none with them",
+    ),
+    key("TOKEN", "", "the token that this node shows to other nodes; default: the first admin token of TOKENS"),
+    key("TLS_CERT", "", "PEM file with the certificate chain of every listener; reloaded when it changes"),
+    key("TLS_KEY", "", "PEM file with its private key"),
+    key("TLS_CA", "", "PEM file with the authorities that other nodes' certificates are checked against"),
+    key("ZONE", "", "failure domain of this worker (rack, room): copies are spread over zones"),
+    key("DRAIN", "false", "whether this worker gives its segments away"),
+    key(
+        "LEASE",
+        "",
+        "seconds that a node lives without renewing; default: 45, or 4 × SYNC_LOOP_TIMING if that is less",
+    ),
+    key("LOCK_MARGIN", "5", "seconds after the end of a lease before another node may take its locks"),
+    key("HEARTBEAT", "node", "node: one lease per worker; segment: renew every service row, as the Python trough does"),
+    key("HANDLE_BUDGET", "", "SQLite handles kept open; default: a quarter of the descriptor limit"),
+    key("MAX_ROWS", "0", "most rows of one answer; 0: no limit"),
+    key("MAX_BYTES", "0", "most bytes of one answer; 0: no limit"),
+    key("MAX_SQL_BYTES", "1000000", "most bytes of one statement or script of a query"),
+    key("MAX_BODY_BYTES", "256 MiB", "most bytes of one request"),
+    key("MAX_EXPR_DEPTH", "1000", "deepest expression in a statement"),
+    key("MAX_VARIABLES", "250000", "most parameters of a statement"),
+    key("MAX_MEMORY_BYTES", "256 MiB", "memory of SQLite for one query's temporary tables and sorts"),
+    key("QUERY_TIMEOUT", "300", "seconds that one query may take; 0: no limit"),
+    key("COPY_BANDWIDTH", "0", "bytes a second of all copies of a worker together; 0: no limit"),
+    key("MOVE_GRACE", "300", "seconds that a worker may be gone before its segments are placed elsewhere"),
+    key("MOVE_SEGMENTS", "100000", "most segments moved per cycle between living workers"),
+    key("MOVE_BYTES", "0", "most bytes moved per cycle between living workers; 0: no limit"),
+    key("PLACEMENT_EPSILON", "0.05", "how far above its fair share a worker may go"),
+    key("SHUTDOWN_GRACE", "10", "seconds that requests in flight may take at shutdown"),
+    key("LOG_FORMAT", "text", "text or json"),
+];
+
+/// Keys of the Python trough that have no meaning here: read, and named in the log.
+pub const IGNORED: &[&str] = &[
+    "WRITE_THREADS",
+    "READ_NODE_DNS_TTL",
+    "READ_DATABASE_DNS_TTL",
+    "SENTRY_DSN",
+    "SEGMENT_INITIALIZATION_SQL",
+    "ROLE",
+    "TEST",
+];
+
+/// The valid key most like `name`, if one is alike enough to be what was meant.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let upper = name.to_uppercase();
+    KEYS.iter()
+        .map(|k| (strsim::jaro_winkler(&upper, k.name), k.name))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// Whether `name` is a setting.
+pub fn is_known(name: &str) -> bool {
+    KEYS.iter().any(|k| k.name == name)
+}

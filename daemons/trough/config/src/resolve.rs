@@ -1,0 +1,226 @@
+//! From what was typed to what is used: defaults, checks, and what one setting says about another.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_yaml_ng::Value;
+use sha2::{Digest as _, Sha256};
+use trough_core::NodeId;
+
+use crate::{ConfigError, Heartbeat, Role, Settings, TlsFiles, Token, raw::Raw, system};
+
+/// The default of LEASE, in seconds, where SYNC_LOOP_TIMING does not ask for less.
+const LEASE_SECONDS: f64 = 45.0;
+
+pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
+    let local_data = std::path::PathBuf::from(raw.text_or("LOCAL_DATA", "/var/tmp/trough")?);
+    let sync_loop_timing = raw.seconds("SYNC_LOOP_TIMING", 120.0)?;
+    if sync_loop_timing.is_zero() {
+        return Err(raw.bad("SYNC_LOOP_TIMING", "must be more than 0 seconds"));
+    }
+    let maximum = raw.whole("MAXIMUM_ASSIGNMENTS", 64)?.unwrap_or(2) as u32;
+    if maximum == 0 {
+        return Err(raw.bad("MAXIMUM_ASSIGNMENTS", "must be 1 or more"));
+    }
+    let minimum_assignments = raw.expression("MINIMUM_ASSIGNMENTS", 2.min(maximum))?;
+    if let Some(minimum) = minimum_assignments.constant()
+        && minimum > maximum
+    {
+        return Err(raw.bad("MINIMUM_ASSIGNMENTS", format!("is {minimum}, more than MAXIMUM_ASSIGNMENTS, {maximum}")));
+    }
+    let hostname = raw.text("HOSTNAME")?.unwrap_or_else(system::hostname);
+    let hostname = NodeId::new(&hostname).map_err(|e| raw.bad("HOSTNAME", e.to_string()))?;
+    let tokens = tokens(raw)?;
+    let anonymous = match raw.text("ANONYMOUS")?.as_deref() {
+        None if tokens.is_empty() => Some(Role::Admin),
+        None | Some("none") => None,
+        Some(role) => Some(parse_role(raw, "ANONYMOUS", role)?),
+    };
+    let token = match raw.text("TOKEN")? {
+        Some(token) => Some(token),
+        None => tokens.iter().find(|t| t.role == Role::Admin).and_then(|t| t.clear.clone()),
+    };
+    let lease = raw.seconds("LEASE", LEASE_SECONDS.min(4.0 * sync_loop_timing.as_secs_f64()))?;
+    if lease.as_secs_f64() < 1.0 {
+        return Err(raw.bad("LEASE", "must be 1 second or more"));
+    }
+    let none_if_zero = |n: u64| (n > 0).then_some(n);
+    let epsilon = raw.number("PLACEMENT_EPSILON")?.unwrap_or(0.05);
+    if !(0.001..=10.0).contains(&epsilon) {
+        return Err(raw.bad("PLACEMENT_EPSILON", format!("must lie between 0.001 and 10, not {epsilon}")));
+    }
+    let query_timeout = raw.seconds("QUERY_TIMEOUT", 300.0)?;
+    Ok(Settings {
+        storage_in_bytes: match raw.whole("STORAGE_IN_BYTES", u64::MAX)? {
+            Some(bytes) => bytes,
+            None => system::default_storage(&local_data),
+        },
+        local_data,
+        election_cycle: raw.seconds("ELECTION_CYCLE", 10.0)?,
+        read_port: raw.port("READ_PORT", 6444)?,
+        write_port: raw.port("WRITE_PORT", 6222)?,
+        sync_server_port: raw.port("SYNC_SERVER_PORT", 6111)?,
+        sync_local_port: raw.port("SYNC_LOCAL_PORT", 6112)?,
+        external_ip: raw.text("EXTERNAL_IP")?,
+        host_check_wait_period: raw.seconds("HOST_CHECK_WAIT_PERIOD", 5.0)?,
+        hostname,
+        sync_loop_timing,
+        rethinkdb_hosts: raw.texts("RETHINKDB_HOSTS")?.unwrap_or_else(|| vec!["localhost".into()]),
+        minimum_assignments,
+        maximum_assignments: maximum,
+        run_as_cold_storage_node: raw.flag("RUN_AS_COLD_STORAGE_NODE", false)?,
+        cold_storage_path: raw.text_or("COLD_STORAGE_PATH", "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite")?,
+        cold_store_segment: raw.expression("COLD_STORE_SEGMENT", false)?,
+        copy_thread_pool_size: raw.whole("COPY_THREAD_POOL_SIZE", 1024)?.unwrap_or(2).max(1) as usize,
+        log_level: raw.text_or("LOG_LEVEL", "INFO")?,
+        log_json: match raw.text_or("LOG_FORMAT", "text")?.as_str() {
+            "text" => false,
+            "json" => true,
+            other => return Err(raw.bad("LOG_FORMAT", format!("must be text or json, not {other:?}"))),
+        },
+        read_threads: match raw.whole("READ_THREADS", 4096)? {
+            Some(threads) => threads.max(1) as usize,
+            None => std::thread::available_parallelism().map_or(4, |n| 2 * n.get()),
+        },
+        store: store_url(raw)?,
+        rethinkdb_database: raw.text_or("RETHINKDB_DATABASE", "trough_configuration")?,
+        rethinkdb_user: raw.text_or("RETHINKDB_USER", "admin")?,
+        rethinkdb_password: raw.text_or("RETHINKDB_PASSWORD", "")?,
+        rethinkdb_tls: raw.text("RETHINKDB_TLS")?,
+        listen: listen(raw, !tokens.is_empty())?,
+        tokens,
+        anonymous,
+        token,
+        tls: tls(raw)?,
+        tls_ca: raw.text("TLS_CA")?.map(Into::into),
+        zone: raw.text("ZONE")?,
+        drain: raw.flag("DRAIN", false)?,
+        lease,
+        lock_margin: raw.seconds("LOCK_MARGIN", 5.0)?,
+        heartbeat: match raw.text_or("HEARTBEAT", "node")?.as_str() {
+            "node" => Heartbeat::Node,
+            "segment" => Heartbeat::Segment,
+            other => return Err(raw.bad("HEARTBEAT", format!("must be node or segment, not {other:?}"))),
+        },
+        handle_budget: match raw.whole("HANDLE_BUDGET", 10_000_000)? {
+            Some(handles) => handles.max(8) as usize,
+            None => (system::descriptor_limit() / 4).clamp(64, 8192),
+        },
+        max_rows: none_if_zero(raw.whole_or("MAX_ROWS", 0)?),
+        max_bytes: none_if_zero(raw.whole_or("MAX_BYTES", 0)?),
+        max_sql_bytes: raw.whole("MAX_SQL_BYTES", 1 << 30)?.unwrap_or(1_000_000) as usize,
+        max_body_bytes: raw.whole("MAX_BODY_BYTES", 1 << 40)?.unwrap_or(256 << 20) as usize,
+        max_expr_depth: raw.whole("MAX_EXPR_DEPTH", 1000)?.unwrap_or(1000) as u32,
+        max_variables: raw.whole("MAX_VARIABLES", 250_000)?.unwrap_or(250_000) as u32,
+        max_memory_bytes: raw.whole_or("MAX_MEMORY_BYTES", 256 << 20)?,
+        query_timeout: (!query_timeout.is_zero()).then_some(query_timeout),
+        copy_bandwidth: none_if_zero(raw.whole_or("COPY_BANDWIDTH", 0)?),
+        move_grace: raw.seconds("MOVE_GRACE", 300.0)?,
+        move_segments: raw.whole_or("MOVE_SEGMENTS", 100_000)?,
+        move_bytes: none_if_zero(raw.whole_or("MOVE_BYTES", 0)?),
+        placement_epsilon: epsilon,
+        shutdown_grace: raw.seconds("SHUTDOWN_GRACE", 10.0)?,
+    })
+}
+
+/// STORE, else the URL that HDFS_HOST, HDFS_PORT and HDFS_PATH make.
+fn store_url(raw: &Raw) -> Result<String, ConfigError> {
+    if let Some(store) = raw.text("STORE")? {
+        if store.starts_with('/') {
+            return Ok(format!("file://{store}"));
+        }
+        return match url::Url::parse(&store) {
+            Ok(_) => Ok(store),
+            Err(e) => {
+                Err(raw.bad("STORE", format!("{store:?} is no URL ({e}); write file:///DIR or hdfs://HOST:PORT/DIR")))
+            }
+        };
+    }
+    let path = raw.text_or("HDFS_PATH", "/tmp/trough")?;
+    if !path.starts_with('/') {
+        return Err(raw.bad("HDFS_PATH", format!("must begin with a slash: {path:?}")));
+    }
+    let host = raw.text_or("HDFS_HOST", "localhost")?;
+    let port = raw.port("HDFS_PORT", 8020)?;
+    Ok(format!("hdfs://{host}:{port}{}", path.trim_end_matches('/')))
+}
+
+fn listen(raw: &Raw, tokens: bool) -> Result<IpAddr, ConfigError> {
+    let Some(text) = raw.text("LISTEN")? else {
+        let public = tokens || raw.text("ANONYMOUS")?.is_some();
+        return Ok(IpAddr::V4(if public { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }));
+    };
+    let text = if text == "localhost" { "127.0.0.1" } else { &text };
+    let address: IpAddr = text.parse().map_err(|_| raw.bad("LISTEN", format!("{text:?} is no IP address")))?;
+    if !address.is_loopback() && !tokens && raw.text("ANONYMOUS")?.is_none() {
+        return Err(raw.bad(
+            "LISTEN",
+            format!("{address} can be reached from other machines: set TOKENS, or say ANONYMOUS: admin if everyone may do everything"),
+        ));
+    }
+    Ok(address)
+}
+
+fn tls(raw: &Raw) -> Result<Option<TlsFiles>, ConfigError> {
+    match (raw.text("TLS_CERT")?, raw.text("TLS_KEY")?) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: cert.into(), key: key.into() })),
+        (Some(_), None) => Err(raw.bad("TLS_CERT", "needs TLS_KEY beside it")),
+        (None, Some(_)) => Err(raw.bad("TLS_KEY", "needs TLS_CERT beside it")),
+    }
+}
+
+fn parse_role(raw: &Raw, key: &str, role: &str) -> Result<Role, ConfigError> {
+    match role {
+        "read" => Ok(Role::Read),
+        "write" => Ok(Role::Write),
+        "admin" => Ok(Role::Admin),
+        other => Err(raw.bad(key, format!("{other:?} is no role: read, write or admin"))),
+    }
+}
+
+fn tokens(raw: &Raw) -> Result<Vec<Token>, ConfigError> {
+    let shape = || raw.bad("TOKENS", "must be a list of {token: …, role: …} or {token_sha256: …, role: …}");
+    let items = match raw.get("TOKENS") {
+        None => return Ok(Vec::new()),
+        Some(Value::Sequence(items)) => items,
+        Some(_) => return Err(shape()),
+    };
+    items
+        .iter()
+        .map(|item| {
+            let item = item.as_mapping().ok_or_else(shape)?;
+            let field = |name: &str| item.get(name).and_then(Value::as_str);
+            if let Some(unknown) =
+                item.keys().find(|k| !matches!(k.as_str(), Some("token" | "token_sha256" | "role" | "name")))
+            {
+                return Err(
+                    raw.bad("TOKENS", format!("{unknown:?}: a token has token or token_sha256, role, and name"))
+                );
+            }
+            let role = parse_role(raw, "TOKENS", field("role").ok_or_else(shape)?)?;
+            match (field("token"), field("token_sha256")) {
+                (Some(""), None) => Err(raw.bad("TOKENS", "a token is empty")),
+                (Some(token), None) => {
+                    Ok(Token { sha256: Sha256::digest(token).into(), clear: Some(token.to_owned()), role })
+                }
+                (None, Some(hex)) => {
+                    let sha256 = decode_hex(hex)
+                        .ok_or_else(|| raw.bad("TOKENS", "token_sha256 must be 64 hexadecimal digits"))?;
+                    Ok(Token { sha256, clear: None, role })
+                }
+                _ => Err(shape()),
+            }
+        })
+        .collect()
+}
+
+fn decode_hex(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0u8; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(out)
+}

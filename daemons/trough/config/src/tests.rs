@@ -1,0 +1,91 @@
+//! The settings files that people have, and the mistakes that they make.
+
+use super::*;
+
+fn error(text: &str) -> String {
+    Settings::from_yaml(text).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn defaults_are_the_python_troughs() {
+    let s = Settings::from_yaml("").expect("defaults");
+    assert_eq!((s.read_port, s.write_port, s.sync_server_port, s.sync_local_port), (6444, 6222, 6111, 6112));
+    assert_eq!(s.store, "hdfs://localhost:8020/tmp/trough");
+    assert_eq!(s.minimum_assignments.constant(), Some(2));
+    assert!(s.listen.is_loopback());
+    assert_eq!(s.anonymous, Some(Role::Admin));
+    assert!(s.storage_in_bytes > 0);
+    assert_eq!(s.lease, Duration::from_secs(45));
+    assert_eq!(s.rethinkdb_url(), "rethinkdb://localhost/trough_configuration");
+}
+
+#[test]
+fn existing_files_are_read_as_they_are() {
+    let s = Settings::from_yaml(
+        "HDFS_PATH: /ait/prod/trough/\nHDFS_HOST: namenode\nHDFS_PORT: 6000\nMINIMUM_ASSIGNMENTS: \"1\"\n\
+         HOSTNAME: w1\nSEGMENT_INITIALIZATION_SQL: /etc/trough/initialize.sql\nSYNC_LOOP_TIMING: 1\n\
+         LOCAL_DATA: /data\nREAD_THREADS: '10'\nSENTRY_DSN:\nRETHINKDB_HOSTS:\n  - a\n  - b:28016\nEXTERNAL_IP: 127.0.0.1\n\
+         STORAGE_IN_BYTES: 16*1024**3\n",
+    )
+    .expect("valid");
+    assert_eq!(s.store, "hdfs://namenode:6000/ait/prod/trough");
+    assert_eq!(s.minimum_assignments.constant(), Some(1));
+    assert_eq!(s.read_threads, 10);
+    assert_eq!(s.storage_in_bytes, 16 << 30);
+    assert_eq!(s.rethinkdb_url(), "rethinkdb://a,b:28016/trough_configuration");
+    assert_eq!(s.lease, Duration::from_secs(4));
+    assert_eq!(s.base_url(6444), "http://127.0.0.1:6444/");
+}
+
+#[test]
+fn a_typo_names_the_nearest_key() {
+    let e = error("READPORT: 1");
+    assert!(e.contains("READPORT") && e.contains("did you mean READ_PORT?"), "{e}");
+    let e = error("MINIMUM_ASIGNMENTS: 1");
+    assert!(e.contains("MINIMUM_ASSIGNMENTS"), "{e}");
+    assert!(error("local_data: /x").contains("LOCAL_DATA"));
+}
+
+#[test]
+fn a_lambda_is_refused_with_its_equivalent() {
+    let e = error("MINIMUM_ASSIGNMENTS: \"lambda segment_id: 1 if segment_id.startswith('a') else 2\"");
+    assert!(e.contains("MINIMUM_ASSIGNMENTS: \"segment_id.startsWith('a') ? 1 : 2\""), "{e}");
+    let s = Settings::from_yaml("COLD_STORE_SEGMENT: \"int(segment_id) < 1000\"").expect("valid");
+    let cold = |id: &str| s.cold_store_segment.for_segment(&trough_core::SegmentId::new(id).expect("id"));
+    assert_eq!((cold("999"), cold("1000")), (Ok(true), Ok(false)));
+}
+
+#[test]
+fn the_environment_is_over_the_file() {
+    let pairs = [("TROUGH_READ_PORT", "7000"), ("TROUGH_RETHINKDB_HOSTS", "x:1,y:2"), ("TROUGH_STORE", "/srv/store")];
+    let env = pairs.map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let s = Settings::from_parts("READ_PORT: 1\nWRITE_PORT: 2", env).expect("valid");
+    assert_eq!((s.read_port, s.write_port), (7000, 2));
+    assert_eq!(s.rethinkdb_hosts, ["x:1", "y:2"]);
+    assert_eq!(s.store, "file:///srv/store");
+}
+
+#[test]
+fn mistakes_are_named() {
+    assert!(error("READ_PORT: 70000").contains("READ_PORT: must be at most 65535"));
+    assert!(error("READ_PORT: many").contains("READ_PORT: \"many\" is no number"));
+    assert!(error("- a").contains("KEY: value"));
+    assert!(error("A: [").starts_with("settings"));
+    assert!(error("LISTEN: 0.0.0.0").contains("TOKENS"));
+    assert!(error("TOKENS: [{token: x, role: king}]").contains("king"));
+    assert!(error("TLS_CERT: a").contains("TLS_KEY"));
+    assert!(error("STORE: nonsense").contains("STORE"));
+    assert!(error("HOSTNAME: a/b").contains("HOSTNAME"));
+    assert!(error("MINIMUM_ASSIGNMENTS: 3").contains("MAXIMUM_ASSIGNMENTS"));
+    let e = Settings::load(Some(Path::new("/nonexistent/settings.yml"))).expect_err("missing").to_string();
+    assert!(e.contains("/nonexistent/settings.yml"), "{e}");
+}
+
+#[test]
+fn tokens_open_the_listener() {
+    let s = Settings::from_yaml("TOKENS: [{token: secret, role: admin}, {token: r, role: read}]").expect("valid");
+    assert!(s.listen.is_unspecified());
+    assert_eq!(s.anonymous, None);
+    assert_eq!(s.token.as_deref(), Some("secret"));
+    assert!(!format!("{s:?}").contains("\"r\""));
+}
