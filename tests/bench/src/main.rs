@@ -1,0 +1,76 @@
+//! The benchmarks, each beside its peer in the same run on the same data, as a table of ratios.
+//!
+//! They need a cluster and a PostgreSQL with the demo's data; `tests/bench/run.sh` sets both up.
+
+mod group_by;
+mod http;
+mod lookup;
+mod metadata;
+mod placement;
+mod points;
+mod report;
+mod scan;
+mod writes;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use tokio_postgres::NoTls;
+
+use report::Report;
+
+/// Where the systems under test are.
+#[derive(Parser, Debug)]
+pub(crate) struct Args {
+    /// Connection string of the PostgreSQL that holds the demo's database.
+    #[arg(long, default_value = "host=127.0.0.1 port=25432 user=postgres dbname=demo")]
+    pg: String,
+    /// The directory of the running `trough dev`, whose workers' files the in-process peers read.
+    #[arg(long)]
+    cluster: PathBuf,
+    /// Run only the benchmarks whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Also place 100,000,000 segments (about a minute and 4 GiB).
+    #[arg(long)]
+    large: bool,
+}
+
+impl Args {
+    pub(crate) async fn postgres(&self) -> Result<tokio_postgres::Client> {
+        let (client, connection) = tokio_postgres::connect(&self.pg, NoTls).await.context("connect to PostgreSQL")?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut report = Report::default();
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    if wanted("points") {
+        points::run(&args, &mut report).await.context("point selects")?;
+    }
+    if wanted("group-by") {
+        group_by::run(&args, &mut report).await.context("group by")?;
+    }
+    if wanted("scan") {
+        scan::run(&args, &mut report).await.context("full scan")?;
+    }
+    if wanted("lookup") {
+        lookup::run(&args, &mut report).await.context("lookup")?;
+    }
+    if wanted("writes") {
+        writes::run(&args, &mut report).await.context("durable writes")?;
+    }
+    if wanted("placement") {
+        placement::run(&args, &mut report).context("placement")?;
+    }
+    if wanted("meta") {
+        metadata::run(&mut report).await.context("metadata server")?;
+    }
+    report.print();
+    Ok(())
+}
