@@ -1,1 +1,9 @@
-//! placeholder
+//! What every part of trough that is no server itself needs to talk to the cluster: the [`catalog`] (every typed
+//! operation on RethinkDB), [`discovery`] (who serves what, cached and followed), the [`query`] client that fans a
+//! statement out over segments, and the [`write`](mod@write) client that provisions, writes, promotes and shreds.
+//!
+//! Nothing in here serves, stores or runs SQLite.
+
+pub mod catalog;
+
+pub use catalog::{Catalog, CatalogError};

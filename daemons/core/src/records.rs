@@ -34,7 +34,7 @@ impl Time {
 }
 
 /// A row of the table `services`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// `ROLE:NODE:SEGMENT`; never parsed back.
     pub id: String,

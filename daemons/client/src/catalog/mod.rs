@@ -1,0 +1,221 @@
+//! Every operation on the database that the cluster shares (RethinkDB, or `trough meta`), typed.
+//!
+//! What is stored, table by table; everything else in the system is rebuilt from it. Documents that the Python trough
+//! also reads keep its fields; ours stand beside them.
+//!
+//! | table | id | fields | rebuilt by |
+//! |---|---|---|---|
+//! | `services` | `trough-read:NODE:SEGMENT`, `trough-write:NODE:SEGMENT` | role, node, segment, url, port, ttl (1e12: the row lives as long as its node's lease), load, first_heartbeat, last_heartbeat, host, pid | the worker that serves, on start |
+//! | `services` | `trough-nodes:NODE:None` | the node's lease: role, node, ttl, load, available_bytes, cold_storage, first_heartbeat, last_heartbeat, host, pid; ours: read_url, write_url, manage_url, zone, draining, used_bytes, segments, copying | the worker, every third of its ttl |
+//! | `services` | `trough-sync-master` | the mastership: node, url, port, ttl, host, pid, load, first_heartbeat, last_heartbeat; ours: holder (a UUID per process) | the elected sync server |
+//! | `assignment` | `NODE:SEGMENT` | node, segment, hash_ring, assigned_on, remote_path, bytes; ours: mtime_ms, sha256, generation, epoch | the sync master, from the store's listing |
+//! | `assignment` | `ring-assignments` | the Python master's ring weights; left alone | – |
+//! | `lock` | `write:lock:SEGMENT` | node, segment, acquired_on, under_promotion; ours: holder, fence, epoch | nothing: a lock is the only record of who may write |
+//! | `schema` | schema id | sql | nothing |
+//! | `trough` | `epoch` | epoch, holder: raised by one by each new master | nothing |
+//! | `trough` | `generation` | generation, epoch: the plan that is in force | the sync master |
+//! | `trough` | `drain:NODE` | node: an operator drains it | nothing |
+//! | `trough` | `canonical:SEGMENT` | segment, bytes, mtime_ms, sha256: a promotion that no assignment has recorded yet | the sync master, from the store's listing |
+//!
+//! The table `trough` is ours alone, so that no Python reader ever meets a document that it does not know.
+//!
+//! Indexes: `services` by segment, role and node; `assignment` by segment and node; `lock` by node.
+//!
+//! Rules that hold for every statement in here: no more than [`MAX_KEYS`] keys in one; what can be large is a stream;
+//! `errors` of a write is always looked at; locks, election, epoch and assignments are written with durability hard and
+//! read with `majority`; a row that cannot be read (another version's) is skipped with a warning and never stops a stream.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Json, json};
+use trough_reql::{Client, Cursor, Expr, WriteSummary, r};
+
+mod assignments;
+mod election;
+mod error;
+mod locks;
+mod nodes;
+mod schemas;
+mod services;
+mod tables;
+
+pub use assignments::{Canonical, Generation};
+pub use election::{Candidate, Election, Master};
+pub use error::{CatalogError, Result};
+pub use locks::{LockOutcome, TAKEOVER_MARGIN};
+pub use nodes::NodeStatus;
+pub use services::{LiveService, segment_service};
+
+/// The greatest number of keys in one statement: RethinkDB's cost grows with their square.
+pub const MAX_KEYS: usize = 1_000;
+
+/// The name of the table of service rows.
+pub const SERVICES: &str = "services";
+/// The name of the table of assignments.
+pub const ASSIGNMENT: &str = "assignment";
+/// The name of the table of write locks.
+pub const LOCK: &str = "lock";
+/// The name of the table of schemas.
+pub const SCHEMA: &str = "schema";
+/// The name of the table of our own documents.
+pub const TROUGH: &str = "trough";
+
+/// A stream of rows. Dropping it stops the query.
+pub type Rows<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
+
+/// One event of a followed table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change<T> {
+    /// A document came, changed or went; `old` is none for initial and new ones, `new` for deleted ones.
+    Row {
+        /// The document before.
+        old: Option<T>,
+        /// The document now.
+        new: Option<T>,
+    },
+    /// The initial documents have all been given.
+    Ready,
+}
+
+/// The cluster's shared database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    client: Client,
+}
+
+impl Catalog {
+    /// The catalog in the client's default database.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The client underneath.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The server's clock, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`CatalogError::Reql`] if the server cannot be asked.
+    pub async fn server_now(&self) -> Result<f64> {
+        let now: trough_core::records::Time =
+            self.client.run_as(&r::now()).await.map_err(|e| CatalogError::reql("read the server's clock", e))?;
+        Ok(now.epoch_time)
+    }
+
+    async fn read_vec<T: DeserializeOwned>(&self, what: &'static str, query: &Expr) -> Result<Vec<T>> {
+        let cursor: Cursor<Json> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
+        let mut rows = decode_rows(what, cursor);
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().await {
+            all.push(row?);
+        }
+        Ok(all)
+    }
+
+    async fn read_rows<T: DeserializeOwned + Send + 'static>(&self, what: &'static str, query: &Expr) -> Result<Rows<T>> {
+        let cursor: Cursor<Json> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
+        Ok(Box::pin(decode_rows(what, cursor)))
+    }
+
+    async fn read_one<T: DeserializeOwned>(&self, what: &'static str, query: &Expr) -> Result<Option<T>> {
+        let row: Json = self.client.run(query).await.map_err(|e| CatalogError::reql(what, e))?;
+        if row.is_null() {
+            return Ok(None);
+        }
+        serde_json::from_value(row).map(Some).map_err(|e| CatalogError::Record { what, why: e.to_string() })
+    }
+
+    async fn write(&self, what: &'static str, query: &Expr) -> Result<WriteSummary> {
+        self.client.write(query).await.map_err(|e| CatalogError::write(what, e))
+    }
+
+    async fn follow<T: DeserializeOwned + Send + 'static>(
+        &self,
+        what: &'static str,
+        source: Expr,
+    ) -> Result<Rows<Change<T>>> {
+        let feed = source.changes().include_initial(true).include_states(true);
+        let cursor: Cursor<Json> = self.client.feed(&feed).await.map_err(|e| CatalogError::reql(what, e))?;
+        Ok(Box::pin(cursor.filter_map(move |item| {
+            std::future::ready(match item {
+                Err(e) => Some(Err(CatalogError::reql(what, e))),
+                Ok(event) => decode_change(what, event).map(Ok),
+            })
+        })))
+    }
+}
+
+/// A table read with `majority`, for what must not be stale.
+fn majority(table: &str) -> Expr {
+    r::table(table).opt("read_mode", "majority")
+}
+
+/// The rows whose primary keys are given, at most [`MAX_KEYS`] of them.
+fn by_ids<'a>(table: Expr, ids: impl IntoIterator<Item = &'a str>) -> Expr {
+    table.get_all(ids.into_iter().map(Expr::from))
+}
+
+/// A document whose fields are JSON, with fields that the server computes put over it.
+fn document<const N: usize>(fields: Json, computed: [(&str, Expr); N]) -> Expr {
+    r::expr(fields).merge(r::object(computed))
+}
+
+fn decode_rows<T: DeserializeOwned>(what: &'static str, cursor: Cursor<Json>) -> impl Stream<Item = Result<T>> {
+    cursor.filter_map(move |item| {
+        std::future::ready(match item {
+            Err(e) => Some(Err(CatalogError::reql(what, e))),
+            Ok(row) => decode_row(what, row).map(Ok),
+        })
+    })
+}
+
+/// None for a row that is not ours to understand.
+fn decode_row<T: DeserializeOwned>(what: &'static str, row: Json) -> Option<T> {
+    match T::deserialize(&row) {
+        Ok(row) => Some(row),
+        Err(error) => {
+            // The Python master's `ring-assignments` has neither node nor segment and is expected.
+            if row.get("segment").is_some() || row.get("role").is_some() {
+                let id = row.get("id").and_then(Json::as_str).unwrap_or("?");
+                tracing::warn!(what, id, %error, "skipped a document that cannot be read");
+            }
+            None
+        }
+    }
+}
+
+fn decode_change<T: DeserializeOwned>(what: &'static str, mut event: Json) -> Option<Change<T>> {
+    if let Some(state) = event.get("state") {
+        return (state == "ready").then_some(Change::Ready);
+    }
+    let mut side = |name: &str| match event.get_mut(name).map(Json::take) {
+        None | Some(Json::Null) => None,
+        Some(row) => decode_row(what, row),
+    };
+    let (old, new) = (side("old_val"), side("new_val"));
+    (old.is_some() || new.is_some()).then_some(Change::Row { old, new })
+}
+
+/// The `new_val`s (where there are, else the `old_val`s) of a write that returned its changes.
+fn changed_rows<T: DeserializeOwned>(what: &'static str, summary: &WriteSummary) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    for change in summary.changes.iter().flatten() {
+        let row = ["new_val", "old_val"].iter().filter_map(|side| change.get(side)).find(|row| !row.is_null());
+        if let Some(row) = row {
+            rows.push(T::deserialize(row).map_err(|e| CatalogError::Record { what, why: e.to_string() })?);
+        }
+    }
+    Ok(rows)
+}
+
+fn seconds(d: Duration) -> f64 {
+    d.as_secs_f64()
+}
+
+fn to_json<T: serde::Serialize>(record: &T) -> Json {
+    serde_json::to_value(record).unwrap_or_else(|e| json!({ "unserializable": e.to_string() }))
+}
