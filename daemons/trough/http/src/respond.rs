@@ -1,0 +1,30 @@
+//! Answers in the old surface's manner.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+
+/// A text answer. Its content type is exactly `text/plain`, as the Python trough's.
+pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    with_type(status, "text/plain", text.into())
+}
+
+/// `500 Server Error: <message>` and a newline, under status 500.
+pub fn server_error(message: impl std::fmt::Display) -> Response {
+    plain(StatusCode::INTERNAL_SERVER_ERROR, format!("500 Server Error: {message}\n"))
+}
+
+/// A JSON answer that is serialized already.
+pub fn json_bytes(status: StatusCode, json: impl Into<Bytes>) -> Response {
+    with_type(status, "application/json", json.into())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
