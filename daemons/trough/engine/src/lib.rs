@@ -1,1 +1,41 @@
-//! placeholder
+//! Everything SQLite on a worker: cached read connections under SQLite's authorizer, the map and reduce of the query
+//! protocol, group-committed writes, and the care of segment files (create, check, snapshot, replace).
+//!
+//! The engine has threads of its own for SQLite; its asynchronous methods only wait for them. It knows no network:
+//! a segment is a [`SegmentFile`], an answer a [`ByteStream`].
+//!
+//! # Files
+//!
+//! A segment that is written is in WAL mode while a writer is open, so that readers and the writer never wait for
+//! each other, and one fsync makes a commit durable. The canonical store never sees that: a [snapshot](Engine::snapshot) has
+//! a plain header, and [`Engine::seal`] turns the local file back. `-wal` and `-shm` files beside a segment belong to
+//! it: only [`Engine::replace`] and [`Engine::remove`] may replace or delete a segment's file.
+
+mod auth;
+mod cache;
+mod conn;
+mod control;
+mod create;
+mod describe;
+mod encode;
+mod engine;
+mod errors;
+mod files;
+mod functions;
+mod json;
+mod legacy;
+mod options;
+mod pool;
+mod query;
+mod reduce;
+mod render;
+mod sql;
+mod stream;
+mod writer;
+
+pub use describe::{Column, SchemaDescription, Table, View, describe, validate};
+pub use engine::{Engine, EngineStats, Guard, Mode, SegmentFile};
+pub use files::Snapshot;
+pub use options::{EngineOptions, Limits};
+pub use render::Format;
+pub use stream::ByteStream;

@@ -1,0 +1,350 @@
+//! Open read connections, kept for the next request on the same segment, within a budget of file descriptors.
+//!
+//! A connection belongs to one file (device and inode; for immutable files also length and mtime): when another file
+//! lies at the path, the cached ones are closed and the running queries finish on theirs.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use trough_core::{SegmentError, SegmentId};
+
+use crate::{
+    conn::{self, Current},
+    control::Control,
+    engine::{EngineStats, Mode, SegmentFile, not_here},
+    errors,
+    options::EngineOptions,
+};
+
+const SHARDS: usize = 16;
+/// Idle connections kept for one segment.
+const PER_SEGMENT: usize = 8;
+
+/// Which file a connection was opened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    mode: Mode,
+    device: u64,
+    inode: u64,
+    length: u64,
+    mtime: (i64, i64),
+}
+
+impl Identity {
+    pub(crate) fn of(id: &SegmentId, path: &Path, mode: Mode) -> Result<Self, SegmentError> {
+        let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => not_here(id),
+            _ => errors::io(&format!("segment '{id}'"), &e),
+        })?;
+        let (length, mtime) = match mode {
+            Mode::Hot => (0, (0, 0)),
+            Mode::Immutable => (meta.len(), (meta.mtime(), meta.mtime_nsec())),
+        };
+        Ok(Self { mode, device: meta.dev(), inode: meta.ino(), length, mtime })
+    }
+
+    /// Descriptors that a connection takes: the file, and in WAL mode the log and its index.
+    fn descriptors(&self) -> usize {
+        match self.mode {
+            Mode::Hot => 3,
+            Mode::Immutable => 1,
+        }
+    }
+}
+
+struct Handle {
+    conn: Connection,
+    current: Current,
+    identity: Identity,
+    generation: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    idle: Vec<Handle>,
+    /// Immutable connections at work.
+    immutable_busy: usize,
+    busy: usize,
+    /// Raised by `evict`: connections of older generations are closed when they come back.
+    generation: u64,
+    /// A writer is open: nothing is read as immutable.
+    written: bool,
+}
+
+impl Entry {
+    fn is_needed(&self) -> bool {
+        self.busy > 0 || self.written
+    }
+}
+
+struct Shard {
+    segments: LruCache<SegmentId, Entry>,
+}
+
+/// The cache of read connections.
+pub(crate) struct HandleCache {
+    shards: Vec<Mutex<Shard>>,
+    budget: usize,
+    descriptors: AtomicUsize,
+    open: AtomicUsize,
+    busy: AtomicUsize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+    generations: AtomicU64,
+}
+
+/// A connection in use; it goes back to the cache when dropped.
+pub(crate) struct Lease<'a> {
+    cache: &'a HandleCache,
+    id: SegmentId,
+    handle: Option<Handle>,
+    /// Whether it was open before.
+    pub(crate) reused: bool,
+}
+
+impl Lease<'_> {
+    pub(crate) fn conn(&self) -> &Connection {
+        &self.handle.as_ref().expect("taken in drop only").conn
+    }
+
+    /// How the file is really read: hot while a writer is open.
+    pub(crate) fn mode(&self) -> Mode {
+        self.handle.as_ref().expect("taken in drop only").identity.mode
+    }
+
+    /// Lets `control` interrupt it.
+    pub(crate) fn obey(&self, control: &Arc<Control>) {
+        self.handle.as_ref().expect("taken in drop only").current.set(Some(control.clone()));
+    }
+
+    /// Closes the connection instead of keeping it: the file under it may be bad.
+    pub(crate) fn discard(&mut self) {
+        if let Some(handle) = &mut self.handle {
+            handle.generation = u64::MAX;
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.cache.give_back(&self.id, handle);
+        }
+    }
+}
+
+impl HandleCache {
+    pub(crate) fn new(budget: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard { segments: LruCache::unbounded() })).collect(),
+            budget: budget.max(SHARDS),
+            descriptors: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+            generations: AtomicU64::new(1),
+        }
+    }
+
+    fn shard_index(id: &SegmentId) -> usize {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(id) as usize % SHARDS
+    }
+
+    fn shard(&self, id: &SegmentId) -> &Mutex<Shard> {
+        &self.shards[Self::shard_index(id)]
+    }
+
+    /// An open connection to the segment's file, if there is one idle.
+    pub(crate) fn checkout_open(&self, file: &SegmentFile) -> Result<Option<Lease<'_>>, SegmentError> {
+        // The file is looked at before the cache is locked; a replacement in between is seen by the next request.
+        let found = Identity::of(&file.id, &file.path, file.mode)?;
+        let mut stale = Vec::new();
+        let mut shard = self.shard(&file.id).lock();
+        let Some(entry) = shard.segments.get_mut(&file.id) else { return Ok(None) };
+        let wanted = if entry.written && file.mode == Mode::Immutable {
+            Identity { mode: Mode::Hot, length: 0, mtime: (0, 0), ..found }
+        } else {
+            found
+        };
+        let handle = loop {
+            match entry.idle.pop() {
+                Some(handle) if handle.identity == wanted => break handle,
+                Some(other) => stale.push(other),
+                None => {
+                    drop(shard);
+                    self.close(stale);
+                    return Ok(None);
+                }
+            }
+        };
+        entry.busy += 1;
+        entry.immutable_busy += usize::from(handle.identity.mode == Mode::Immutable);
+        drop(shard);
+        self.close(stale);
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: true }))
+    }
+
+    /// A connection to the segment's file, opened if need be.
+    pub(crate) fn checkout(&self, file: &SegmentFile, options: &EngineOptions) -> Result<Lease<'_>, SegmentError> {
+        if let Some(lease) = self.checkout_open(file)? {
+            return Ok(lease);
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let (mode, generation) = self.begin(file);
+        let current = Current::default();
+        let opened = Identity::of(&file.id, &file.path, mode)
+            .and_then(|identity| Ok((identity, conn::open_reader(&file.id, &file.path, mode, options, &current)?)));
+        let (identity, conn) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                self.end(&file.id, mode);
+                return Err(e);
+            }
+        };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let used = self.descriptors.fetch_add(identity.descriptors(), Ordering::Relaxed) + identity.descriptors();
+        if used > self.budget {
+            self.make_room(Self::shard_index(&file.id));
+        }
+        let handle = Handle { conn, current, identity, generation };
+        Ok(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: false })
+    }
+
+    /// Counts a connection that is about to be opened, so that a writer sees it.
+    fn begin(&self, file: &SegmentFile) -> (Mode, u64) {
+        let mut shard = self.shard(&file.id).lock();
+        let entry = shard.segments.get_or_insert_mut(file.id.clone(), Entry::default);
+        let mode = if entry.written { Mode::Hot } else { file.mode };
+        entry.busy += 1;
+        entry.immutable_busy += usize::from(mode == Mode::Immutable);
+        (mode, entry.generation)
+    }
+
+    fn end(&self, id: &SegmentId, mode: Mode) {
+        let mut shard = self.shard(id).lock();
+        if let Some(entry) = shard.segments.peek_mut(id) {
+            entry.busy -= 1;
+            entry.immutable_busy -= usize::from(mode == Mode::Immutable);
+            if entry.idle.is_empty() && !entry.is_needed() {
+                shard.segments.pop(id);
+            }
+        }
+    }
+
+    fn give_back(&self, id: &SegmentId, handle: Handle) {
+        handle.current.set(None);
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        let mode = handle.identity.mode;
+        let mut unwanted = None;
+        {
+            let mut shard = self.shard(id).lock();
+            let within = self.descriptors.load(Ordering::Relaxed) <= self.budget;
+            match shard.segments.peek_mut(id) {
+                Some(entry)
+                    if within
+                        && handle.generation == entry.generation
+                        && entry.idle.len() < PER_SEGMENT
+                        && !(entry.written && mode == Mode::Immutable) =>
+                {
+                    entry.idle.push(handle);
+                }
+                _ => unwanted = Some(handle),
+            }
+        }
+        // Closed before it is counted as gone: whoever waits for the count to fall may replace or write the file.
+        self.close(unwanted);
+        self.end(id, mode);
+    }
+
+    /// Closes idle connections, least recently used segments first, until there is room; `from` is where to begin.
+    fn make_room(&self, from: usize) {
+        for n in 0..SHARDS {
+            let mut victims = Vec::new();
+            {
+                let mut shard = self.shards[(from + n) % SHARDS].lock();
+                // A little more than needed, so that not every request has to.
+                let excess = self.descriptors.load(Ordering::Relaxed).saturating_sub(self.budget - self.budget / 64);
+                let mut freed = 0;
+                let mut kept = Vec::new();
+                while freed < excess {
+                    let Some((id, mut entry)) = shard.segments.pop_lru() else { break };
+                    freed += entry.idle.iter().map(|h| h.identity.descriptors()).sum::<usize>();
+                    victims.append(&mut entry.idle);
+                    if entry.is_needed() {
+                        kept.push((id, entry));
+                    }
+                }
+                for (id, entry) in kept {
+                    shard.segments.put(id, entry);
+                }
+            }
+            self.evictions.fetch_add(victims.len() as u64, Ordering::Relaxed);
+            self.close(victims);
+            if self.descriptors.load(Ordering::Relaxed) <= self.budget {
+                return;
+            }
+        }
+    }
+
+    fn close(&self, handles: impl IntoIterator<Item = Handle>) {
+        for handle in handles {
+            let descriptors = handle.identity.descriptors();
+            drop(handle);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.descriptors.fetch_sub(descriptors, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes the idle connections of a segment; those at work are closed when they come back.
+    pub(crate) fn evict(&self, id: &SegmentId) {
+        let idle = {
+            let mut shard = self.shard(id).lock();
+            let Some(entry) = shard.segments.peek_mut(id) else { return };
+            entry.generation = self.generations.fetch_add(1, Ordering::Relaxed);
+            let idle = std::mem::take(&mut entry.idle);
+            if !entry.is_needed() {
+                shard.segments.pop(id);
+            }
+            idle
+        };
+        self.close(idle);
+    }
+
+    /// From now on (or no longer) the segment is written, so that nothing may be read as immutable.
+    pub(crate) fn set_written(&self, id: &SegmentId, written: bool) {
+        {
+            let mut shard = self.shard(id).lock();
+            shard.segments.get_or_insert_mut(id.clone(), Entry::default).written = written;
+        }
+        self.evict(id);
+    }
+
+    /// Connections that still read the segment's file as immutable: pages must not be changed under them.
+    pub(crate) fn immutable_readers(&self, id: &SegmentId) -> usize {
+        self.shard(id).lock().segments.peek(id).map_or(0, |entry| entry.immutable_busy)
+    }
+
+    pub(crate) fn stats(&self, stats: &mut EngineStats) {
+        stats.handles_open = self.open.load(Ordering::Relaxed) as u64;
+        stats.handles_busy = self.busy.load(Ordering::Relaxed) as u64;
+        stats.handle_hits = self.hits.load(Ordering::Relaxed);
+        stats.handle_misses = self.misses.load(Ordering::Relaxed);
+        stats.handle_evictions = self.evictions.load(Ordering::Relaxed);
+    }
+}

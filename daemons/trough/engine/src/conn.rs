@@ -1,0 +1,145 @@
+//! Opening connections, with everything set that a client must not change.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, Result, config::DbConfig, limits::Limit};
+use trough_core::{ErrorCode, SegmentError, SegmentId};
+
+use crate::{
+    auth,
+    control::Control,
+    engine::Mode,
+    errors, functions,
+    options::{EngineOptions, Limits},
+};
+
+/// SQLite's machine asks after so many steps whether it should stop: some tens of microseconds.
+const STEPS_BETWEEN_CHECKS: i32 = 1000;
+
+/// How long a connection waits for a lock. Readers and the writer of a segment in WAL mode never wait for each other;
+/// what is waited for is the change of a file into WAL mode and back.
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
+
+/// The request that a connection works for at the moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Current(Arc<Mutex<Option<Arc<Control>>>>);
+
+impl Current {
+    /// Interrupts the connection's statements from now on when `control` says so.
+    pub(crate) fn set(&self, control: Option<Arc<Control>>) {
+        *self.0.lock() = control;
+    }
+
+    fn must_stop(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|control| control.must_stop())
+    }
+}
+
+/// What is the same on every connection: functions, limits, defences.
+pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
+    for (option, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
+        // As in Python, whose clients' scripts may insert in any order.
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
+        // A connection that closes must never remove files by name: another file may lie there by then.
+        (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+    ] {
+        conn.set_db_config(option, on)?;
+    }
+    let clamp = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    conn.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, clamp(limits.max_sql_bytes))?;
+    conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, clamp(limits.max_value_bytes))?;
+    conn.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, clamp(limits.max_expr_depth as usize))?;
+    conn.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, clamp(limits.max_variables as usize))?;
+    conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    conn.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
+    functions::register(conn)
+}
+
+/// Lets `current` interrupt the connection's statements.
+pub(crate) fn watch(conn: &Connection, current: &Current) -> Result<()> {
+    let watched = current.clone();
+    conn.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || watched.must_stop()))
+}
+
+/// A read-only connection to a segment's file, under the rules for reading.
+pub(crate) fn open_reader(
+    id: &SegmentId,
+    path: &Path,
+    mode: Mode,
+    options: &EngineOptions,
+    current: &Current,
+) -> std::result::Result<Connection, SegmentError> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = if mode == Mode::Immutable {
+        flags |= OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags(immutable_uri(path), flags)
+    } else {
+        Connection::open_with_flags(path, flags)
+    };
+    let conn = opened.map_err(|e| explain(id, path, mode, &e))?;
+    let prepare = || {
+        set_up(&conn, &options.limits)?;
+        conn.busy_timeout(BUSY)?;
+        if options.limits.cache_kib != 2000 {
+            conn.pragma_update(None, "cache_size", -i64::from(options.limits.cache_kib))?;
+        }
+        watch(&conn, current)?;
+        conn.set_prepared_statement_cache_capacity(options.statements_per_handle);
+        auth::guard_reads(&conn)
+    };
+    prepare().map_err(|e| explain(id, path, mode, &e))?;
+    Ok(conn)
+}
+
+/// The path as a URI; what a URI gives a meaning to is percent-encoded.
+fn immutable_uri(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+/// An error of opening or first reading a file, explained by what the file is.
+pub(crate) fn explain(id: &SegmentId, path: &Path, mode: Mode, error: &rusqlite::Error) -> SegmentError {
+    let plain = errors::sqlite(id, error);
+    if !matches!(plain.code, ErrorCode::Io | ErrorCode::Corrupt) {
+        return plain;
+    }
+    let Ok(meta) = std::fs::metadata(path) else {
+        return crate::engine::not_here(id);
+    };
+    if meta.is_dir() {
+        return SegmentError::new(ErrorCode::Io, format!("segment '{id}': a directory lies in the place of its file"));
+    }
+    match crate::files::header(path) {
+        Ok(header) if mode == Mode::Immutable && header.wal => {
+            let text = format!("segment '{id}': its file is in WAL mode and cannot be read as an immutable file");
+            SegmentError::new(ErrorCode::Corrupt, text)
+        }
+        Err(why) if plain.code == ErrorCode::Corrupt => {
+            SegmentError::new(ErrorCode::Corrupt, format!("segment '{id}': {why}"))
+        }
+        _ => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_add_to_the_uri() {
+        let uri = immutable_uri(Path::new("/d a/x?mode=rw&y#z%20é.sqlite"));
+        assert_eq!(uri, "file:/d%20a/x%3Fmode%3Drw%26y%23z%2520%C3%A9.sqlite?immutable=1");
+    }
+}

@@ -1,0 +1,146 @@
+//! The SQL functions that exist on every connection, as the old trough defined them.
+
+use regex::Regex;
+use rusqlite::{
+    Connection, Error, Result,
+    functions::{Context, FunctionFlags},
+    types::ValueRef,
+};
+use serde_json::Value as Json;
+
+/// What the old trough's clients get to see when a function fails.
+const RAISED: &str = "user-defined function raised exception";
+
+/// Defines the functions on a connection.
+pub(crate) fn register(conn: &Connection) -> Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    conn.create_scalar_function("regexp", 2, flags, regexp)?;
+    conn.create_scalar_function("seedcrawledstatus", 1, flags, |ctx| {
+        Ok(seed_crawled_status(&status_of(ctx.get_raw(0))?))
+    })?;
+    conn.create_scalar_function("buildredirectarray", 4, flags, build_redirect_array)
+}
+
+fn raised() -> Error {
+    Error::UserFunctionError(RAISED.into())
+}
+
+/// `text REGEXP expr`: whether `expr` is found anywhere in `text`; NULL gives false. A constant expression is
+/// compiled once per statement.
+fn regexp(ctx: &Context<'_>) -> Result<bool> {
+    let number;
+    let text = match ctx.get_raw(1) {
+        ValueRef::Null => return Ok(false),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
+        ValueRef::Integer(n) => {
+            number = n.to_string();
+            number.as_str().into()
+        }
+        ValueRef::Real(r) => {
+            number = r.to_string();
+            number.as_str().into()
+        }
+    };
+    let regex =
+        ctx.get_or_create_aux(0, |pattern| -> std::result::Result<Regex, Box<dyn std::error::Error + Send + Sync>> {
+            let pattern = match pattern {
+                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => std::str::from_utf8(bytes)?,
+                _ => return Err(RAISED.into()),
+            };
+            Regex::new(pattern).map_err(|e| format!("REGEXP: {e}").into())
+        })?;
+    Ok(regex.is_match(&text))
+}
+
+/// A status as Python's `int()` reads it; NULL is none.
+fn status_of(value: ValueRef<'_>) -> Result<Option<i64>> {
+    match value {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(n) => Ok(Some(n)),
+        ValueRef::Real(r) if r.is_finite() => Ok(Some(r as i64)),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            let text = std::str::from_utf8(bytes).map_err(|_| raised())?;
+            text.trim().parse().map(Some).map_err(|_| raised())
+        }
+        ValueRef::Real(_) => Err(raised()),
+    }
+}
+
+fn seed_crawled_status(status: &Option<i64>) -> String {
+    match status {
+        Some(300..=399) => "Redirected".into(),
+        Some(n) if *n >= 400 => format!("Crawled (HTTP error {n})"),
+        Some(n) if *n > 0 => "Crawled".into(),
+        Some(0 | -5003 | -5004) => "Not crawled (queued)".into(),
+        Some(-9998) => "Not crawled (blocked by robots)".into(),
+        Some(n) => format!("Not crawled ({n})"),
+        None => "Not crawled (None)".into(),
+    }
+}
+
+/// `BUILDREDIRECTARRAY(url, status, hop_path, json_list)`: the list, null-padded to the hop path's length, with this
+/// hop's `{"seed", "status"}` in its place.
+fn build_redirect_array(ctx: &Context<'_>) -> Result<String> {
+    let url = match ctx.get_raw(0) {
+        ValueRef::Null => Json::Null,
+        ValueRef::Integer(n) => n.into(),
+        ValueRef::Real(r) => r.into(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into(),
+    };
+    let status = seed_crawled_status(&status_of(ctx.get_raw(1))?);
+    let hops = match ctx.get_raw(2) {
+        ValueRef::Text(bytes) => std::str::from_utf8(bytes).map_err(|_| raised())?.chars().count(),
+        _ => return Err(raised()),
+    };
+    let mut list = match ctx.get_raw(3) {
+        ValueRef::Null => Vec::new(),
+        ValueRef::Text(b"") => Vec::new(),
+        ValueRef::Text(bytes) => match serde_json::from_slice(bytes).map_err(|_| raised())? {
+            Json::Array(list) => list,
+            _ => return Err(raised()),
+        },
+        _ => return Err(raised()),
+    };
+    let place = hops.checked_sub(1).ok_or_else(raised)?;
+    if list.len() < hops {
+        list.resize(hops, Json::Null);
+    }
+    list[place] = serde_json::json!({"seed": url, "status": status});
+    let mut out = String::new();
+    python_json(&Json::Array(list), &mut out);
+    Ok(out)
+}
+
+/// JSON as Python's `json.dumps` spaces it.
+fn python_json(value: &Json, out: &mut String) {
+    match value {
+        Json::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                python_json(item, out);
+            }
+            out.push(']');
+        }
+        Json::Object(fields) => {
+            out.push('{');
+            for (i, (name, item)) in fields.iter().enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                python_json(&Json::String(name.clone()), out);
+                out.push_str(": ");
+                python_json(item, out);
+            }
+            out.push('}');
+        }
+        Json::String(text) => {
+            let mut bytes = Vec::new();
+            crate::json::string(text, &mut bytes);
+            out.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}

@@ -1,0 +1,88 @@
+//! What can be set about the engine. Everything has a default that suits a small machine.
+
+use std::time::Duration;
+
+/// What one statement may use. A limit that is exceeded is an error, never a silent cut.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most rows one request may give back; 0 is no limit.
+    pub max_rows: u64,
+    /// The most bytes of rows one request may give back; 0 is no limit.
+    pub max_bytes: u64,
+    /// The longest SQL text, in bytes.
+    pub max_sql_bytes: usize,
+    /// The deepest expression.
+    pub max_expr_depth: u32,
+    /// The most bound parameters of one statement.
+    pub max_variables: u32,
+    /// The largest single text, blob or row, in bytes.
+    pub max_value_bytes: usize,
+    /// The most bytes that the rows of `map` may take in memory while they wait for `reduce`.
+    pub max_partial_bytes: u64,
+    /// How long a request without a deadline of its own may work; time spent waiting for a slow client is not counted.
+    pub query_timeout: Duration,
+    /// The page cache of one open connection, in KiB.
+    pub cache_kib: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_rows: 0,
+            max_bytes: 0,
+            max_sql_bytes: 1 << 20,
+            max_expr_depth: 1000,
+            max_variables: 32_766,
+            max_value_bytes: 256 << 20,
+            max_partial_bytes: 1 << 30,
+            query_timeout: Duration::from_secs(300),
+            cache_kib: 2048,
+        }
+    }
+}
+
+/// How the engine is built.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Threads that run queries over many segments; the machine's processors by default.
+    pub threads: usize,
+    /// Threads that run requests for one segment; so that these never wait behind the former.
+    pub point_threads: usize,
+    /// Threads that run write transactions (they mostly wait for the disk).
+    pub write_threads: usize,
+    /// The most file descriptors that cached read connections may hold. A connection takes one to three.
+    pub handle_budget: usize,
+    /// The most write connections kept open while idle. One takes up to three descriptors.
+    pub writer_budget: usize,
+    /// Prepared statements kept per read connection.
+    pub statements_per_handle: usize,
+    /// What one statement may use.
+    pub limits: Limits,
+    /// The most requests that share one durable transaction.
+    pub group_commit_requests: usize,
+    /// A write-ahead log longer than this many pages is moved into the database file after a commit.
+    pub checkpoint_pages: u32,
+    /// The most pages of a database file that is written (`max_page_count`); 0 is SQLite's own limit.
+    pub max_segment_pages: u32,
+    /// Answer very quick statements on the calling thread when everything they need is already open.
+    pub inline_reads: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
+        Self {
+            threads,
+            point_threads: threads.max(2),
+            write_threads: (threads * 4).clamp(4, 32),
+            handle_budget: 8192,
+            writer_budget: 256,
+            statements_per_handle: 16,
+            limits: Limits::default(),
+            group_commit_requests: 512,
+            checkpoint_pages: 1000,
+            max_segment_pages: 0,
+            inline_reads: true,
+        }
+    }
+}
