@@ -118,10 +118,13 @@ where
         Hello { protocol_version: 0, authentication_method: SCRAM_SHA_256.to_owned(), authentication: scram.first() };
     let mut opening = VERSION_1_0.to_le_bytes().to_vec();
     opening.extend(message(&hello));
-    writer.write_all(&opening).await?;
-    writer.flush().await?;
-
-    let versions: Versions = read_answer(reader).await?;
+    let send = async {
+        writer.write_all(&opening).await?;
+        writer.flush().await?;
+        Ok(())
+    };
+    // The server may answer before it has read all: neither side waits for the other to make room.
+    let ((), versions) = tokio::try_join!(send, read_answer::<R, Versions>(reader))?;
     if !(versions.min_protocol_version..=versions.max_protocol_version).contains(&0) {
         return Err(HandshakeError::Protocol(format!(
             "the server wants protocol versions {} to {}",
