@@ -1,1 +1,26 @@
-//! placeholder
+//! What may be shipped from PostgreSQL to SQLite, and how it prints. Pure: no pgrx, no network.
+//!
+//! The extension turns PostgreSQL's node trees into [`Expr`], asks [`Shipper`] whether a condition means the same in
+//! SQLite, and gets SQL with bound parameters back. What is not in the rule tables ([`rules`]) is not shipped; the
+//! extension then evaluates it itself. Decisions go by operator and function OID and by how a column is stored
+//! ([`Column`]), never by name.
+
+pub mod aggregate;
+pub mod column;
+pub mod expr;
+pub mod oid;
+mod operators;
+pub mod pattern;
+pub mod rules;
+pub mod segment;
+pub mod ship;
+pub mod statement;
+mod stored;
+pub mod time;
+
+pub use aggregate::{Aggregate, Shape, StateKind};
+pub use column::{Column, Encoding, InvalidText, Storage, Table};
+pub use expr::{BoolTest, Expr, Literal, Val};
+pub use segment::Keys;
+pub use ship::{Collation, Encode, Param, Refusal, Shipped, Shipper};
+pub use statement::{Statement, quote_identifier};

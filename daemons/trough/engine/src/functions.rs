@@ -18,7 +18,21 @@ pub(crate) fn register(conn: &Connection) -> Result<()> {
     conn.create_scalar_function("seedcrawledstatus", 1, flags, |ctx| {
         Ok(seed_crawled_status(&status_of(ctx.get_raw(0))?))
     })?;
+    conn.create_scalar_function("trough_reject", 4, FunctionFlags::SQLITE_UTF8, reject)?;
     conn.create_scalar_function("buildredirectarray", 4, flags, build_redirect_array)
+}
+
+/// What the message of a refused value begins with.
+pub(crate) const REJECTED: &str = "type mismatch: ";
+
+/// `trough_reject(table, column, expected, found)`: fails. Shipped expressions call it for a stored value that a plain
+/// scan would refuse.
+fn reject(ctx: &Context<'_>) -> Result<bool> {
+    let text = |i| ctx.get::<String>(i);
+    Err(Error::UserFunctionError(
+        format!("{REJECTED}column \"{}\" of table \"{}\" holds a value of type {} that is no {}", text(1)?, text(0)?, text(3)?, text(2)?)
+            .into(),
+    ))
 }
 
 fn raised() -> Error {
