@@ -5,5 +5,12 @@
 //! Nothing in here serves, stores or runs SQLite.
 
 pub mod catalog;
+pub mod discovery;
+pub mod http;
+pub mod query;
+pub mod write;
 
 pub use catalog::{Catalog, CatalogError};
+pub use discovery::{Discovery, DiscoveryError, DiscoveryOptions, SegmentPattern};
+pub use query::{Batch, QueryClient, QueryError, QueryOptions, QueryStream, QueryTemplate, SegmentSet};
+pub use write::{WriteClient, WriteError};

@@ -1,0 +1,126 @@
+//! Which segments a query means.
+
+use std::{collections::HashSet, ops::Bound};
+
+use regex::Regex;
+use trough_core::SegmentId;
+
+/// A condition on segment ids.
+#[derive(Clone, Debug)]
+pub enum SegmentPattern {
+    /// Every segment.
+    All,
+    /// Ids that begin with the text.
+    Prefix(String),
+    /// Ids in which the regular expression matches somewhere.
+    Regex(Regex),
+    /// Ids between two bounds, compared byte by byte.
+    Range {
+        /// The lower bound.
+        low: Bound<String>,
+        /// The upper bound.
+        high: Bound<String>,
+    },
+    /// These and no others.
+    Ids(Vec<SegmentId>),
+    /// All of the conditions hold.
+    And(Vec<SegmentPattern>),
+}
+
+impl SegmentPattern {
+    /// A regular expression's pattern.
+    ///
+    /// # Errors
+    /// [`regex::Error`] if it is none.
+    pub fn regex(pattern: &str) -> Result<Self, regex::Error> {
+        Regex::new(pattern).map(Self::Regex)
+    }
+
+    /// Whether an id fulfils the condition.
+    pub fn matches(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prefix(prefix) => id.starts_with(prefix.as_str()),
+            Self::Regex(regex) => regex.is_match(id),
+            Self::Range { low, high } => {
+                let above = match low {
+                    Bound::Included(low) => id >= low.as_str(),
+                    Bound::Excluded(low) => id > low.as_str(),
+                    Bound::Unbounded => true,
+                };
+                let below = match high {
+                    Bound::Included(high) => id <= high.as_str(),
+                    Bound::Excluded(high) => id < high.as_str(),
+                    Bound::Unbounded => true,
+                };
+                above && below
+            }
+            Self::Ids(ids) => ids.iter().any(|i| i.as_str() == id),
+            Self::And(all) => all.iter().all(|p| p.matches(id)),
+        }
+    }
+
+    /// If the condition names its segments: those of them that fulfil all of it, each once, in their order.
+    pub fn named(&self) -> Option<Vec<SegmentId>> {
+        let candidates = match self {
+            Self::Ids(ids) => ids.clone(),
+            Self::And(all) => {
+                // The shortest list decides; every other one is a condition on it.
+                let (at, ids) = all
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, p)| Some((at, p.named()?)))
+                    .min_by_key(|(_, ids)| ids.len())?;
+                let sets: Vec<(usize, HashSet<SegmentId>)> = all
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| *i != at)
+                    .filter_map(|(i, p)| Some((i, p.named()?.into_iter().collect())))
+                    .collect();
+                ids.into_iter()
+                    .filter(|id| {
+                        all.iter().enumerate().filter(|(i, _)| *i != at).all(|(i, p)| {
+                            match sets.iter().find(|(j, _)| *j == i) {
+                                Some((_, set)) => set.contains(id),
+                                None => p.matches(id.as_str()),
+                            }
+                        })
+                    })
+                    .collect()
+            }
+            _ => return None,
+        };
+        let mut seen = HashSet::with_capacity(candidates.len());
+        Some(candidates.into_iter().filter(|id| seen.insert(id.clone())).collect())
+    }
+
+    /// A text equal for equal conditions, by which listings are kept.
+    pub(crate) fn key(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(s: &str) -> SegmentId {
+        SegmentId::new(s).expect("valid id")
+    }
+
+    #[test]
+    fn conditions_combine() {
+        let p = SegmentPattern::And(vec![
+            SegmentPattern::Prefix("N1".into()),
+            SegmentPattern::regex("[0-9]$").expect("valid"),
+            SegmentPattern::Range { low: Bound::Excluded("N10".into()), high: Bound::Included("N15".into()) },
+        ]);
+        assert!(p.matches("N11") && p.matches("N15") && p.matches("N149"));
+        assert!(!p.matches("N10") && !p.matches("N1X") && !p.matches("N16") && !p.matches("M11"));
+        assert!(p.named().is_none());
+        let named = SegmentPattern::And(vec![SegmentPattern::Ids(vec![id("N11"), id("N10"), id("N11"), id("N12")]), p]);
+        assert_eq!(named.named(), Some(vec![id("N11"), id("N12")]));
+        let both = SegmentPattern::And(vec![named, SegmentPattern::Ids(vec![id("N12")])]);
+        assert_eq!(both.named(), Some(vec![id("N12")]));
+    }
+}

@@ -1,0 +1,149 @@
+//! Which worker is asked for which segments.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use trough_core::SegmentId;
+
+use super::{
+    QueryError, QueryOptions, SegmentSet, Shared,
+    exchange::{Chunk, Past, Target},
+};
+use crate::discovery::{Endpoint, Located, pick};
+
+/// What planning gave.
+pub(super) struct Planned {
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) segments: u64,
+    /// Segments that do not exist.
+    pub(super) unknown: u64,
+}
+
+/// Looks the segments of a new query up and cuts them into requests.
+pub(super) async fn first(shared: Arc<Shared>, segments: SegmentSet) -> Result<Planned, QueryError> {
+    let located = match segments {
+        SegmentSet::Ids(ids) => {
+            let mut seen = HashSet::with_capacity(ids.len());
+            let once: Vec<SegmentId> = ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
+            shared.discovery.find(&once).await?
+        }
+        SegmentSet::Pattern(pattern) => shared.discovery.all(&pattern).await?,
+    };
+    let unknown = judge_missing(&shared, &located.missing).await?;
+    let segments = located.entries.len() as u64;
+    Ok(Planned { chunks: chunks(&located, &shared), segments, unknown })
+}
+
+/// Missing segments that exist fail the query; how many do not exist.
+async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<u64, QueryError> {
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    // Found by its rows, by an assignment or by a lock: it exists, though nobody serves it.
+    let catalog = shared.discovery.catalog();
+    let wrap = |e| QueryError::Discovery(Arc::new(e).into());
+    let rows = catalog.raw_services_of_segments(missing).await.map_err(wrap)?;
+    let assigned = catalog.assignments_of_segments(missing).await.map_err(wrap)?;
+    let locked = catalog.locks_of_segments(missing).await.map_err(wrap)?;
+    let exist: HashSet<SegmentId> = rows
+        .into_iter()
+        .filter_map(|r| r.segment)
+        .chain(assigned.into_iter().map(|a| a.segment))
+        .chain(locked.into_iter().map(|l| l.segment))
+        .collect();
+    if let Some(first) = missing.iter().find(|s| exist.contains(*s)) {
+        return Err(QueryError::Unserved { first: first.clone(), count: exist.len() });
+    }
+    match missing.first() {
+        Some(first) if shared.options.unknown_is_error => {
+            Err(QueryError::Unknown { first: first.clone(), count: missing.len() })
+        }
+        _ => Ok(missing.len() as u64),
+    }
+}
+
+/// Picks a copy of each segment and cuts each worker's share into even requests, the workers' turns alternating.
+fn chunks(located: &Located, shared: &Shared) -> Vec<Chunk> {
+    let mut planned = vec![0u32; located.endpoints.len()];
+    let mut shares: Vec<Vec<u32>> = vec![Vec::new(); located.endpoints.len()];
+    for (i, (_, copies)) in located.entries.iter().enumerate() {
+        if let Some(n) = pick(&located.endpoints, copies, &planned, |_| true) {
+            planned[n as usize] += 1;
+            shares[n as usize].push(i as u32);
+        }
+    }
+    let limit = per_request(shared);
+    let mut cut: Vec<std::vec::IntoIter<Chunk>> = Vec::new();
+    for (endpoint, share) in located.endpoints.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
+        let each = share.len().div_ceil(share.len().div_ceil(limit));
+        let target = |i: &u32| Target { segment: located.entries[*i as usize].0.clone(), past: None };
+        let chunk = |part: &[u32]| Chunk { endpoint: endpoint.clone(), targets: part.iter().map(target).collect() };
+        cut.push(share.chunks(each).map(chunk).collect::<Vec<_>>().into_iter());
+    }
+    let mut all = Vec::new();
+    while !cut.is_empty() {
+        cut.retain_mut(|chunks| chunks.next().map(|chunk| all.push(chunk)).is_some());
+    }
+    all
+}
+
+fn per_request(shared: &Shared) -> usize {
+    let QueryOptions { segments_per_request, segments_per_reduce, .. } = shared.options;
+    let limit = if shared.template.reduce.is_some() { segments_per_reduce } else { segments_per_request };
+    limit.max(1)
+}
+
+/// A segment to be asked again.
+pub(super) struct Again {
+    pub(super) target: Target,
+    pub(super) past: Past,
+    /// The error, should there be nobody left to ask.
+    pub(super) error: QueryError,
+    /// Where a worker said that it is.
+    pub(super) moved_to: Option<String>,
+    /// Whether it must be looked up anew.
+    pub(super) look_up: bool,
+}
+
+/// Finds other copies for segments that failed, after a pause that grows with the attempts.
+pub(super) async fn again(shared: Arc<Shared>, failed: Vec<Again>) -> Result<Planned, QueryError> {
+    let worst = failed.iter().map(|a| if a.moved_to.is_some() { 0 } else { a.past.attempts }).max().unwrap_or(0);
+    if worst > 1 {
+        tokio::time::sleep(Duration::from_millis(25 << worst.min(6))).await;
+    }
+    let look_up: Vec<SegmentId> = failed.iter().filter(|a| a.look_up).map(|a| a.target.segment.clone()).collect();
+    if !look_up.is_empty()
+        && let Err(error) = shared.discovery.refresh(&look_up).await
+    {
+        tracing::warn!(%error, "segments cannot be looked up anew; what was known is used");
+    }
+    let ids: Vec<SegmentId> = failed.iter().map(|a| a.target.segment.clone()).collect();
+    let located = shared.discovery.find(&ids).await?;
+    let unknown = judge_missing(&shared, &located.missing).await?;
+
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let limit = per_request(&shared);
+    let mut planned = vec![0u32; located.endpoints.len()];
+    for one in failed {
+        let Again { mut target, mut past, error, moved_to, .. } = one;
+        let entry = located.entries.iter().find(|(segment, _)| *segment == target.segment);
+        let endpoint: Endpoint = match (moved_to, entry) {
+            (Some(url), _) => shared.discovery.endpoint_of_url(&url),
+            (None, None) => continue,
+            (None, Some((_, copies))) => {
+                let fresh = |e: &Endpoint| !past.tried.contains(&e.url);
+                let next = pick(&located.endpoints, copies, &planned, fresh)
+                    .or_else(|| pick(&located.endpoints, copies, &planned, |_| true));
+                let Some(n) = next else { return Err(error) };
+                planned[n as usize] += 1;
+                located.endpoints[n as usize].clone()
+            }
+        };
+        past.tried.push(endpoint.url.clone());
+        target.past = Some(Box::new(past));
+        match chunks.iter_mut().find(|c| c.endpoint.url == endpoint.url && c.targets.len() < limit) {
+            Some(chunk) => chunk.targets.push(target),
+            None => chunks.push(Chunk { endpoint, targets: vec![target] }),
+        }
+    }
+    Ok(Planned { chunks, segments: 0, unknown })
+}

@@ -1,0 +1,275 @@
+//! The stream of a query's rows: it sends requests as their turn comes, sorts out what failed, and asks again.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{FuturesUnordered, Stream},
+};
+use trough_core::{ErrorCode, SegmentError};
+
+use super::{
+    Batch, QueryError, SegmentSet, Shared,
+    exchange::{Chunk, Exchange, Outcome, Past, Step, Target},
+    plan::{self, Again, Planned},
+};
+use crate::discovery::Endpoint;
+
+/// What a query did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FanOutStats {
+    /// Segments asked.
+    pub segments: u64,
+    /// Named segments that do not exist.
+    pub unknown: u64,
+    /// Workers asked.
+    pub workers: u64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Segments that were asked again.
+    pub retries: u64,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Bytes of rows delivered.
+    pub bytes: u64,
+    /// Time that workers spent, summed, in microseconds.
+    pub worker_micros: u64,
+}
+
+/// A query's rows. [`QueryStream::next`] may be cancelled and called again.
+pub struct QueryStream {
+    shared: Arc<Shared>,
+    started: Instant,
+    work: FuturesUnordered<BoxFuture<'static, Event>>,
+    queue: VecDeque<Chunk>,
+    /// Requests in flight by base URL.
+    in_flight: HashMap<Arc<str>, usize>,
+    requests_in_flight: usize,
+    asked: HashSet<Arc<str>>,
+    ready: VecDeque<Batch>,
+    stats: FanOutStats,
+    over: bool,
+}
+
+enum Event {
+    Planned(Result<Planned, QueryError>),
+    Step(Box<Exchange>, Step),
+}
+
+impl QueryStream {
+    pub(super) fn new(shared: Arc<Shared>, segments: SegmentSet) -> Self {
+        let work: FuturesUnordered<BoxFuture<'static, Event>> = FuturesUnordered::new();
+        let planning = plan::first(shared.clone(), segments);
+        work.push(Box::pin(async move { Event::Planned(planning.await) }));
+        Self {
+            shared,
+            started: Instant::now(),
+            work,
+            queue: VecDeque::new(),
+            in_flight: HashMap::new(),
+            requests_in_flight: 0,
+            asked: HashSet::new(),
+            ready: VecDeque::new(),
+            stats: FanOutStats::default(),
+            over: false,
+        }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> FanOutStats {
+        self.stats
+    }
+
+    /// The next rows, in no order; none at the end. An error is the last item.
+    ///
+    /// # Errors
+    /// [`QueryError`], naming segment and worker.
+    pub async fn next(&mut self) -> Option<Result<Batch, QueryError>> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                self.stats.rows += u64::from(batch.count);
+                self.stats.bytes += batch.data.len() as u64;
+                return Some(Ok(batch));
+            }
+            if self.over {
+                return None;
+            }
+            self.send_what_may_go();
+            let event = match self.deadline() {
+                None => self.work.next().await,
+                Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.work.next()).await {
+                    Ok(event) => event,
+                    Err(_) => return Some(Err(self.fail(self.late()))),
+                },
+            };
+            let taken = match event {
+                None => {
+                    self.over = true;
+                    return None;
+                }
+                Some(Event::Planned(Ok(planned))) => {
+                    self.stats.segments += planned.segments;
+                    self.stats.unknown += planned.unknown;
+                    self.queue.extend(planned.chunks);
+                    Ok(())
+                }
+                Some(Event::Planned(Err(error))) => Err(error),
+                Some(Event::Step(exchange, Step::Rows(rows))) => {
+                    self.ready.extend(rows);
+                    self.go_on(exchange);
+                    Ok(())
+                }
+                Some(Event::Step(exchange, Step::Over(outcome))) => self.take_outcome(*exchange, *outcome),
+            };
+            if let Err(error) = taken {
+                return Some(Err(self.fail(error)));
+            }
+        }
+    }
+
+    /// Ends the query: every request is dropped, and with it every connection.
+    fn fail(&mut self, error: QueryError) -> QueryError {
+        self.over = true;
+        self.work = FuturesUnordered::new();
+        self.queue.clear();
+        self.ready.clear();
+        error
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.shared.options.timeout.and_then(|t| self.started.checked_add(t))
+    }
+
+    fn late(&self) -> QueryError {
+        let after = self.shared.options.timeout.unwrap_or_default();
+        let mut waiting: Vec<&str> = self.in_flight.iter().filter(|(_, n)| **n > 0).map(|(url, _)| &**url).collect();
+        waiting.sort_unstable();
+        let waiting = if waiting.is_empty() { "discovery".to_owned() } else { waiting.join(", ") };
+        QueryError::Deadline { after, waiting }
+    }
+
+    /// Starts requests: in all and per worker no more than allowed, but at least one per worker.
+    fn send_what_may_go(&mut self) {
+        let options = &self.shared.options;
+        let (per_worker, most) = (options.per_worker.max(1), options.max_in_flight.max(1));
+        let mut left = VecDeque::new();
+        while let Some(chunk) = self.queue.pop_front() {
+            let busy = self.in_flight.get(&chunk.endpoint.url).copied().unwrap_or(0);
+            if busy >= per_worker || (busy > 0 && self.requests_in_flight >= most) {
+                left.push_back(chunk);
+                continue;
+            }
+            *self.in_flight.entry(chunk.endpoint.url.clone()).or_default() += 1;
+            self.requests_in_flight += 1;
+            self.stats.requests += 1;
+            if self.asked.insert(chunk.endpoint.url.clone()) {
+                self.stats.workers += 1;
+            }
+            let exchange = Exchange::new(self.shared.clone(), chunk, self.deadline());
+            self.go_on(Box::new(exchange));
+        }
+        self.queue = left;
+    }
+
+    fn go_on(&mut self, mut exchange: Box<Exchange>) {
+        self.work.push(Box::pin(async move {
+            let step = exchange.step().await;
+            Event::Step(exchange, step)
+        }));
+    }
+
+    fn take_outcome(&mut self, exchange: Exchange, outcome: Outcome) -> Result<(), QueryError> {
+        let endpoint = exchange.endpoint.clone();
+        drop(exchange);
+        self.requests_in_flight -= 1;
+        if let Some(n) = self.in_flight.get_mut(&endpoint.url) {
+            *n -= 1;
+        }
+        self.stats.worker_micros += outcome.stats.micros;
+        self.ready.extend(outcome.rows);
+        let mut again = Vec::new();
+        for (target, error, delivered) in outcome.failed {
+            let shown = QueryError::Segment {
+                segment: target.segment.clone(),
+                node: endpoint.node.id.clone(),
+                url: endpoint.url.to_string(),
+                error: error.clone(),
+            };
+            again.push(self.retry(&endpoint, target, &error, shown, delivered)?);
+        }
+        if let Some((error, rest)) = outcome.broken {
+            endpoint.node.report_failure(self.shared.discovery.failure_memory());
+            let count = rest.len();
+            for (target, delivered) in rest {
+                let mut error = error.clone();
+                if delivered {
+                    error.message.push_str(" (after some of the rows; run the query again)");
+                }
+                let shown = QueryError::Worker {
+                    node: endpoint.node.id.clone(),
+                    url: endpoint.url.to_string(),
+                    first: target.segment.clone(),
+                    count,
+                    error: error.clone(),
+                };
+                again.push(self.retry(&endpoint, target, &error, shown, delivered)?);
+            }
+        }
+        if !again.is_empty() {
+            self.stats.retries += again.len() as u64;
+            let planning = plan::again(self.shared.clone(), again);
+            self.work.push(Box::pin(async move { Event::Planned(planning.await) }));
+        }
+        Ok(())
+    }
+
+    /// How a segment that failed is to be asked again, or the error that ends the query.
+    fn retry(
+        &self,
+        endpoint: &Endpoint,
+        target: Target,
+        error: &SegmentError,
+        shown: QueryError,
+        delivered: bool,
+    ) -> Result<Again, QueryError> {
+        let retryable = error.code.is_retryable() || error.code == ErrorCode::Cancelled;
+        let mut past = target.past.as_deref().cloned().unwrap_or_else(|| Past {
+            tried: vec![endpoint.url.clone()],
+            ..Past::default()
+        });
+        past.attempts += 1;
+        if delivered || !retryable || past.attempts >= self.shared.options.attempts.max(1) {
+            return Err(shown);
+        }
+        let moved_to = error.hint.clone().filter(|_| error.code == ErrorCode::Moved);
+        let look_up = match error.code {
+            ErrorCode::UnknownSegment | ErrorCode::Moved => {
+                if past.rediscovered && moved_to.is_none() {
+                    return Err(shown);
+                }
+                past.rediscovered = true;
+                true
+            }
+            // A broken worker may have been replaced since it was looked up.
+            _ => past.attempts > 1,
+        };
+        Ok(Again { target, past, error: shown, moved_to, look_up })
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = Result<Batch, QueryError>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let next = std::pin::pin!(self.next());
+        next.poll(cx)
+    }
+}
