@@ -1,0 +1,395 @@
+//! The client: keeps one connection to any of the hosts, and runs queries over it.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    connection::{Connection, Query, Refused},
+    cursor::{Answer, Cursor, decode},
+    error::Error,
+    hosts::Hosts,
+    options::Options,
+    proto::{MAX_QUERY_BYTES, query_type},
+    term::{Expr, r},
+    write::WriteSummary,
+};
+
+/// Runs queries over one multiplexed connection, which is opened when it is first needed and again when it broke, to any of
+/// the hosts. A clone is cheap and shares the connection. No query waits for another, except that at most some thousand may be
+/// in flight at a time.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+    settings: Arc<Settings>,
+}
+
+/// What one clone of a client does its own way.
+#[derive(Clone, Debug)]
+struct Settings {
+    timeout: Duration,
+    /// Global options, the database among them.
+    optargs: Vec<(String, Expr)>,
+    db: String,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    hosts: Mutex<Hosts>,
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Held while connecting, so that one does it for all.
+    connecting: tokio::sync::Mutex<()>,
+    /// How often connecting failed, and how the last time.
+    failures: Mutex<(u64, Option<Error>)>,
+    /// The connection that noreply queries were sent over since the last noreply_wait.
+    noreply: Mutex<Option<Weak<Connection>>>,
+}
+
+impl Client {
+    /// A client that connects at its first query. To be used within a tokio runtime.
+    pub fn new(options: Options) -> Client {
+        let first = fastrand::usize(..options.hosts.len().max(1));
+        let mut settings = Settings { timeout: options.query_timeout, optargs: Vec::new(), db: options.db.clone() };
+        settings.set("db", r::db(&options.db));
+        Client {
+            inner: Arc::new(Inner {
+                hosts: Mutex::new(Hosts::new(options.hosts.len(), first)),
+                options,
+                current: Mutex::new(None),
+                connecting: tokio::sync::Mutex::new(()),
+                failures: Mutex::new((0, None)),
+                noreply: Mutex::new(None),
+            }),
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// The default database.
+    pub fn database(&self) -> &str {
+        &self.settings.db
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The same client with another time limit per query.
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        self.with(|settings| settings.timeout = timeout)
+    }
+
+    /// The same client with another default database.
+    pub fn with_database(&self, db: &str) -> Client {
+        self.with(|settings| {
+            settings.db = db.to_owned();
+            settings.set("db", r::db(db));
+        })
+    }
+
+    /// The same client with a global option on every query, such as `array_limit` or `durability`.
+    pub fn with_optarg(&self, key: &str, value: impl Into<Expr>) -> Client {
+        self.with(|settings| settings.set(key, value.into()))
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Settings)) -> Client {
+        let mut settings = Settings::clone(&self.settings);
+        change(&mut settings);
+        Client { inner: self.inner.clone(), settings: Arc::new(settings) }
+    }
+
+    /// Connects now, unless it is connected.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] and [`Error::Auth`].
+    pub async fn connect(&self) -> Result<(), Error> {
+        self.inner.connection().await.map(|_| ())
+    }
+
+    /// Runs a query. A sequence is collected into an array: for what may be large take [`Client::cursor`]. A query that only
+    /// reads is tried once more, on another host if there is one, when the connection broke under it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn run(&self, query: &Expr) -> Result<Value, Error> {
+        self.run_as(query).await
+    }
+
+    /// As [`Client::run`], the result decoded.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Decode`] if the result has another form.
+    pub async fn run_as<T: DeserializeOwned>(&self, query: &Expr) -> Result<T, Error> {
+        let body = self.settings.start(query, false)?;
+        self.limited(async |seen| {
+            self.retried(query.is_read(), async || {
+                let mut running = self.inner.start(body.clone(), seen).await?;
+                let mut rows: Vec<Value> = Vec::new();
+                loop {
+                    let answer = running.response().await?;
+                    // An answer that says nothing of more is the query's last, an error among them.
+                    match decode::<Value>(&answer) {
+                        Ok(Answer::Rows { rows: batch, more: true }) => {
+                            rows.extend(batch.into_iter().collect::<Result<Vec<_>, _>>()?);
+                            running.ask_for_more();
+                        }
+                        Ok(Answer::Rows { rows: batch, more: false }) => {
+                            running.finish();
+                            rows.extend(batch.into_iter().collect::<Result<Vec<_>, _>>()?);
+                            return from_value(Value::Array(rows));
+                        }
+                        Ok(Answer::Atom(value)) => {
+                            running.finish();
+                            return from_value(value);
+                        }
+                        Err(error) => {
+                            running.finish();
+                            return Err(error);
+                        }
+                    }
+                }
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Runs a query and gives its rows as they are consumed. The time limit holds for each batch. Opening a query that only reads is tried once more when the
+    /// connection broke.
+    ///
+    /// # Errors
+    /// [`Error`], for what the first batch already tells.
+    pub async fn cursor<T: DeserializeOwned>(&self, query: &Expr) -> Result<Cursor<T>, Error> {
+        self.open(query, Some(self.settings.timeout)).await
+    }
+
+    /// As [`Client::cursor`], without a time limit once it is open: for changefeeds. A feed that lost its connection ends with
+    /// [`Error::Closed`]; whoever follows it asks anew.
+    ///
+    /// # Errors
+    /// [`Error`], for what the first batch already tells.
+    pub async fn feed<T: DeserializeOwned>(&self, query: &Expr) -> Result<Cursor<T>, Error> {
+        self.open(query, None).await
+    }
+
+    async fn open<T: DeserializeOwned>(&self, query: &Expr, batch: Option<Duration>) -> Result<Cursor<T>, Error> {
+        let body = self.settings.start(query, false)?;
+        self.limited(async |seen| {
+            self.retried(query.is_read(), async || {
+                let mut running = self.inner.start(body.clone(), seen).await?;
+                let first = running.response().await?;
+                Cursor::new(running, &first, batch)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Runs a write; documents that were refused are an error. Never tried again: a lost connection leaves it unknown whether it was carried out.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if any document was refused; else as [`Client::run`].
+    pub async fn write(&self, query: &Expr) -> Result<WriteSummary, Error> {
+        let summary = self.write_unchecked(query).await?;
+        match summary.errors {
+            0 => Ok(summary),
+            _ => Err(Error::Write { summary: Box::new(summary) }),
+        }
+    }
+
+    /// As [`Client::write`], but documents that were refused are only counted.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub async fn write_unchecked(&self, query: &Expr) -> Result<WriteSummary, Error> {
+        self.run_as(query).await
+    }
+
+    /// Sends a query whose result nobody wants; returns when it is on its way. Errors of the query are lost.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], [`Error::Auth`], [`Error::Closed`], [`Error::Timeout`], [`Error::TooLarge`].
+    pub async fn run_noreply(&self, query: &Expr) -> Result<(), Error> {
+        let body = self.settings.start(query, true)?;
+        self.limited(async |_| {
+            let connection = self.inner.connection().await?;
+            *self.inner.noreply.lock() = Some(Arc::downgrade(&connection));
+            connection.noreply(body).await
+        })
+        .await
+    }
+
+    /// Waits until the server has carried out every earlier noreply query.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the connection they went over is gone: they may or may not have been carried out.
+    pub async fn noreply_wait(&self) -> Result<(), Error> {
+        let sent_over = self.inner.noreply.lock().take();
+        let Some(sent_over) = sent_over else {
+            return Ok(());
+        };
+        self.limited(async |_| {
+            let lost = || Error::Closed { reason: "noreply queries may have been lost with it".to_owned() };
+            let connection = sent_over.upgrade().ok_or_else(lost)?;
+            let mut waiting = connection.noreply_wait().await?;
+            let answer = waiting.response().await?;
+            waiting.finish();
+            decode::<Value>(&answer).map(|_| ())
+        })
+        .await
+    }
+
+    /// What the server tells about itself: `id` and `name`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn server_info(&self) -> Result<Value, Error> {
+        self.limited(async |_| {
+            self.retried(true, async || {
+                let mut asking = self.inner.connection().await?.server_info().await?;
+                let answer = asking.response().await?;
+                asking.finish();
+                match decode(&answer)? {
+                    Answer::Atom(info) => Ok(info),
+                    Answer::Rows { .. } => Err(Error::Decode("server info is no sequence".to_owned())),
+                }
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Ends `work` at the time limit; what it had in flight is thereby stopped on the server. `work` notes the connection it uses.
+    async fn limited<T>(&self, work: impl AsyncFnOnce(&Used) -> Result<T, Error>) -> Result<T, Error> {
+        let (started, used) = (Instant::now(), Used::default());
+        let after = self.settings.timeout;
+        match tokio::time::timeout(after, work(&used)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                if let Some(connection) = used.lock().take().and_then(|connection| connection.upgrade()) {
+                    connection.probe_if_silent(started);
+                }
+                Err(Error::Timeout { after })
+            }
+        }
+    }
+
+    /// Tries once more when the connection broke, if that does no harm.
+    async fn retried<T>(&self, harmless: bool, attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+        match attempt().await {
+            Err(Error::Closed { reason }) if harmless => {
+                tracing::debug!(reason, "connection to RethinkDB lost, reading again");
+                attempt().await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// The connection that a query was sent over last.
+type Used = Mutex<Option<Weak<Connection>>>;
+
+impl Settings {
+    fn set(&mut self, key: &str, value: Expr) {
+        self.optargs.retain(|(name, _)| name != key);
+        self.optargs.push((key.to_owned(), value));
+    }
+
+    /// The JSON of a START query.
+    fn start(&self, query: &Expr, noreply: bool) -> Result<Bytes, Error> {
+        let noreply = noreply.then(|| ("noreply".to_owned(), Expr::from(true)));
+        let optargs = r::object(self.optargs.iter().cloned().chain(noreply));
+        let body = to_json(&(query_type::START, query, optargs))?;
+        if body.len() >= MAX_QUERY_BYTES {
+            return Err(Error::TooLarge { bytes: body.len(), limit: MAX_QUERY_BYTES });
+        }
+        Ok(body.into())
+    }
+}
+
+impl Inner {
+    /// Sends a START query.
+    async fn start(&self, body: Bytes, used: &Used) -> Result<Query, Error> {
+        let connection = self.connection().await?;
+        *used.lock() = Some(Arc::downgrade(&connection));
+        connection.query(body).await
+    }
+
+    /// The connection, if it has not ended; a host whose connection broke goes into the penalty box.
+    fn live(&self) -> Option<Arc<Connection>> {
+        let mut current = self.current.lock();
+        if let Some(broken) = current.take_if(|connection| connection.is_closed()) {
+            self.hosts.lock().failed(broken.host, Instant::now());
+        }
+        current.clone()
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Error> {
+        let failed_before = self.failures.lock().0;
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        // Whoever waited here while another failed shares its failure, and does not begin all over.
+        if let (failed, Some(error)) = &*self.failures.lock()
+            && *failed != failed_before
+        {
+            return Err(error.clone());
+        }
+        let outcome = self.connect_to_any().await;
+        match &outcome {
+            Ok(connection) => *self.current.lock() = Some(connection.clone()),
+            Err(error) => {
+                let mut failures = self.failures.lock();
+                *failures = (failures.0 + 1, Some(error.clone()));
+            }
+        }
+        outcome
+    }
+
+    async fn connect_to_any(&self) -> Result<Arc<Connection>, Error> {
+        let order = self.hosts.lock().order(Instant::now());
+        let mut reasons = Vec::new();
+        for host in order {
+            let (name, port) = &self.options.hosts[host];
+            let limit = self.options.connect_timeout;
+            let reason = match tokio::time::timeout(limit, Connection::open(&self.options, host)).await {
+                Ok(Ok(connection)) => {
+                    self.hosts.lock().succeeded(host);
+                    return Ok(Arc::new(connection));
+                }
+                Ok(Err(Refused::Login(reason))) => {
+                    let (host, user) = (format!("{name}:{port}"), self.options.user.clone());
+                    return Err(Error::Auth { host, user, reason });
+                }
+                Ok(Err(Refused::Host(reason))) => reason,
+                Err(_) => format!("no answer within {limit:?}"),
+            };
+            tracing::debug!(host = name, port, reason, "cannot connect to RethinkDB");
+            self.hosts.lock().failed(host, Instant::now());
+            reasons.push(format!("{name}:{port}: {reason}"));
+        }
+        if reasons.is_empty() {
+            reasons.push("no host is configured".to_owned());
+        }
+        Err(Error::Connect { reason: reasons.join("; ") })
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| Error::Client(error.to_string()))
+}
+
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    serde_json::from_value(value).map_err(|error| Error::Decode(error.to_string()))
+}
