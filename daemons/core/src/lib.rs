@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod ids;
+pub mod placement;
 pub mod records;
 pub mod value;
 pub mod wire;

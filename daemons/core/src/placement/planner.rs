@@ -1,0 +1,335 @@
+//! The plan, phase by phase: what stands, filling up, giving way, then what is missing.
+
+use super::{
+    MAX_RINGS, NONE, Options, PLACING, STARVED, SegmentTable, Worker,
+    bulk::{Histogram, Threads},
+    ring::mix,
+    shares::fair_shares,
+    sites::Sites,
+};
+use crate::NodeId;
+
+/// Segments whose cost is more than this part of the margin of an average worker are placed one by one.
+const SLIVER: f64 = 1.0 / 64.0;
+
+/// A copy that is to be placed anew: which one of which segment, and the hash that says when its turn is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) order: u64,
+    pub(super) segment: u32,
+    pub(super) copy: u8,
+}
+
+/// The hash by which copies give way to one another. Independent of every ring's positions.
+pub(super) fn order(key: u64, copy: usize) -> u64 {
+    mix(key ^ 0x5ca1_ab1e_0000_0000 ^ copy as u64)
+}
+
+/// Bytes that were placed: per site, and per copy number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) load: Vec<u64>,
+    pub(super) by_number: Vec<u64>,
+    pub(super) wanted: Vec<u64>,
+    /// Segments to be placed one by one.
+    pub(super) large: Vec<u32>,
+}
+
+/// Everything that does not change while planning.
+pub(super) struct Plan<'a> {
+    pub(super) table: &'a SegmentTable,
+    pub(super) sites: &'a Sites,
+    pub(super) rings: usize,
+    /// How far bytes are shifted right, so that all together stay below 2^52 and floating point is exact.
+    shift: u32,
+    /// Segments that cost more are large.
+    large_above: u64,
+}
+
+impl Plan<'_> {
+    /// What a segment weighs.
+    pub(super) fn cost(&self, segment: usize) -> u64 {
+        (self.table.bytes(segment) >> self.shift).max(1)
+    }
+
+    pub(super) fn is_large(&self, segment: usize) -> bool {
+        self.cost(segment) > self.large_above
+    }
+
+    /// How many copies a segment shall have, workers permitting.
+    pub(super) fn wanted(&self, segment: usize) -> usize {
+        self.table.copies(segment).min(self.rings)
+    }
+
+    /// The copies that stand, by ring. One on a ring that is no longer wanted takes the place of one that is lost.
+    pub(super) fn standing(&self, segment: usize, row: &mut [u16]) {
+        row.fill(NONE);
+        let previous = self.table.previous(segment);
+        let wanted = self.wanted(segment);
+        for (ring, &node) in previous.iter().enumerate() {
+            let site = self.sites.site_of.get(usize::from(node)).copied().unwrap_or(NONE);
+            if site == NONE || row.contains(&site) {
+                continue;
+            }
+            if ring < wanted {
+                row[ring] = site;
+            } else if let Some(gap) = row[..wanted].iter_mut().find(|cell| **cell == NONE) {
+                *gap = site;
+            }
+        }
+    }
+
+    /// The starved worker that is to take over a copy, if ring and row name one.
+    pub(super) fn taker(&self, segment: usize, row: &[u16], copy: usize, starved: &[bool]) -> Option<u16> {
+        let holder = row[copy];
+        if holder == NONE || starved[usize::from(holder)] {
+            return None;
+        }
+        let named = self.sites.choose(self.table.key(segment), row, copy, false, |_| true)?;
+        starved[usize::from(named)].then_some(named)
+    }
+}
+
+/// Loads and limits, while planning.
+pub(super) struct Loads {
+    pub(super) load: Vec<u64>,
+    fair: Vec<f64>,
+    /// What a worker may keep.
+    pub(super) keep: Vec<f64>,
+    /// What a worker may be given.
+    pub(super) place: Vec<f64>,
+}
+
+impl Loads {
+    pub(super) fn has_room(&self, site: u16, cost: u64) -> bool {
+        (self.load[usize::from(site)] + cost) as f64 <= self.place[usize::from(site)]
+    }
+
+    fn fullness_with(&self, site: u16, cost: u64) -> f64 {
+        (self.load[usize::from(site)] + cost) as f64 / self.fair[usize::from(site)]
+    }
+
+    pub(super) fn is_over(&self, site: u16) -> bool {
+        self.load[usize::from(site)] as f64 > self.keep[usize::from(site)]
+    }
+
+    pub(super) fn shift(&mut self, from: u16, to: u16, cost: u64) {
+        if from != NONE {
+            self.load[usize::from(from)] -= cost;
+        }
+        if to != NONE {
+            self.load[usize::from(to)] += cost;
+        }
+    }
+}
+
+/// Places everything: node indexes, `rings` per segment.
+pub(super) fn assign(
+    workers: &[Worker],
+    rings: usize,
+    table: &SegmentTable,
+    options: &Options,
+    nodes: &[NodeId],
+) -> Vec<u16> {
+    let sites = Sites::new(workers, rings, options, nodes);
+    let mut rows = vec![NONE; table.len() * rings];
+    if sites.len() == 0 || rows.is_empty() {
+        return rows;
+    }
+    let threads = Threads::new(options.threads, rings);
+    let raw: u128 = threads
+        .run(&mut rows, |first, rows| {
+            (first..)
+                .zip(rows.chunks(rings))
+                .map(|(s, _)| u128::from(table.bytes(s)) * table.copies(s).min(rings) as u128)
+                .sum::<u128>()
+        })
+        .into_iter()
+        .sum();
+    let shift = (128 - raw.leading_zeros()).saturating_sub(51);
+    let margin = (raw >> shift) as f64 * options.epsilon / sites.len() as f64;
+    let plan = Plan { table, sites: &sites, rings, shift, large_above: (margin * SLIVER) as u64 };
+
+    let held = plan.hold(&threads, &mut rows);
+    let fair = fair_shares(&sites.all, sites.zones, &held.wanted);
+    let mut loads = Loads {
+        load: held.load.clone(),
+        keep: fair.iter().map(|f| f * (1.0 + options.epsilon)).collect(),
+        place: fair.iter().map(|f| f * (1.0 + options.epsilon * PLACING)).collect(),
+        fair,
+    };
+    let mut large = held.large.clone();
+    large.sort_unstable_by_key(|&s| {
+        let s = s as usize;
+        (std::cmp::Reverse(plan.cost(s)), table.key(s), table.bytes(s), s)
+    });
+    plan.fill_up(&threads, &mut rows, &held, &large, &mut loads);
+    plan.give_way(&threads, &mut rows, &large, &mut loads);
+    if held.by_number != held.wanted {
+        plan.place_large(&mut rows, &large, &mut loads);
+        plan.place_small(&threads, &mut rows, &mut loads);
+    }
+    threads.run(&mut rows, |_, rows| {
+        rows.iter_mut().filter(|cell| **cell != NONE).for_each(|cell| *cell = sites.node_of[usize::from(*cell)]);
+    });
+    rows
+}
+
+impl Plan<'_> {
+    /// Starved workers take over what the rings name them for, up to their fair share of what stands.
+    fn fill_up(&self, threads: &Threads, rows: &mut [u16], held: &Held, large: &[u32], loads: &mut Loads) {
+        let fair = fair_shares(&self.sites.all, self.sites.zones, &held.by_number);
+        let starved: Vec<bool> = fair.iter().zip(&loads.load).map(|(f, l)| (*l as f64) < f * STARVED).collect();
+        if !starved.contains(&true) || held.by_number.iter().all(|b| *b == 0) {
+            return;
+        }
+        let mut before = [NONE; MAX_RINGS];
+        for &segment in large {
+            let (segment, cost) = (segment as usize, self.cost(segment as usize));
+            let row = &mut rows[segment * self.rings..][..self.rings];
+            let before = &mut before[..self.rings];
+            before.copy_from_slice(row);
+            for copy in 0..self.rings {
+                let Some(taker) = self.taker(segment, before, copy, &starved) else { continue };
+                let fits = (loads.load[usize::from(taker)] + cost) as f64 <= fair[usize::from(taker)];
+                if fits && self.may_take(row, copy, taker) {
+                    loads.shift(row[copy], taker, cost);
+                    row[copy] = taker;
+                }
+            }
+        }
+        let offered = self.offers(threads, rows, &starved);
+        let left = |site: usize| fair[site] - loads.load[site] as f64;
+        let cuts: Vec<u32> = (0..self.sites.len()).map(|site| offered.cut(site, left(site))).collect();
+        loads.load = self.take_over(threads, rows, &starved, &cuts);
+    }
+
+    /// Whether `taker` may hold copy number `copy`, given the other copies as they are by now.
+    pub(super) fn may_take(&self, row: &[u16], copy: usize, taker: u16) -> bool {
+        !row.contains(&taker) && !(self.sites.zone_left(row, copy) && self.sites.zone_taken(row, copy, taker))
+    }
+
+    /// Workers above their limit give up what is above, and copies that share a zone part, where that can be.
+    fn give_way(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads) {
+        let over: Vec<bool> = (0..self.sites.len() as u16).map(|site| loads.is_over(site)).collect();
+        if self.sites.zones <= 1 && !over.contains(&true) {
+            return;
+        }
+        // The large ones stay first.
+        let mut kept = vec![0_u64; self.sites.len()];
+        let (mut giving, mut parting) = (Vec::new(), Vec::new());
+        for &segment in large {
+            let cost = self.cost(segment as usize);
+            let row = &rows[segment as usize * self.rings..][..self.rings];
+            for (copy, &site) in row.iter().enumerate().filter(|(_, site)| **site != NONE) {
+                let (site, turn) = (usize::from(site), Turn { order: 0, segment, copy: copy as u8 });
+                if over[site] && (kept[site] + cost) as f64 > loads.keep[site] {
+                    giving.push(turn);
+                    continue;
+                }
+                kept[site] += cost;
+                if self.sites.misplaced(row, copy) {
+                    parting.push(turn);
+                }
+            }
+        }
+        let held = match over.contains(&true) {
+            true => self.weigh(threads, rows, &over),
+            false => Histogram::new(self.sites.len()),
+        };
+        let left = |site: usize| loads.keep[site] - kept[site] as f64;
+        let cuts: Vec<u32> = (0..self.sites.len()).map(|site| held.cut(site, left(site))).collect();
+        let (mut small_giving, mut small_parting) = self.givers(threads, rows, &over, &cuts);
+        self.sort(&mut small_giving);
+        self.sort(&mut small_parting);
+        // The last to be placed are the first to give way.
+        for turn in giving.into_iter().chain(small_giving.into_iter().rev()) {
+            let (segment, copy) = (turn.segment as usize, usize::from(turn.copy));
+            let (key, cost) = (self.table.key(segment), self.cost(segment));
+            let row = &mut rows[segment * self.rings..][..self.rings];
+            let from = row[copy];
+            if !loads.is_over(from) {
+                continue;
+            }
+            let roomy = self.sites.choose(key, row, copy, false, |site| loads.has_room(site, cost));
+            let better = |site: &u16| loads.fullness_with(*site, cost) < loads.fullness_with(from, 0);
+            if let Some(to) = roomy.or_else(|| self.least_full(key, row, copy, cost, loads)).filter(better) {
+                loads.shift(from, to, cost);
+                row[copy] = to;
+            }
+        }
+        for turn in parting.into_iter().chain(small_parting) {
+            let (segment, copy) = (turn.segment as usize, usize::from(turn.copy));
+            let (key, cost) = (self.table.key(segment), self.cost(segment));
+            let row = &mut rows[segment * self.rings..][..self.rings];
+            if !self.sites.misplaced(row, copy) {
+                continue;
+            }
+            if let Some(to) = self.sites.choose(key, row, copy, true, |site| loads.has_room(site, cost)) {
+                loads.shift(row[copy], to, cost);
+                row[copy] = to;
+            }
+        }
+    }
+
+    /// The missing copies of large segments, the largest first.
+    fn place_large(&self, rows: &mut [u16], large: &[u32], loads: &mut Loads) {
+        for &segment in large {
+            for copy in 0..self.wanted(segment as usize) {
+                self.place(segment as usize, copy, rows, loads);
+            }
+        }
+    }
+
+    /// The missing copies of all others: each to the worker it is named for, as far as that has room; then the rest
+    /// one by one, further along their rings.
+    fn place_small(&self, threads: &Threads, rows: &mut [u16], loads: &mut Loads) {
+        let named = self.name(threads, rows);
+        let left = |site: usize| loads.place[site] - loads.load[site] as f64;
+        let cuts: Vec<u32> = (0..self.sites.len()).map(|site| named.cut(site, left(site))).collect();
+        for (site, load) in loads.load.iter_mut().enumerate() {
+            *load += named.total(site);
+        }
+        if cuts.iter().all(|cut| *cut == u32::MAX) {
+            return;
+        }
+        let mut turns = self.reject(threads, rows, &cuts);
+        for turn in &turns {
+            let cell = &mut rows[turn.segment as usize * self.rings + usize::from(turn.copy)];
+            loads.shift(std::mem::replace(cell, NONE), NONE, self.cost(turn.segment as usize));
+        }
+        self.sort(&mut turns);
+        for turn in turns {
+            self.place(turn.segment as usize, usize::from(turn.copy), rows, loads);
+        }
+    }
+
+    /// Places one copy, if it is missing: where there is room, else where it hurts least.
+    fn place(&self, segment: usize, copy: usize, rows: &mut [u16], loads: &mut Loads) {
+        let (key, cost) = (self.table.key(segment), self.cost(segment));
+        let row = &mut rows[segment * self.rings..][..self.rings];
+        if row[copy] != NONE {
+            return;
+        }
+        let roomy = self.sites.choose(key, row, copy, false, |site| loads.has_room(site, cost));
+        if let Some(to) = roomy.or_else(|| self.least_full(key, row, copy, cost, loads)) {
+            loads.shift(NONE, to, cost);
+            row[copy] = to;
+        }
+    }
+
+    /// The site that would be least full with the copy; of equals, the first along the ring.
+    fn least_full(&self, key: u64, row: &[u16], copy: usize, cost: u64, loads: &Loads) -> Option<u16> {
+        let free = (0..self.sites.len() as u16).filter(|site| !row.contains(site));
+        let least = free.map(|site| loads.fullness_with(site, cost)).min_by(f64::total_cmp)?;
+        self.sites.choose(key, row, copy, false, |site| loads.fullness_with(site, cost) <= least)
+    }
+
+    /// Brings turns into an order that depends on nothing but the segments.
+    fn sort(&self, turns: &mut [Turn]) {
+        turns.sort_unstable_by_key(|turn| {
+            let segment = turn.segment as usize;
+            (turn.order, turn.copy, self.table.key(segment), self.table.bytes(segment), turn.segment)
+        });
+    }
+}
