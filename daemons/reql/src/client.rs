@@ -128,37 +128,17 @@ impl Client {
     /// [`Error`]; [`Error::Decode`] if the result has another form.
     pub async fn run_as<T: DeserializeOwned>(&self, query: &Expr) -> Result<T, Error> {
         let body = self.settings.start(query, false)?;
-        self.limited(async |seen| {
-            self.retried(query.is_read(), async || {
-                let mut running = self.inner.start(body.clone(), seen).await?;
-                let mut rows: Vec<Value> = Vec::new();
-                loop {
-                    let answer = running.response().await?;
-                    // An answer that says nothing of more is the query's last, an error among them.
-                    match decode::<Value>(&answer) {
-                        Ok(Answer::Rows { rows: batch, more: true }) => {
-                            rows.extend(batch.into_iter().collect::<Result<Vec<_>, _>>()?);
-                            running.ask_for_more();
-                        }
-                        Ok(Answer::Rows { rows: batch, more: false }) => {
-                            running.finish();
-                            rows.extend(batch.into_iter().collect::<Result<Vec<_>, _>>()?);
-                            return from_value(Value::Array(rows));
-                        }
-                        Ok(Answer::Atom(value)) => {
-                            running.finish();
-                            return from_value(value);
-                        }
-                        Err(error) => {
-                            running.finish();
-                            return Err(error);
-                        }
-                    }
+        let used = Used::default();
+        let work = async {
+            let mut attempt = Attempt::first(query);
+            loop {
+                match self.inner.collect(body.clone(), &used).await {
+                    Err(error) if attempt.again(&error) => {}
+                    outcome => return outcome.and_then(from_value),
                 }
-            })
-            .await
-        })
-        .await
+            }
+        };
+        self.limited(&used, work).await
     }
 
     /// Runs a query and gives its rows as they are consumed. The time limit holds for each batch. Opening a query that only reads is tried once more when the
@@ -181,15 +161,18 @@ impl Client {
 
     async fn open<T: DeserializeOwned>(&self, query: &Expr, batch: Option<Duration>) -> Result<Cursor<T>, Error> {
         let body = self.settings.start(query, false)?;
-        self.limited(async |seen| {
-            self.retried(query.is_read(), async || {
-                let mut running = self.inner.start(body.clone(), seen).await?;
-                let first = running.response().await?;
-                Cursor::new(running, &first, batch)
-            })
-            .await
-        })
-        .await
+        let used = Used::default();
+        let work = async {
+            let mut attempt = Attempt::first(query);
+            loop {
+                match self.inner.first_answer(body.clone(), &used).await {
+                    Err(error) if attempt.again(&error) => {}
+                    Err(error) => return Err(error),
+                    Ok((running, first)) => return Cursor::new(running, &first, batch),
+                }
+            }
+        };
+        self.limited(&used, work).await
     }
 
     /// Runs a write; documents that were refused are an error. Never tried again: a lost connection leaves it unknown whether it was carried out.
@@ -218,12 +201,12 @@ impl Client {
     /// [`Error::Connect`], [`Error::Auth`], [`Error::Closed`], [`Error::Timeout`], [`Error::TooLarge`].
     pub async fn run_noreply(&self, query: &Expr) -> Result<(), Error> {
         let body = self.settings.start(query, true)?;
-        self.limited(async |_| {
+        let work = async {
             let connection = self.inner.connection().await?;
             *self.inner.noreply.lock() = Some(Arc::downgrade(&connection));
             connection.noreply(body).await
-        })
-        .await
+        };
+        self.limited(&Used::default(), work).await
     }
 
     /// Waits until the server has carried out every earlier noreply query.
@@ -231,19 +214,18 @@ impl Client {
     /// # Errors
     /// [`Error::Closed`] if the connection they went over is gone: they may or may not have been carried out.
     pub async fn noreply_wait(&self) -> Result<(), Error> {
-        let sent_over = self.inner.noreply.lock().take();
-        let Some(sent_over) = sent_over else {
+        let Some(sent_over) = self.inner.noreply.lock().take() else {
             return Ok(());
         };
-        self.limited(async |_| {
+        let work = async {
             let lost = || Error::Closed { reason: "noreply queries may have been lost with it".to_owned() };
             let connection = sent_over.upgrade().ok_or_else(lost)?;
             let mut waiting = connection.noreply_wait().await?;
             let answer = waiting.response().await?;
             waiting.finish();
             decode::<Value>(&answer).map(|_| ())
-        })
-        .await
+        };
+        self.limited(&Used::default(), work).await
     }
 
     /// What the server tells about itself: `id` and `name`.
@@ -251,26 +233,23 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn server_info(&self) -> Result<Value, Error> {
-        self.limited(async |_| {
-            self.retried(true, async || {
-                let mut asking = self.inner.connection().await?.server_info().await?;
-                let answer = asking.response().await?;
-                asking.finish();
-                match decode(&answer)? {
-                    Answer::Atom(info) => Ok(info),
-                    Answer::Rows { .. } => Err(Error::Decode("server info is no sequence".to_owned())),
-                }
-            })
-            .await
-        })
-        .await
+        let work = async {
+            let mut asking = self.inner.connection().await?.server_info().await?;
+            let answer = asking.response().await?;
+            asking.finish();
+            match decode(&answer)? {
+                Answer::Atom(info) => Ok(info),
+                Answer::Rows { .. } => Err(Error::Decode("server info is no sequence".to_owned())),
+            }
+        };
+        self.limited(&Used::default(), work).await
     }
 
-    /// Ends `work` at the time limit; what it had in flight is thereby stopped on the server. `work` notes the connection it uses.
-    async fn limited<T>(&self, work: impl AsyncFnOnce(&Used) -> Result<T, Error>) -> Result<T, Error> {
-        let (started, used) = (Instant::now(), Used::default());
-        let after = self.settings.timeout;
-        match tokio::time::timeout(after, work(&used)).await {
+    /// Ends `work` at the time limit; what it had in flight is thereby stopped on the server, and the connection it notes
+    /// in `used` is probed.
+    async fn limited<T>(&self, used: &Used, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let (started, after) = (Instant::now(), self.settings.timeout);
+        match tokio::time::timeout(after, work).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 if let Some(connection) = used.lock().take().and_then(|connection| connection.upgrade()) {
@@ -280,16 +259,25 @@ impl Client {
             }
         }
     }
+}
 
-    /// Tries once more when the connection broke, if that does no harm.
-    async fn retried<T>(&self, harmless: bool, attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-        match attempt().await {
-            Err(Error::Closed { reason }) if harmless => {
-                tracing::debug!(reason, "connection to RethinkDB lost, reading again");
-                attempt().await
-            }
-            outcome => outcome,
+/// Whether a query may be tried once more: it only reads, and was not tried twice.
+struct Attempt {
+    harmless: bool,
+}
+
+impl Attempt {
+    fn first(query: &Expr) -> Attempt {
+        Attempt { harmless: query.is_read() }
+    }
+
+    /// Whether this error of the first attempt calls for a second.
+    fn again(&mut self, error: &Error) -> bool {
+        let again = matches!(error, Error::Closed { .. }) && std::mem::take(&mut self.harmless);
+        if again {
+            tracing::debug!(%error, "reading again");
         }
+        again
     }
 }
 
@@ -320,6 +308,38 @@ impl Inner {
         let connection = self.connection().await?;
         *used.lock() = Some(Arc::downgrade(&connection));
         connection.query(body).await
+    }
+
+    async fn first_answer(&self, body: Bytes, used: &Used) -> Result<(Query, Bytes), Error> {
+        let mut running = self.start(body, used).await?;
+        let first = running.response().await?;
+        Ok((running, first))
+    }
+
+    /// Runs a query to its end; a sequence becomes an array.
+    async fn collect(&self, body: Bytes, used: &Used) -> Result<Value, Error> {
+        let (mut running, mut answer) = self.first_answer(body, used).await?;
+        let mut rows: Vec<Value> = Vec::new();
+        loop {
+            let decoded = decode::<Value>(&answer);
+            // An answer that does not promise more is the query's last, an error among them.
+            if !matches!(decoded, Ok(Answer::Rows { more: true, .. })) {
+                running.finish();
+            }
+            match decoded? {
+                Answer::Atom(value) => return Ok(value),
+                Answer::Rows { rows: batch, more } => {
+                    for row in batch {
+                        rows.push(row?);
+                    }
+                    if !more {
+                        return Ok(Value::Array(rows));
+                    }
+                }
+            }
+            running.ask_for_more();
+            answer = running.response().await?;
+        }
     }
 
     /// The connection, if it has not ended; a host whose connection broke goes into the penalty box.
@@ -392,4 +412,28 @@ fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 
 fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     serde_json::from_value(value).map_err(|error| Error::Decode(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+
+    #[tokio::test]
+    async fn every_call_can_be_made_from_a_spawned_task() {
+        let client = is_send(Client::new(Options { hosts: Vec::new(), ..Options::default() }));
+        let query = r::now();
+        let refused = is_send(client.run(&query)).await;
+        assert!(matches!(&refused, Err(Error::Connect { reason }) if reason.contains("no host")), "{refused:?}");
+        let _ = is_send(client.cursor::<Value>(&query));
+        let _ = is_send(client.feed::<Value>(&query));
+        let _ = is_send(client.write(&query));
+        let _ = is_send(client.run_noreply(&query));
+        let _ = is_send(client.noreply_wait());
+        let _ = is_send(client.server_info());
+        let _ = is_send(client.connect());
+    }
 }
