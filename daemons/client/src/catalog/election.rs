@@ -117,7 +117,8 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn master(&self) -> Result<Option<(Master, bool)>> {
-        let row: Option<Master> = self.read_one("read the sync master", &majority(SERVICES).get(SYNC_MASTER_ID)).await?;
+        let row: Option<Master> =
+            self.read_one("read the sync master", &majority(SERVICES).get(SYNC_MASTER_ID)).await?;
         let Some(master) = row else { return Ok(None) };
         let now = self.server_now().await?;
         let runs = master.last_heartbeat.as_ref().is_some_and(|at| now - at.epoch_time <= master.ttl);

@@ -10,8 +10,8 @@ use trough_core::{
 use trough_reql::{Expr, r};
 
 use super::{
-    Catalog, CatalogError, Change, LOCK, MAX_KEYS, Result, Rows, by_ids, changed_rows, document, error::FENCED, majority,
-    nodes::NodeStatus,
+    Catalog, CatalogError, Change, LOCK, MAX_KEYS, Result, Rows, by_ids, changed_rows, document, error::FENCED,
+    majority, nodes::NodeStatus,
 };
 
 /// Seconds that must pass after a holder's lease ended before another node takes its lock over: longer than a

@@ -25,7 +25,7 @@
 //! `errors` of a write is always looked at; locks, election, epoch and assignments are written with durability hard and
 //! read with `majority`; a row that cannot be read (another version's) is skipped with a warning and never stops a stream.
 
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
@@ -116,7 +116,11 @@ impl Catalog {
         Ok(all)
     }
 
-    async fn read_rows<T: DeserializeOwned + Send + 'static>(&self, what: &'static str, query: &Expr) -> Result<Rows<T>> {
+    async fn read_rows<T: DeserializeOwned + Send + 'static>(
+        &self,
+        what: &'static str,
+        query: &Expr,
+    ) -> Result<Rows<T>> {
         let cursor: Cursor<Json> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
         Ok(Box::pin(decode_rows(what, cursor)))
     }
@@ -210,10 +214,6 @@ fn changed_rows<T: DeserializeOwned>(what: &'static str, summary: &WriteSummary)
         }
     }
     Ok(rows)
-}
-
-fn seconds(d: Duration) -> f64 {
-    d.as_secs_f64()
 }
 
 fn to_json<T: serde::Serialize>(record: &T) -> Json {

@@ -84,14 +84,14 @@ impl Catalog {
     /// [`super::CatalogError`].
     pub async fn nodes(&self) -> Result<Vec<NodeStatus>> {
         const WHAT: &str = "read the nodes";
-        let rows: Vec<Service> =
-            self.read_vec(WHAT, &r::table(SERVICES).get_all([ROLE_NODES]).index("role")).await?;
+        let rows: Vec<Service> = self.read_vec(WHAT, &r::table(SERVICES).get_all([ROLE_NODES]).index("role")).await?;
         // Asked after the rows, so that no row is younger than the clock.
         let now = self.server_now().await?;
         let drain_ids: Vec<String> = rows.iter().filter_map(|s| s.node.as_ref()).map(drain_id).collect();
         let mut drained = HashSet::new();
         for ids in drain_ids.chunks(super::MAX_KEYS) {
-            let marks: Vec<Json> = self.read_vec(WHAT, &by_ids(r::table(TROUGH), ids.iter().map(String::as_str))).await?;
+            let marks: Vec<Json> =
+                self.read_vec(WHAT, &by_ids(r::table(TROUGH), ids.iter().map(String::as_str))).await?;
             drained.extend(marks.iter().filter_map(|m| m.get("node")?.as_str().map(str::to_owned)));
         }
         Ok(rows
@@ -152,7 +152,6 @@ fn drain_id(node: &NodeId) -> String {
 /// Whether a row is alive at the server's time `now`.
 pub(super) fn judge(service: Service, now: f64) -> NodeStatus {
     // A row without a heartbeat never lived.
-    let age_seconds =
-        service.last_heartbeat.as_ref().map_or(f64::INFINITY, |at| (now - at.epoch_time).max(0.0));
+    let age_seconds = service.last_heartbeat.as_ref().map_or(f64::INFINITY, |at| (now - at.epoch_time).max(0.0));
     NodeStatus { alive: age_seconds < service.ttl, age_seconds, service }
 }

@@ -24,7 +24,14 @@ pub struct LiveService {
 
 /// The row that says that `node` serves `segment` in `role` (`trough-read` or `trough-write`) at `base_url`
 /// (`http://HOST:PORT/`), for as long as the node's lease.
-pub fn segment_service(role: &str, node: &NodeId, segment: &SegmentId, base_url: &str, port: u16, load: f64) -> Service {
+pub fn segment_service(
+    role: &str,
+    node: &NodeId,
+    segment: &SegmentId,
+    base_url: &str,
+    port: u16,
+    load: f64,
+) -> Service {
     let base = base_url.trim_end_matches('/');
     Service {
         id: Service::segment_id(role, node, segment),

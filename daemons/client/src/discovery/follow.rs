@@ -57,7 +57,10 @@ pub(super) async fn nodes(weak: Weak<Inner>) {
         let Some(inner) = weak.upgrade() else { return };
         inner.state.write().nodes.connected = false;
         drop(inner);
-        tracing::warn!(error = ended.err().map(|e| e.to_string()), "lost the feed of nodes; leases are not judged until it is back");
+        tracing::warn!(
+            error = ended.err().map(|e| e.to_string()),
+            "lost the feed of nodes; leases are not judged until it is back"
+        );
         pause = next_pause(pause, started);
         tokio::time::sleep(pause).await;
     }

@@ -292,16 +292,6 @@ impl Discovery {
         }
     }
 
-    /// Base URL of the write port of the node that holds the segment's write lock, as far as known.
-    pub(crate) fn known_write_url(&self, segment: &SegmentId) -> Option<String> {
-        let state = self.inner.state.read();
-        if !state.knows(segment, self.inner.options.ttl) {
-            return None;
-        }
-        let holder = state.holder(segment)?;
-        state.nodes.is_alive(holder, Instant::now()).then(|| state.nodes.write_url(holder).map(base_url))?
-    }
-
     /// Looks the segments up anew and keeps what is found.
     ///
     /// # Errors
@@ -351,7 +341,8 @@ impl Discovery {
         state.own_endpoints();
         let view = state.view();
         let (version, liveness) = (state.version, view.liveness());
-        if let Some(kept) = state.listings.iter().find(|l| l.key == key && l.version == version && l.liveness == liveness)
+        if let Some(kept) =
+            state.listings.iter().find(|l| l.key == key && l.version == version && l.liveness == liveness)
         {
             // Numbers of addresses never change, so the entries stand while loads move on.
             return Located { endpoints: view.endpoints.clone(), ..kept.located.clone() };
@@ -363,7 +354,8 @@ impl Discovery {
                 continue;
             }
             let lock = followed.as_ref().and_then(|f| f.locks.get(segment));
-            let holder = lock.and_then(|node| nodes.own_endpoint(node)).filter(|n| (*n as usize) < view.endpoints.len());
+            let holder =
+                lock.and_then(|node| nodes.own_endpoint(node)).filter(|n| (*n as usize) < view.endpoints.len());
             let usable = view.usable(refs, holder);
             if usable.is_empty() { missing.push(segment.clone()) } else { entries.push((segment.clone(), usable)) }
         }

@@ -95,12 +95,7 @@ pub struct NodeHandle {
 
 impl NodeHandle {
     pub(crate) fn new(id: NodeId) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            in_flight: AtomicU32::new(0),
-            failed_until_ms: AtomicU64::new(0),
-            born: Instant::now(),
-        })
+        Arc::new(Self { id, in_flight: AtomicU32::new(0), failed_until_ms: AtomicU64::new(0), born: Instant::now() })
     }
 
     /// Requests of this process that the node is working on.
@@ -237,10 +232,6 @@ impl Nodes {
 
     pub(super) fn endpoint_count(&self) -> usize {
         self.endpoints.len()
-    }
-
-    pub(super) fn write_url(&self, node: &NodeId) -> Option<&str> {
-        self.rows.get(node)?.row.write_url.as_deref()
     }
 
     pub(super) fn is_alive(&self, id: &NodeId, now: Instant) -> bool {

@@ -7,10 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
@@ -353,8 +350,7 @@ impl Exchange {
             }
             Some(Stop::Segment(i, why)) => outcome.failed.push((targets.swap_remove(i as usize), why, true)),
             Some(Stop::Broken(error)) => {
-                let delivered =
-                    |i: usize| self.delivered_reduced || self.delivered.get(i).copied().unwrap_or(false);
+                let delivered = |i: usize| self.delivered_reduced || self.delivered.get(i).copied().unwrap_or(false);
                 let rest = targets.into_iter().enumerate().map(|(i, t)| (t, delivered(i))).collect();
                 outcome.broken = Some((error, rest));
             }
@@ -368,9 +364,6 @@ impl Drop for Exchange {
         self.shared.held_bytes.fetch_sub(self.held_bytes, Ordering::Relaxed);
     }
 }
-
-/// Bytes held back by all requests of one query.
-pub(super) type HeldBytes = AtomicUsize;
 
 /// The connection or the worker broke; another copy may do.
 fn broken(why: impl Into<String>) -> SegmentError {

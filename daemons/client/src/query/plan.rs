@@ -1,6 +1,10 @@
 //! Which worker is asked for which segments.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use trough_core::SegmentId;
 
@@ -8,7 +12,10 @@ use super::{
     QueryError, QueryOptions, SegmentSet, Shared,
     exchange::{Chunk, Past, Target},
 };
-use crate::discovery::{Endpoint, Located, pick};
+use crate::{
+    catalog::CatalogError,
+    discovery::{Endpoint, Located, Refs, pick},
+};
 
 /// What planning gave.
 pub(super) struct Planned {
@@ -40,7 +47,7 @@ async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<u64, Qu
     }
     // Found by its rows, by an assignment or by a lock: it exists, though nobody serves it.
     let catalog = shared.discovery.catalog();
-    let wrap = |e| QueryError::Discovery(Arc::new(e).into());
+    let wrap = |e: CatalogError| QueryError::Discovery(Arc::new(e).into());
     let rows = catalog.raw_services_of_segments(missing).await.map_err(wrap)?;
     let assigned = catalog.assignments_of_segments(missing).await.map_err(wrap)?;
     let locked = catalog.locks_of_segments(missing).await.map_err(wrap)?;
@@ -102,6 +109,8 @@ pub(super) struct Again {
     pub(super) moved_to: Option<String>,
     /// Whether it must be looked up anew.
     pub(super) look_up: bool,
+    /// Whether only copies that were not asked yet are worth asking.
+    pub(super) others_only: bool,
 }
 
 /// Finds other copies for segments that failed, after a pause that grows with the attempts.
@@ -123,16 +132,18 @@ pub(super) async fn again(shared: Arc<Shared>, failed: Vec<Again>) -> Result<Pla
     let mut chunks: Vec<Chunk> = Vec::new();
     let limit = per_request(&shared);
     let mut planned = vec![0u32; located.endpoints.len()];
+    let copies_of: HashMap<&SegmentId, &Refs> = located.entries.iter().map(|(s, refs)| (s, refs)).collect();
     for one in failed {
-        let Again { mut target, mut past, error, moved_to, .. } = one;
-        let entry = located.entries.iter().find(|(segment, _)| *segment == target.segment);
+        let Again { mut target, mut past, error, moved_to, others_only, .. } = one;
+        let entry = copies_of.get(&target.segment);
         let endpoint: Endpoint = match (moved_to, entry) {
             (Some(url), _) => shared.discovery.endpoint_of_url(&url),
             (None, None) => continue,
-            (None, Some((_, copies))) => {
+            (None, Some(copies)) => {
                 let fresh = |e: &Endpoint| !past.tried.contains(&e.url);
+                let any = |_: &Endpoint| !others_only;
                 let next = pick(&located.endpoints, copies, &planned, fresh)
-                    .or_else(|| pick(&located.endpoints, copies, &planned, |_| true));
+                    .or_else(|| pick(&located.endpoints, copies, &planned, any));
                 let Some(n) = next else { return Err(error) };
                 planned[n as usize] += 1;
                 located.endpoints[n as usize].clone()

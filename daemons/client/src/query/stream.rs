@@ -238,27 +238,27 @@ impl QueryStream {
         delivered: bool,
     ) -> Result<Again, QueryError> {
         let retryable = error.code.is_retryable() || error.code == ErrorCode::Cancelled;
-        let mut past = target.past.as_deref().cloned().unwrap_or_else(|| Past {
-            tried: vec![endpoint.url.clone()],
-            ..Past::default()
-        });
+        let mut past = target
+            .past
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| Past { tried: vec![endpoint.url.clone()], ..Past::default() });
         past.attempts += 1;
         if delivered || !retryable || past.attempts >= self.shared.options.attempts.max(1) {
             return Err(shown);
         }
         let moved_to = error.hint.clone().filter(|_| error.code == ErrorCode::Moved);
+        let mut others_only = false;
         let look_up = match error.code {
             ErrorCode::UnknownSegment | ErrorCode::Moved => {
-                if past.rediscovered && moved_to.is_none() {
-                    return Err(shown);
-                }
+                others_only = past.rediscovered;
                 past.rediscovered = true;
                 true
             }
             // A broken worker may have been replaced since it was looked up.
             _ => past.attempts > 1,
         };
-        Ok(Again { target, past, error: shown, moved_to, look_up })
+        Ok(Again { target, past, error: shown, moved_to, look_up, others_only })
     }
 }
 

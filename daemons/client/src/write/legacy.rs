@@ -79,8 +79,8 @@ impl WriteClient {
         let missing = || Err(SegmentError::new(ErrorCode::Internal, "the sync master said nothing of it"));
         let provisioned = provisioned.unwrap_or_else(missing).map_err(fail)?;
         let url = format!("{}?segment={}", base_url(&provisioned.write_url), segment.url_encoded());
-        let mut request =
-            http::post(&self.client, url, "application/sql", "text/plain", sql.as_bytes().to_vec()).timeout(left(deadline));
+        let mut request = http::post(&self.client, url, "application/sql", "text/plain", sql.as_bytes().to_vec())
+            .timeout(left(deadline));
         if let Some(trace) = &self.options.trace_id {
             request = request.header(TRACE_HEADER, trace);
         }

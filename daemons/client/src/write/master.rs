@@ -277,7 +277,9 @@ impl WriteClient {
         let mut last = None;
         loop {
             if left(deadline).is_zero() {
-                return Err(last.map_or_else(|| self.late(what), |last| WriteError::NoMaster { what, last: Some(last) }));
+                return Err(
+                    last.map_or_else(|| self.late(what), |last| WriteError::NoMaster { what, last: Some(last) })
+                );
             }
             let known = tokio::time::timeout(left(deadline), self.master_base(what, last.is_some())).await;
             let base = match known.map_err(|_| self.late(what))? {
@@ -327,7 +329,8 @@ impl WriteClient {
 
     /// Base URL of the living master's segment manager.
     async fn master_base(&self, what: &'static str, anew: bool) -> Result<String, WriteError> {
-        if !anew && let Some((master, at)) = &*self.master.lock()
+        if !anew
+            && let Some((master, at)) = &*self.master.lock()
             && at.elapsed() < MASTER_AGE
         {
             return Ok(base_url(&master.url));

@@ -22,7 +22,8 @@ mod transact;
 
 pub use legacy::JsonRows;
 pub use master::{
-    DescribedColumn, DescribedTable, DescribedView, Promoted, PromoteSet, Promotions, Provisioned, SchemaDescription, ShredReport,
+    DescribedColumn, DescribedTable, DescribedView, PromoteSet, Promoted, Promotions, Provisioned, SchemaDescription,
+    ShredReport,
 };
 
 /// How to write.

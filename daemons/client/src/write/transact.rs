@@ -103,8 +103,8 @@ impl WriteClient {
             for place in places {
                 let size = size_of_write(&writes[place]);
                 let same = part.last().is_some_and(|last: &usize| writes[*last].segment == writes[place].segment);
-                let full = part.len() >= self.options.segments_per_request
-                    || bytes + size > self.options.bytes_per_request;
+                let full =
+                    part.len() >= self.options.segments_per_request || bytes + size > self.options.bytes_per_request;
                 if full && !same && !part.is_empty() {
                     groups.push(Group { base: base.clone(), places: std::mem::take(&mut part) });
                     bytes = 0;

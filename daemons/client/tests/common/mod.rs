@@ -1,0 +1,243 @@
+//! A cluster in miniature: the metadata server in-process, and workers that answer as a test wants.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::Response,
+    routing::post,
+};
+use futures::StreamExt;
+use trough_client::{Catalog, Discovery, DiscoveryOptions, QueryClient, catalog::segment_service, http::HttpOptions};
+use trough_core::{
+    ErrorCode, NodeId, SegmentError, SegmentId,
+    records::{ROLE_NODES, ROLE_READ, Service},
+    wire::{Frame, MSGPACK, QueryRequest, QueryStats},
+};
+
+pub struct Cluster {
+    pub catalog: Catalog,
+    pub meta: trough_meta::MetaServer,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = trough_meta::MetaServer::start_ephemeral(dir.path()).await.unwrap();
+        let url = format!("rethinkdb://{}/trough_configuration", meta.local_addr());
+        let client = trough_reql::Client::new(trough_reql::Options::from_url(&url).unwrap());
+        let catalog = Catalog::new(client);
+        catalog.ensure_tables(1).await.unwrap();
+        Self { catalog, meta, _dir: dir }
+    }
+
+    pub fn discovery(&self) -> Discovery {
+        Discovery::new(self.catalog.clone(), DiscoveryOptions::default())
+    }
+
+    pub fn queries(&self) -> QueryClient {
+        QueryClient::new(self.discovery(), &HttpOptions::default()).unwrap()
+    }
+
+    /// Writes a node's lease and the rows of the segments it serves.
+    pub async fn serve(&self, worker: &Worker, segments: &[SegmentId]) {
+        self.catalog.heartbeat_node(&node_row(worker, 60.0)).await.unwrap();
+        let rows: Vec<Service> = segments
+            .iter()
+            .map(|s| segment_service(ROLE_READ, &worker.node, s, &worker.url, worker.port, 0.1))
+            .collect();
+        self.catalog.advertise(&rows).await.unwrap();
+    }
+}
+
+pub fn node_row(worker: &Worker, ttl: f64) -> Service {
+    Service {
+        id: Service::node_id(&worker.node),
+        role: Some(ROLE_NODES.into()),
+        node: Some(worker.node.clone()),
+        ttl,
+        load: 0.1,
+        cold_storage: Some(false),
+        available_bytes: Some(1 << 30),
+        read_url: Some(worker.url.clone()),
+        write_url: Some(worker.url.clone()),
+        ..Service::default()
+    }
+}
+
+pub fn seg(id: &str) -> SegmentId {
+    SegmentId::new(id).unwrap()
+}
+
+pub fn node(id: &str) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+pub fn segs(n: usize) -> Vec<SegmentId> {
+    (0..n).map(|i| seg(&format!("s{i:05}"))).collect()
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < end, "waited too long for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What a worker does with a request.
+pub enum Reply {
+    /// Sends the pieces and ends in order.
+    Whole(Vec<Vec<u8>>),
+    /// Sends the pieces, then breaks the connection.
+    Break(Vec<Vec<u8>>),
+    /// Sends the pieces, then nothing more.
+    Hang(Vec<Vec<u8>>),
+    /// Another status and text.
+    Status(u16, String),
+    /// Another media type.
+    Html(String),
+}
+
+type Behaviour = dyn Fn(QueryRequest) -> Reply + Send + Sync;
+
+#[derive(Clone)]
+struct Handler {
+    behaviour: Arc<Behaviour>,
+    requests: Arc<AtomicUsize>,
+    hanging: Arc<AtomicUsize>,
+}
+
+pub struct Worker {
+    pub node: NodeId,
+    pub url: String,
+    pub port: u16,
+    requests: Arc<AtomicUsize>,
+    hanging: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Worker {
+    pub async fn start(name: &str, behaviour: impl Fn(QueryRequest) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (requests, hanging) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let state = Handler { behaviour: Arc::new(behaviour), requests: requests.clone(), hanging: hanging.clone() };
+        let app = Router::new().route("/v1/query", post(answer)).with_state(state);
+        let task = tokio::spawn(async move {
+            let _ = axum::serve(axum::serve::ListenerExt::tap_io(listener, |io| drop(io.set_nodelay(true))), app).await;
+        });
+        Self { node: node(name), url: format!("http://127.0.0.1:{port}/"), port, requests, hanging, task }
+    }
+
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Answers that hang and whose client is still there.
+    pub fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Hanging(Arc<AtomicUsize>);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn answer(State(handler): State<Handler>, body: Bytes) -> Response {
+    handler.requests.fetch_add(1, Ordering::SeqCst);
+    let request: QueryRequest = serde_json::from_slice(&body).unwrap();
+    let typed = |body: Body| Response::builder().header(CONTENT_TYPE, MSGPACK).body(body).unwrap();
+    let pieces = |all: Vec<Vec<u8>>| futures::stream::iter(all).map(|p| Ok::<_, std::io::Error>(Bytes::from(p)));
+    match (handler.behaviour)(request) {
+        Reply::Whole(all) => typed(Body::from_stream(futures::stream::iter(all).map(Ok::<_, Infallible>))),
+        Reply::Break(all) => {
+            let end = futures::stream::once(async { Err(std::io::Error::other("broken on purpose")) });
+            typed(Body::from_stream(pieces(all).chain(end)))
+        }
+        Reply::Hang(all) => {
+            handler.hanging.fetch_add(1, Ordering::SeqCst);
+            let guard = Hanging(handler.hanging.clone());
+            let end = futures::stream::once(async move {
+                let _guard = guard;
+                std::future::pending::<Result<Bytes, std::io::Error>>().await
+            });
+            typed(Body::from_stream(pieces(all).chain(end)))
+        }
+        Reply::Status(status, text) => {
+            Response::builder().status(StatusCode::from_u16(status).unwrap()).body(Body::from(text)).unwrap()
+        }
+        Reply::Html(text) => Response::builder().header(CONTENT_TYPE, "text/html").body(Body::from(text)).unwrap(),
+    }
+}
+
+/// Frames in bytes.
+pub fn bytes(frames: &[Frame]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frames.iter().for_each(|f| f.encode(&mut out));
+    out
+}
+
+pub fn columns(segment: Option<u32>) -> Frame {
+    Frame::Columns { segment, names: vec!["n".into()] }
+}
+
+/// One row with one integer.
+pub fn row(segment: Option<u32>, n: i64) -> Frame {
+    let mut data = Vec::new();
+    rmp::encode::write_sint(&mut data, n).unwrap();
+    Frame::Rows { segment, count: 1, data: data.into() }
+}
+
+pub fn end(ok: usize, failed: usize, rows: u64) -> Frame {
+    Frame::End(QueryStats { ok: ok as u64, failed: failed as u64, rows, bytes: rows, micros: 7 })
+}
+
+pub fn segment_error(segment: u32, code: ErrorCode, message: &str, hint: Option<&str>) -> Frame {
+    Frame::SegmentError {
+        segment,
+        error: SegmentError { code, message: message.into(), hint: hint.map(str::to_owned) },
+    }
+}
+
+/// One row `1` per segment, or with reduce one row with the number of segments.
+pub fn honest(request: &QueryRequest) -> Vec<Frame> {
+    let n = request.segments.len();
+    let mut frames = Vec::new();
+    if request.reduce.is_some() {
+        frames.extend([columns(None), row(None, n as i64), end(n, 0, 1)]);
+    } else {
+        frames.push(columns(Some(0)));
+        frames.extend((0..n).map(|i| row(Some(i as u32), 1)));
+        frames.push(end(n, 0, n as u64));
+    }
+    frames
+}
+
+pub async fn honest_worker(name: &str) -> Worker {
+    Worker::start(name, |r| Reply::Whole(vec![bytes(&honest(&r))])).await
+}
