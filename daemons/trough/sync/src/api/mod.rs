@@ -1,0 +1,86 @@
+//! The sync server's HTTP surface: the Python trough's segment manager, `/v1/…`, and the status page.
+//!
+//! Schemas are answered by any sync server; what decides about segments, by the master, to whom the others pass it on.
+
+mod answer;
+mod console;
+mod describe;
+mod info;
+mod page;
+mod promote;
+mod provision;
+mod proxy;
+mod schema;
+mod shred;
+
+use std::sync::Arc;
+
+use axum::{
+    Router, middleware,
+    routing::{delete, get, post, put},
+};
+use trough_client::QueryClient;
+use trough_config::Role;
+use trough_engine::Engine;
+use trough_http::Daemon;
+
+pub(crate) use info::document;
+
+use crate::context::Context;
+
+/// What the handlers share.
+pub(crate) struct Api {
+    pub(crate) context: Arc<Context>,
+    /// Checks and describes schemas; opens no segment.
+    pub(crate) engine: Engine,
+    pub(crate) queries: QueryClient,
+    /// Our own base URL, so that nothing is passed on to ourselves.
+    pub(crate) own_url: String,
+}
+
+/// All routes.
+pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
+    let passed_on = middleware::from_fn_with_state(api.clone(), proxy::to_master);
+    let write = Router::new()
+        .route("/", post(provision::old_style))
+        .route("/provision", post(provision::one))
+        .route("/promote", post(promote::one))
+        .route("/v1/provision", post(provision::batch))
+        .route("/v1/promote", post(promote::batch))
+        .route_layer(passed_on.clone())
+        .route_layer(daemon.require(Role::Write));
+    let admin = Router::new()
+        .route("/segment/{id}", delete(shred::old_style))
+        .route("/v1/segment/{id}", delete(shred::with_steps))
+        .route("/v1/drain", post(info::drain))
+        .route_layer(passed_on.clone())
+        .route_layer(daemon.require(Role::Admin));
+    let schemas_admin = Router::new()
+        .route("/schema/{id}", put(schema::put_json))
+        .route("/schema/{id}/sql", put(schema::put_sql))
+        .route_layer(daemon.require(Role::Admin));
+    let schemas = Router::new()
+        .route("/schema", get(schema::list))
+        .route("/schema/{id}", get(schema::get_json))
+        .route("/schema/{id}/sql", get(schema::get_sql))
+        .route("/v1/schema/{id}/describe", get(describe::describe))
+        .route_layer(daemon.require(Role::Read));
+    let read = Router::new()
+        .route("/v1/cluster", get(info::cluster))
+        .route("/v1/copies", get(info::copies))
+        .route("/v1/locks", get(info::locks))
+        .route("/v1/segments", get(info::segments))
+        .route("/v1/segment/{id}", get(info::segment))
+        .route("/v1/console", post(console::run))
+        .route_layer(passed_on)
+        .route_layer(daemon.require(Role::Read));
+    let page = Router::new().route("/", get(page::page));
+    write
+        .merge(admin)
+        .merge(schemas_admin)
+        .merge(schemas)
+        .merge(read)
+        .merge(page)
+        .with_state(api)
+        .merge(daemon.common_routes())
+}
