@@ -100,6 +100,7 @@ pub(crate) struct HandleCache {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
+    inline: AtomicU64,
     generations: AtomicU64,
 }
 
@@ -154,6 +155,7 @@ impl HandleCache {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            inline: AtomicU64::new(0),
             generations: AtomicU64::new(1),
         }
     }
@@ -197,6 +199,16 @@ impl HandleCache {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.hits.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: true }))
+    }
+
+    /// An open connection for work on the caller's own thread; nothing if there is none idle, or something is wrong.
+    pub(crate) fn checkout_inline(&self, file: &SegmentFile) -> Option<Lease<'_>> {
+        self.checkout_open(file).ok().flatten()
+    }
+
+    /// An answer was made on the caller's own thread.
+    pub(crate) fn count_inline(&self) {
+        self.inline.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection to the segment's file, opened if need be.
@@ -345,6 +357,7 @@ impl HandleCache {
         stats.handles_busy = self.busy.load(Ordering::Relaxed) as u64;
         stats.handle_hits = self.hits.load(Ordering::Relaxed);
         stats.handle_misses = self.misses.load(Ordering::Relaxed);
+        stats.inline_reads = self.inline.load(Ordering::Relaxed);
         stats.handle_evictions = self.evictions.load(Ordering::Relaxed);
     }
 }

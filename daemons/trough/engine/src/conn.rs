@@ -42,6 +42,9 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
+        // As in Python, whose clients may quote texts doubly; the new protocol's statements are prepared without it.
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, true),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, true),
         // As in Python, whose clients' scripts may insert in any order.
         (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
         // A connection that closes must never remove files by name: another file may lie there by then.
@@ -73,12 +76,11 @@ pub(crate) fn open_reader(
     options: &EngineOptions,
     current: &Current,
 ) -> std::result::Result<Connection, SegmentError> {
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = if mode == Mode::Immutable {
-        flags |= OpenFlags::SQLITE_OPEN_URI;
-        Connection::open_with_flags(immutable_uri(path), flags)
-    } else {
-        Connection::open_with_flags(path, flags)
+    let opened = match mode {
+        Mode::Immutable => open_immutable(path),
+        Mode::Hot => {
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        }
     };
     let conn = opened.map_err(|e| explain(id, path, mode, &e))?;
     let prepare = || {
@@ -93,6 +95,12 @@ pub(crate) fn open_reader(
     };
     prepare().map_err(|e| explain(id, path, mode, &e))?;
     Ok(conn)
+}
+
+/// A read-only connection to a file that nobody changes: no locks, nothing beside it.
+pub(crate) fn open_immutable(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(immutable_uri(path), flags)
 }
 
 /// The path as a URI; what a URI gives a meaning to is percent-encoded.

@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use trough_core::{ErrorCode, SegmentError};
 
+/// A client that takes nothing for so long is given up.
+const STALL: Duration = Duration::from_secs(3600);
+
 /// Shared by all threads that work for one request.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -27,6 +30,7 @@ pub(crate) struct Control {
     /// The request's failure, once there is one; it stops all threads.
     failure: Mutex<Option<SegmentError>>,
     failed: AtomicBool,
+    done: AtomicU64,
 }
 
 impl Control {
@@ -41,6 +45,7 @@ impl Control {
             token,
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
+            done: AtomicU64::new(0),
         })
     }
 
@@ -58,6 +63,21 @@ impl Control {
         if self.elastic {
             self.deadline.fetch_add(u64::try_from(time.as_micros()).unwrap_or(0), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a client that takes nothing for so long has lost its claim to a thread.
+    pub(crate) fn stalled(&self, time: Duration) -> bool {
+        time > STALL
+    }
+
+    /// One more segment is done.
+    pub(crate) fn segment_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Segments done so far.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     /// Stops all threads of the request; the first failure is the one that is told.
@@ -97,15 +117,5 @@ impl Control {
             ));
         }
         None
-    }
-}
-
-/// Cancels the request when its reader goes away.
-#[derive(Debug)]
-pub(crate) struct CancelOnDrop(pub(crate) Arc<Control>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
     }
 }

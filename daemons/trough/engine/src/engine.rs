@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use trough_core::{
@@ -304,11 +303,6 @@ pub(crate) async fn run<T: Send + 'static>(
         let _ = tx.send(work(&engine));
     }));
     rx.await.unwrap_or_else(|_| Err(errors::pool_gone()))
-}
-
-/// A complete little answer.
-pub(crate) fn whole(bytes: Vec<u8>) -> ByteStream {
-    ByteStream::whole(Bytes::from(bytes))
 }
 
 /// The path's state, for errors that name the segment and never the path.

@@ -54,6 +54,7 @@ pub(crate) fn sqlite(id: &SegmentId, error: &rusqlite::Error) -> SegmentError {
             ErrorCode::NoSuchColumn
         }
         Sqlite::Unknown if too_much(&message) => ErrorCode::Limit,
+        Sqlite::Unknown if message.starts_with(crate::functions::REJECTED) => ErrorCode::TypeMismatch,
         Sqlite::Unknown if message.starts_with("not authorized") || message.starts_with("access to ") => {
             ErrorCode::Forbidden
         }

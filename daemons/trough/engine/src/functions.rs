@@ -30,8 +30,14 @@ pub(crate) const REJECTED: &str = "type mismatch: ";
 fn reject(ctx: &Context<'_>) -> Result<bool> {
     let text = |i| ctx.get::<String>(i);
     Err(Error::UserFunctionError(
-        format!("{REJECTED}column \"{}\" of table \"{}\" holds a value of type {} that is no {}", text(1)?, text(0)?, text(3)?, text(2)?)
-            .into(),
+        format!(
+            "{REJECTED}column \"{}\" of table \"{}\" holds a value of type {} that is no {}",
+            text(1)?,
+            text(0)?,
+            text(3)?,
+            text(2)?
+        )
+        .into(),
     ))
 }
 

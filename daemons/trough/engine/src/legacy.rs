@@ -1,10 +1,200 @@
-//! .
-use crate::engine::*;
+//! The old read endpoint: one statement on one segment, rows as JSON objects, as the Python trough wrote them.
+
+use std::{sync::Arc, time::Instant};
+
+use rusqlite::{CachedStatement, Connection, Row, types::ValueRef};
+use tokio_util::sync::CancellationToken;
+use trough_core::{ErrorCode, SegmentError};
+
+use crate::{
+    control::Control,
+    engine::{Inner, SegmentFile},
+    json::{self, Fields},
+    query::{BATCH_BYTES, INLINE_BYTES, INLINE_TIME},
+    sql,
+    statement::{Failure, check_reads},
+    stream::{ByteStream, Chunk, Sender},
+};
+
+/// What the old trough says to everything that is not one SELECT.
+const ONE_SELECT: &str = "Exactly one SELECT query per request, please.";
+
+/// Runs the statement; see [`crate::Engine::legacy_read`].
 pub(crate) async fn read(
-    _i: &std::sync::Arc<Inner>,
-    _s: SegmentFile,
-    _q: String,
-    _c: tokio_util::sync::CancellationToken,
-) -> Result<crate::stream::ByteStream, trough_core::SegmentError> {
-    Err(crate::errors::pool_gone())
+    inner: &Arc<Inner>,
+    file: SegmentFile,
+    text: String,
+    cancel: CancellationToken,
+) -> Result<ByteStream, SegmentError> {
+    sql::check_text(&text, &inner.options.limits)?;
+    if !sql::reads(&text) || sql::has_second_statement(&text) {
+        return Err(SegmentError::new(ErrorCode::BadSql, ONE_SELECT));
+    }
+    if inner.options.inline_reads
+        && let Some(body) = inline(inner, &file, &text)
+    {
+        return Ok(ByteStream::whole(body));
+    }
+    let control = Control::new(inner.options.limits.query_timeout, None, Some(cancel));
+    let (sender, stream) = ByteStream::channel(&control, inner.point.handle());
+    let engine = inner.clone();
+    inner.point.submit(Box::new(move || {
+        if let Err(error) = answer(&engine, &file, &text, &control, &sender) {
+            // A reader that is gone needs no error.
+            let _ = sender.send(Chunk::Failed(error));
+        }
+    }));
+    stream.begun().await
+}
+
+fn prepare<'c>(conn: &'c Connection, text: &str) -> Result<CachedStatement<'c>, Failure> {
+    let statement = conn.prepare_cached(text)?;
+    check_reads(&statement).map_err(|failure| match failure {
+        Failure::Ours(e) if e.code == ErrorCode::Forbidden => Failure::Ours(SegmentError::new(e.code, ONE_SELECT)),
+        other => other,
+    })?;
+    Ok(statement)
+}
+
+/// Writes the whole answer, in the pool.
+fn answer(
+    inner: &Inner,
+    file: &SegmentFile,
+    text: &str,
+    control: &Arc<Control>,
+    sender: &Sender,
+) -> Result<(), SegmentError> {
+    let mut again = false;
+    loop {
+        let mut lease = inner.cache.checkout(file, &inner.options)?;
+        lease.obey(control);
+        let mut sent = false;
+        let Err(failure) = stream(inner, lease.conn(), text, sender, &mut sent) else { return Ok(()) };
+        if failure.is_of_file() {
+            lease.discard();
+            if lease.reused && !sent && !again {
+                again = true;
+                continue;
+            }
+        }
+        return Err(match failure {
+            Failure::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
+                control.stop_reason().unwrap_or_else(|| crate::errors::sqlite(&file.id, &e))
+            }
+            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, lease.mode(), &e),
+            Failure::Ours(e) => e,
+        });
+    }
+}
+
+fn stream(inner: &Inner, conn: &Connection, text: &str, sender: &Sender, sent: &mut bool) -> Result<(), Failure> {
+    let mut statement = prepare(conn, text)?;
+    let mut writer = RowWriter::new(&statement);
+    let (max_rows, max_bytes) = (inner.options.limits.max_rows, inner.options.limits.max_bytes);
+    let (mut count, mut bytes) = (0u64, 0u64);
+    let mut rows = statement.raw_query();
+    let mut since: Option<Instant> = None;
+    while let Some(row) = rows.next()? {
+        writer.row(row)?;
+        count += 1;
+        let total = bytes + writer.out.len() as u64;
+        if max_rows > 0 && count > max_rows {
+            let text = format!("the result has more than {max_rows} rows (MAX_ROWS)");
+            return Err(Failure::Ours(SegmentError::new(ErrorCode::RowLimit, text)));
+        }
+        if max_bytes > 0 && total > max_bytes {
+            let text = format!("the result has more than {max_bytes} bytes (MAX_BYTES)");
+            return Err(Failure::Ours(SegmentError::new(ErrorCode::ByteLimit, text)));
+        }
+        // The clock is asked once in a while only.
+        let late = count.is_multiple_of(256) && since.get_or_insert_with(Instant::now).elapsed().as_millis() > 200;
+        if writer.out.len() >= BATCH_BYTES || late {
+            bytes = total;
+            since = None;
+            let full = std::mem::replace(&mut writer.out, Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4));
+            *sent = true;
+            if sender.send(Chunk::More(full.into())).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    // A reader that is gone needs no end.
+    let _ = sender.send(Chunk::Last(writer.end().into()));
+    Ok(())
+}
+
+/// Answers on the caller's own thread if the segment is open already and the statement is over in no time. Gives
+/// nothing if not, and for every failure: the pool's threads then tell it.
+fn inline(inner: &Inner, file: &SegmentFile, text: &str) -> Option<Vec<u8>> {
+    let lease = inner.cache.checkout_inline(file)?;
+    lease.obey(&Control::new(INLINE_TIME, Some(INLINE_TIME), None));
+    let mut statement = prepare(lease.conn(), text).ok()?;
+    let mut writer = RowWriter::new(&statement);
+    let (max_rows, max_bytes) = (inner.options.limits.max_rows, inner.options.limits.max_bytes);
+    let mut count = 0;
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next().ok()? {
+        writer.row(row).ok()?;
+        count += 1;
+        let bytes = writer.out.len();
+        if bytes > INLINE_BYTES || max_rows > 0 && count > max_rows || max_bytes > 0 && bytes as u64 > max_bytes {
+            return None;
+        }
+    }
+    inner.cache.count_inline();
+    Some(writer.end())
+}
+
+/// Rows as objects: `[` rows joined by `,\n` then `]\n`.
+struct RowWriter {
+    fields: Fields,
+    first: bool,
+    out: Vec<u8>,
+}
+
+impl RowWriter {
+    fn new(statement: &rusqlite::Statement<'_>) -> Self {
+        let mut out = Vec::with_capacity(512);
+        out.push(b'[');
+        Self { fields: Fields::of(statement.column_names()), first: true, out }
+    }
+
+    fn row(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+        let out = &mut self.out;
+        if !std::mem::take(&mut self.first) {
+            out.extend_from_slice(b",\n");
+        }
+        let mut before = b'{';
+        for (column, name) in &self.fields.columns {
+            out.push(before);
+            out.extend_from_slice(name);
+            before = b',';
+            match row.get_ref(*column)? {
+                ValueRef::Null => out.extend_from_slice(b"null"),
+                ValueRef::Integer(n) => json::integer(n, out),
+                ValueRef::Real(r) => json::real(r, out),
+                ValueRef::Blob(bytes) => json::blob(bytes, out),
+                ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+                    Ok(text) => json::string(text, out),
+                    Err(_) => return Err(Failure::Ours(not_utf8(row, *column, bytes))),
+                },
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"]\n");
+        self.out
+    }
+}
+
+/// Python's text for it.
+fn not_utf8(row: &Row<'_>, column: usize, bytes: &[u8]) -> SegmentError {
+    let statement: &rusqlite::Statement<'_> = row.as_ref();
+    let name = statement.column_name(column).unwrap_or_default();
+    let start: String = String::from_utf8_lossy(bytes).chars().take(80).collect();
+    let text = format!("Could not decode to UTF-8 column '{name}' with text '{start}'");
+    SegmentError::new(ErrorCode::TypeMismatch, text)
 }

@@ -30,7 +30,10 @@ mod query;
 mod reduce;
 mod render;
 mod sql;
+mod statement;
 mod stream;
+mod transaction;
+mod write_conn;
 mod writer;
 
 pub use describe::{Column, SchemaDescription, Table, View, describe, validate};

@@ -1,11 +1,515 @@
-//! .
-use crate::engine::*;
+//! `POST /v1/query`: the map statement on each of many segments, in parallel over the pool; the frames of the answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use trough_core::{
+    ErrorCode, SegmentError,
+    wire::{Frame, QueryRequest, QueryStats},
+};
+
+use crate::{
+    cache::Lease,
+    control::Control,
+    encode,
+    engine::{Inner, SegmentFile},
+    pool::PoolRef,
+    reduce::Partial,
+    render::{Format, Renderer},
+    sql,
+    statement::{Failure, Query, RowsFrame},
+    stream::{ByteStream, Chunk, Sender, Stop},
+};
+
+/// A thread's frames are handed over when they are so long.
+pub(crate) const BATCH_BYTES: usize = 128 << 10;
+/// … or when they waited for so long.
+const BATCH_TIME: Duration = Duration::from_millis(50);
+/// A thread gives way to other requests after so long, between two segments.
+const SLICE: Duration = Duration::from_millis(10);
+/// A statement that runs on the caller's own thread gives up after so long, and is run again in the pool.
+pub(crate) const INLINE_TIME: Duration = Duration::from_micros(250);
+/// … or when its answer becomes so long.
+pub(crate) const INLINE_BYTES: usize = 32 << 10;
+
+/// Everything the threads of one request share.
+pub(crate) struct Run {
+    pub(crate) inner: Arc<Inner>,
+    pool: PoolRef,
+    files: Vec<Result<SegmentFile, SegmentError>>,
+    map: Query,
+    partial: Option<Partial>,
+    pub(crate) control: Arc<Control>,
+    sender: Sender,
+    renderer: Option<Mutex<Renderer>>,
+    next: AtomicUsize,
+    at_work: AtomicUsize,
+    ok: AtomicU64,
+    failed: AtomicU64,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    max_rows: u64,
+    max_bytes: u64,
+}
+
+/// One thread's frames on their way to the answer.
+pub(crate) struct Output {
+    pub(crate) frames: Vec<u8>,
+    /// Names of the columns that the frames told last.
+    names: Vec<String>,
+    since: Instant,
+}
+
+impl Output {
+    fn new() -> Self {
+        Self { frames: Vec::new(), names: Vec::new(), since: Instant::now() }
+    }
+
+    /// Tells the columns, unless they were told in these frames already.
+    pub(crate) fn columns(&mut self, segment: Option<u32>, statement: &rusqlite::Statement<'_>) {
+        let n = statement.column_count();
+        let same =
+            self.names.len() == n && (0..n).all(|i| statement.column_name(i).is_ok_and(|name| name == self.names[i]));
+        if same {
+            return;
+        }
+        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        Frame::Columns { segment, names: names.clone() }.encode(&mut self.frames);
+        self.names = names;
+    }
+}
+
+/// Runs a request; see [`crate::Engine::query`].
 pub(crate) async fn run(
-    _i: &std::sync::Arc<Inner>,
-    _s: Vec<Result<SegmentFile, trough_core::SegmentError>>,
-    _q: trough_core::wire::QueryRequest,
-    _f: crate::Format,
-    _c: tokio_util::sync::CancellationToken,
-) -> crate::stream::ByteStream {
-    whole(vec![])
+    inner: &Arc<Inner>,
+    files: Vec<Result<SegmentFile, SegmentError>>,
+    request: QueryRequest,
+    format: Format,
+    cancel: CancellationToken,
+) -> ByteStream {
+    let ids: Arc<[_]> = if format == Format::MessagePack { Arc::default() } else { request.segments.clone().into() };
+    let renderer = (format != Format::MessagePack).then(|| Renderer::new(format, ids));
+    let refuse = |renderer: Option<Renderer>, error: SegmentError| {
+        let mut frames = Vec::new();
+        Frame::Error(error).encode(&mut frames);
+        ByteStream::whole(renderer.map_or(frames.clone(), |mut r| r.render(&frames)))
+    };
+    let limits = &inner.options.limits;
+    let check = |text: &str, what: &str| {
+        sql::check_text(text, limits)?;
+        if sql::has_second_statement(text) {
+            return Err(SegmentError::new(ErrorCode::BadSql, format!("{what} must be one statement")));
+        }
+        Ok(())
+    };
+    let checked =
+        check(&request.map, "map").and_then(|()| request.reduce.as_deref().map_or(Ok(()), |r| check(r, "reduce")));
+    if let Err(e) = checked {
+        return refuse(renderer, e);
+    }
+    let deadline = request.deadline_ms.map(Duration::from_millis);
+    let smaller = |asked: Option<u64>, set: u64| match asked {
+        Some(asked) if set > 0 => asked.min(set),
+        Some(asked) => asked,
+        None if set > 0 => set,
+        None => u64::MAX,
+    };
+    let (max_rows, max_bytes) =
+        (smaller(request.max_rows, limits.max_rows), smaller(request.max_bytes, limits.max_bytes));
+    let map = Query::new(&request.map, request.params);
+
+    if let ([Ok(file)], None, true) = (files.as_slice(), &request.reduce, inner.options.inline_reads)
+        && let Some(frames) = inline(inner, file, &map, max_rows, max_bytes)
+    {
+        return ByteStream::whole(match renderer {
+            Some(mut renderer) => renderer.render(&frames),
+            None => frames,
+        });
+    }
+
+    let single = files.len() == 1 && request.reduce.is_none();
+    let pool = if single { &inner.point } else { &inner.scan };
+    let control = Control::new(limits.query_timeout, deadline, Some(cancel));
+    let (sender, stream) = ByteStream::channel(&control, pool.handle());
+    let tasks = files.len().clamp(1, pool.size());
+    let run = Arc::new(Run {
+        inner: inner.clone(),
+        pool: pool.handle(),
+        partial: request.reduce.map(|reduce| Partial::new(Query::new(&reduce, request.reduce_params), limits.clone())),
+        files,
+        map,
+        control,
+        sender,
+        renderer: renderer.map(Mutex::new),
+        next: AtomicUsize::new(0),
+        at_work: AtomicUsize::new(tasks),
+        ok: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        rows: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        max_rows,
+        max_bytes,
+    });
+    for _ in 0..tasks {
+        start(run.clone());
+    }
+    drop(run);
+    match stream.with_progress(format).begun().await {
+        Ok(stream) => stream,
+        Err(e) => refuse(None, e),
+    }
+}
+
+fn start(run: Arc<Run>) {
+    let pool = run.pool.clone();
+    pool.submit(Box::new(move || work(&run)));
+}
+
+/// One thread's share: takes the next segment until there is none.
+fn work(run: &Arc<Run>) {
+    let mut output = Output::new();
+    let mut rows = Vec::new();
+    let began = Instant::now();
+    loop {
+        if run.control.must_stop() {
+            break;
+        }
+        let index = run.next.fetch_add(1, Ordering::Relaxed);
+        let Some(file) = run.files.get(index) else { break };
+        let result = match file {
+            Ok(file) => match &run.partial {
+                None => run.stream_segment(index as u32, file, &mut output),
+                Some(partial) => run.map_segment(file, partial, &mut rows),
+            },
+            Err(e) => Err(Trouble::Segment(e.clone())),
+        };
+        run.control.segment_done();
+        match result {
+            Ok(()) => {
+                run.ok.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Trouble::Stopped) => break,
+            Err(Trouble::Segment(error)) if concerns_all(&error) => run.control.fail(error),
+            Err(Trouble::Segment(error)) => {
+                run.failed.fetch_add(1, Ordering::Relaxed);
+                Frame::SegmentError { segment: index as u32, error }.encode(&mut output.frames);
+            }
+        }
+        let contended = began.elapsed() > SLICE && run.pool.is_contended();
+        let due = output.frames.len() >= BATCH_BYTES || output.since.elapsed() > BATCH_TIME || contended;
+        if due && run.flush(&mut output).is_err() {
+            break;
+        }
+        if contended {
+            if let Some(partial) = &run.partial
+                && let Err(error) = partial.insert(&mut rows)
+            {
+                run.control.fail(error);
+            }
+            start(run.clone());
+            return;
+        }
+    }
+    if let Some(partial) = &run.partial
+        && let Err(error) = partial.insert(&mut rows)
+    {
+        run.control.fail(error);
+    }
+    if run.at_work.load(Ordering::Acquire) > 1 {
+        // Others are at work: whoever is last must find these frames in the answer already.
+        let _ = run.flush(&mut output);
+    }
+    if run.at_work.fetch_sub(1, Ordering::AcqRel) == 1 {
+        run.finish(output);
+    }
+}
+
+/// Why a segment gave no complete rows.
+pub(crate) enum Trouble {
+    /// The request is over.
+    Stopped,
+    /// This segment failed.
+    Segment(SegmentError),
+}
+
+impl From<Stop> for Trouble {
+    fn from(_: Stop) -> Self {
+        Self::Stopped
+    }
+}
+
+/// How a try on one connection failed.
+enum Attempt {
+    /// The file could not be read through an old connection; it was closed.
+    Again,
+    /// For good.
+    Failed(Failure),
+}
+
+fn read_failed(file: &SegmentFile) -> SegmentError {
+    SegmentError::new(ErrorCode::Io, format!("segment '{}': its file could not be read", file.id))
+}
+
+/// Whether an error of one segment would be the same on every other.
+fn concerns_all(error: &SegmentError) -> bool {
+    match error.code {
+        ErrorCode::Forbidden | ErrorCode::BadRequest | ErrorCode::RowLimit | ErrorCode::ByteLimit => true,
+        ErrorCode::BadSql => ["syntax error", "incomplete input", "unrecognized token", "must be one", "no rows"]
+            .iter()
+            .any(|part| error.message.contains(part)),
+        _ => false,
+    }
+}
+
+impl Run {
+    /// The map's rows on one segment, into the answer.
+    fn stream_segment(&self, index: u32, file: &SegmentFile, output: &mut Output) -> Result<(), Trouble> {
+        let begin = output.frames.len();
+        let (mut sent, mut again) = (false, false);
+        let result = loop {
+            let result = self.on_lease(file, |lease| self.stream_rows(index, file, lease, output, &mut sent));
+            match result {
+                Err(Attempt::Again) if !sent && !again => {
+                    again = true;
+                    output.frames.truncate(begin);
+                    output.names.clear();
+                }
+                Err(Attempt::Again) => break Err(Failure::Ours(read_failed(file))),
+                Err(Attempt::Failed(failure)) => break Err(failure),
+                Ok(()) => break Ok(()),
+            }
+        };
+        result.map_err(|failure| {
+            if !sent {
+                // Nothing of it was handed over: the segment's rows are taken back, and its columns' names with them.
+                output.frames.truncate(begin);
+                output.names.clear();
+            }
+            self.trouble(file, failure)
+        })
+    }
+
+    fn stream_rows(
+        &self,
+        index: u32,
+        file: &SegmentFile,
+        lease: &Lease<'_>,
+        output: &mut Output,
+        sent: &mut bool,
+    ) -> Result<(), Failure> {
+        let mut statement = self.map.prepare(lease.conn(), Some(&file.id))?;
+        self.stream_statement(Some(index), &mut statement, output, sent)
+    }
+
+    /// A prepared statement's rows, into the answer.
+    pub(crate) fn stream_statement(
+        &self,
+        segment: Option<u32>,
+        statement: &mut rusqlite::Statement<'_>,
+        output: &mut Output,
+        sent: &mut bool,
+    ) -> Result<(), Failure> {
+        output.columns(segment, statement);
+        let columns = statement.column_count();
+        let mut frame: Option<RowsFrame> = None;
+        let mut begin = output.frames.len();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            let open = frame.get_or_insert_with(|| RowsFrame::open(segment, &mut output.frames));
+            encode::row(row, columns, &mut output.frames)?;
+            open.row();
+            if output.frames.len() - begin >= BATCH_BYTES || open.rows() == u32::MAX {
+                self.close(frame.take(), &mut output.frames)?;
+                *sent = true;
+                let names = std::mem::take(&mut output.names);
+                if self.flush(output).is_err() {
+                    return Err(Failure::Ours(stopped()));
+                }
+                // What follows may come after another thread's frames, so the columns are told again.
+                Frame::Columns { segment, names: names.clone() }.encode(&mut output.frames);
+                output.names = names;
+                begin = output.frames.len();
+            }
+        }
+        self.close(frame, &mut output.frames)
+    }
+
+    /// Ends a rows frame and counts it.
+    fn close(&self, frame: Option<RowsFrame>, out: &mut [u8]) -> Result<(), Failure> {
+        let Some(frame) = frame else { return Ok(()) };
+        let (rows, bytes) = frame.close(out);
+        let rows = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        Ok(within(rows, self.max_rows, bytes, self.max_bytes)?)
+    }
+
+    /// The map's rows on one segment, towards the table `partial`: all of them or none.
+    fn map_segment(&self, file: &SegmentFile, partial: &Partial, rows: &mut Vec<u8>) -> Result<(), Trouble> {
+        let begin = rows.len();
+        let mut again = false;
+        let result = loop {
+            let result = self.on_lease(file, |lease| {
+                let mut statement = self.map.prepare(lease.conn(), Some(&file.id))?;
+                let columns = partial.columns(&statement)?;
+                let mut result = statement.raw_query();
+                while let Some(row) = result.next()? {
+                    encode::row(row, columns, rows)?;
+                    if rows.len() - begin > BATCH_BYTES {
+                        partial.check_room((rows.len() - begin) as u64)?;
+                    }
+                }
+                Ok(())
+            });
+            match result {
+                Err(Attempt::Again) if !again => {
+                    rows.truncate(begin);
+                    again = true;
+                }
+                Err(Attempt::Again) => break Err(Failure::Ours(read_failed(file))),
+                Err(Attempt::Failed(failure)) => break Err(failure),
+                Ok(()) => break Ok(()),
+            }
+        };
+        if let Err(failure) = result {
+            rows.truncate(begin);
+            return Err(self.trouble(file, failure));
+        }
+        if rows.len() >= BATCH_BYTES {
+            partial.insert(rows).map_err(Trouble::Segment)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on a connection. A connection whose file could not be read is closed; if it was an old one, the file
+    /// is opened anew and the work tried again.
+    fn on_lease(
+        &self,
+        file: &SegmentFile,
+        work: impl FnOnce(&Lease<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Attempt> {
+        let lease = self.inner.cache.checkout(file, &self.inner.options);
+        let mut lease = lease.map_err(|e| Attempt::Failed(Failure::Ours(e)))?;
+        lease.obey(&self.control);
+        work(&lease).map_err(|failure| {
+            if failure.is_of_file() {
+                lease.discard();
+                if lease.reused {
+                    return Attempt::Again;
+                }
+            }
+            Attempt::Failed(failure)
+        })
+    }
+
+    fn trouble(&self, file: &SegmentFile, failure: Failure) -> Trouble {
+        if let Failure::Sqlite(e) = &failure
+            && e.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+            && self.control.stop_reason().is_some()
+        {
+            return Trouble::Stopped;
+        }
+        let error = match failure {
+            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, file.mode, &e),
+            Failure::Ours(e) => e,
+        };
+        if error.code == ErrorCode::Cancelled { Trouble::Stopped } else { Trouble::Segment(error) }
+    }
+
+    /// Hands the frames over.
+    pub(crate) fn flush(&self, output: &mut Output) -> Result<(), Stop> {
+        output.since = Instant::now();
+        output.names.clear();
+        if output.frames.is_empty() {
+            return Ok(());
+        }
+        let capacity = output.frames.len().min(BATCH_BYTES + BATCH_BYTES / 4);
+        let frames = std::mem::replace(&mut output.frames, Vec::with_capacity(capacity));
+        self.send(frames, false)
+    }
+
+    fn send(&self, frames: Vec<u8>, last: bool) -> Result<(), Stop> {
+        let chunk = |bytes: Vec<u8>| if last { Chunk::Last(bytes.into()) } else { Chunk::More(bytes.into()) };
+        match &self.renderer {
+            None => self.sender.send(chunk(frames)),
+            Some(renderer) => {
+                // Held while sending: what is rendered depends on what went before.
+                let mut renderer = renderer.lock();
+                self.sender.send(chunk(renderer.render(&frames)))
+            }
+        }
+    }
+
+    /// The last thread's duty: the reduce statement, and the answer's end.
+    fn finish(&self, mut output: Output) {
+        if self.control.stop_reason().is_none()
+            && let Some(partial) = &self.partial
+            && let Err(error) = partial.reduce(self, &mut output)
+        {
+            self.control.fail(error);
+        }
+        let last = match self.control.stop_reason() {
+            Some(error) => Frame::Error(error),
+            None => Frame::End(QueryStats {
+                ok: self.ok.load(Ordering::Relaxed),
+                failed: self.failed.load(Ordering::Relaxed),
+                rows: self.rows.load(Ordering::Relaxed),
+                bytes: self.bytes.load(Ordering::Relaxed),
+                micros: self.control.elapsed().as_micros() as u64,
+            }),
+        };
+        last.encode(&mut output.frames);
+        // A reader that is gone needs no end.
+        let _ = self.send(output.frames, true);
+    }
+}
+
+fn stopped() -> SegmentError {
+    SegmentError::new(ErrorCode::Cancelled, "the reader is gone")
+}
+
+fn within(rows: u64, max_rows: u64, bytes: u64, max_bytes: u64) -> Result<(), SegmentError> {
+    if rows > max_rows {
+        let text = format!("the result has more than {max_rows} rows, the limit of this request");
+        return Err(SegmentError::new(ErrorCode::RowLimit, text));
+    }
+    if bytes > max_bytes {
+        let text = format!("the result has more than {max_bytes} bytes, the limit of this request");
+        return Err(SegmentError::new(ErrorCode::ByteLimit, text));
+    }
+    Ok(())
+}
+
+/// Answers on the caller's own thread if the segment is open already and the statement is over in no time. Gives nothing if not,
+/// and for every failure: the pool's threads then tell it.
+fn inline(inner: &Inner, file: &SegmentFile, map: &Query, max_rows: u64, max_bytes: u64) -> Option<Vec<u8>> {
+    let lease = inner.cache.checkout_inline(file)?;
+    let control = Control::new(INLINE_TIME, Some(INLINE_TIME), None);
+    lease.obey(&control);
+    let mut statement = map.prepare(lease.conn(), Some(&file.id)).ok()?;
+    let mut output = Output { frames: Vec::with_capacity(512), names: Vec::new(), since: Instant::now() };
+    output.columns(Some(0), &statement);
+    let columns = statement.column_count();
+    let mut frame: Option<RowsFrame> = None;
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next().ok()? {
+        let open = frame.get_or_insert_with(|| RowsFrame::open(Some(0), &mut output.frames));
+        encode::row(row, columns, &mut output.frames).ok()?;
+        open.row();
+        if output.frames.len() > INLINE_BYTES {
+            return None;
+        }
+    }
+    let (rows, bytes) = frame.map_or((0, 0), |frame| frame.close(&mut output.frames));
+    within(rows, max_rows, bytes, max_bytes).ok()?;
+    let micros = control.elapsed().as_micros() as u64;
+    Frame::End(QueryStats { ok: 1, failed: 0, rows, bytes, micros }).encode(&mut output.frames);
+    inner.cache.count_inline();
+    Some(output.frames)
 }

@@ -1,0 +1,163 @@
+//! Running one reading statement on one connection, its rows in MessagePack.
+
+use rusqlite::{CachedStatement, Connection, ToSql, config::DbConfig, types::ToSqlOutput, types::ValueRef};
+use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
+
+use crate::{encode, errors};
+
+/// Set before a statement of the new protocol, so that a statement that was prepared under the old endpoint's rules (which
+/// take `"text"` for a text) is never taken from the cache for it.
+const STRICT_MARK: &str = "/*v1*/";
+
+/// A statement of the new protocol, ready to be prepared and bound on any segment.
+#[derive(Debug)]
+pub(crate) struct Query {
+    sql: String,
+    params: Vec<Value>,
+    /// The parameter's number that is the segment's id, if the text uses it.
+    segment: Option<usize>,
+}
+
+impl Query {
+    pub(crate) fn new(sql: &str, params: Vec<Value>) -> Self {
+        let number = params.len() + 1;
+        match crate::sql::number_segment_parameter(sql, number) {
+            Some(sql) => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: Some(number) },
+            None => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: None },
+        }
+    }
+
+    /// Prepares and binds the statement.
+    pub(crate) fn prepare<'c>(
+        &self,
+        conn: &'c Connection,
+        id: Option<&SegmentId>,
+    ) -> Result<CachedStatement<'c>, Failure> {
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        let prepared = conn.prepare_cached(&self.sql);
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
+        let mut statement = prepared?;
+        check_reads(&statement)?;
+        let given = self.params.len() + usize::from(self.segment.is_some());
+        let wanted = statement.parameter_count();
+        if wanted > given {
+            let text = format!("the statement has {wanted} parameters, but {given} values were given");
+            return Err(Failure::Ours(SegmentError::new(ErrorCode::BadRequest, text)));
+        }
+        for (i, value) in self.params.iter().enumerate().take(wanted) {
+            statement.raw_bind_parameter(i + 1, Bound(value))?;
+        }
+        if let (Some(number), Some(id)) = (self.segment, id) {
+            statement.raw_bind_parameter(number, id.as_str())?;
+        }
+        Ok(statement)
+    }
+}
+
+/// Refuses what the authorizer lets pass but is no reading statement.
+pub(crate) fn check_reads(statement: &CachedStatement<'_>) -> Result<(), Failure> {
+    if !statement.readonly() {
+        let text = "only statements that read are allowed here";
+        return Err(Failure::Ours(SegmentError::new(ErrorCode::Forbidden, text)));
+    }
+    if statement.column_count() == 0 {
+        return Err(Failure::Ours(SegmentError::new(ErrorCode::BadSql, "the statement gives no rows")));
+    }
+    Ok(())
+}
+
+/// Why a statement failed: SQLite's reason, or one of ours.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// SQLite's.
+    Sqlite(rusqlite::Error),
+    /// Ours.
+    Ours(SegmentError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e)
+    }
+}
+
+impl From<SegmentError> for Failure {
+    fn from(e: SegmentError) -> Self {
+        Self::Ours(e)
+    }
+}
+
+impl Failure {
+    /// Whether the file itself could not be read.
+    pub(crate) fn is_of_file(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase, SystemIoFailure};
+        let code = match self {
+            Self::Sqlite(e) => e.sqlite_error_code(),
+            Self::Ours(_) => None,
+        };
+        matches!(code, Some(CannotOpen | DatabaseCorrupt | NotADatabase | SystemIoFailure))
+    }
+
+    /// The failure as a client is told it.
+    pub(crate) fn told(self, id: &SegmentId) -> SegmentError {
+        match self {
+            Self::Sqlite(e) => errors::sqlite(id, &e),
+            Self::Ours(e) => e,
+        }
+    }
+}
+
+/// A value to bind.
+pub(crate) struct Bound<'a>(pub(crate) &'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(n) => ValueRef::Integer(*n),
+            Value::Real(r) => ValueRef::Real(*r),
+            Value::Text(t) => ValueRef::Text(t.as_bytes()),
+            Value::Blob(b) => ValueRef::Blob(b),
+        }))
+    }
+}
+
+/// The head of a rows frame, whose count and length are filled in when they are known.
+pub(crate) struct RowsFrame {
+    start: usize,
+    count: u32,
+}
+
+/// Bytes of the head's end: the count and the length, both in four bytes.
+const COUNT_AND_LENGTH: usize = 10;
+
+impl RowsFrame {
+    pub(crate) fn open(segment: Option<u32>, out: &mut Vec<u8>) -> Self {
+        out.extend_from_slice(&[0x94, 1]);
+        match segment {
+            None => out.push(0xc0),
+            Some(i) => encode::value(ValueRef::Integer(i.into()), out),
+        }
+        out.extend_from_slice(&[0xce, 0, 0, 0, 0, 0xc6, 0, 0, 0, 0]);
+        Self { start: out.len(), count: 0 }
+    }
+
+    pub(crate) fn row(&mut self) {
+        self.count += 1;
+    }
+
+    /// Rows in it so far.
+    pub(crate) fn rows(&self) -> u32 {
+        self.count
+    }
+
+    /// Fills the head in; gives rows and bytes.
+    pub(crate) fn close(self, out: &mut [u8]) -> (u64, u64) {
+        // A frame is closed long before four gigabytes.
+        let bytes = (out.len() - self.start) as u32;
+        let head = &mut out[self.start - COUNT_AND_LENGTH..self.start];
+        head[1..5].copy_from_slice(&self.count.to_be_bytes());
+        head[6..10].copy_from_slice(&bytes.to_be_bytes());
+        (self.count.into(), bytes.into())
+    }
+}
