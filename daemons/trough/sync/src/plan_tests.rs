@@ -198,7 +198,7 @@ proptest! {
                 let ix = ids.iter().position(|i| i == id).expect("known") as SegmentIx;
                 workers[usize::from(node)].presence == Presence::Alive && serving(ix, node)
             });
-            Ok(plan.is_empty() && plan.summary.deferred == 0)
+            Ok(plan.is_empty() && plan.summary.deferred + plan.summary.waiting_drops == 0)
         };
         for (node, what, seed) in events {
             workers[usize::from(node)].presence = [Presence::Alive, Presence::Grace, Presence::Gone][usize::from(what)];
