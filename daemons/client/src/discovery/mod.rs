@@ -326,8 +326,6 @@ impl Discovery {
         let (mut entries, mut missing) = (Vec::with_capacity(segments.len()), Vec::new());
         for segment in segments {
             let holder = state.holder(segment).cloned().and_then(|node| state.nodes.own_endpoint(&node));
-            // An address that came after the view belongs to a node whose row came after it.
-            let holder = holder.filter(|n| (*n as usize) < view.endpoints.len());
             let usable = state.copies(segment).map(|refs| view.usable(refs, holder)).unwrap_or_default();
             if usable.is_empty() { missing.push(segment.clone()) } else { entries.push((segment.clone(), usable)) }
         }
@@ -338,7 +336,6 @@ impl Discovery {
         let key = pattern.key();
         let mut state = self.inner.state.write();
         let state = &mut *state;
-        state.own_endpoints();
         let view = state.view();
         let (version, liveness) = (state.version, view.liveness());
         if let Some(kept) =
@@ -354,8 +351,7 @@ impl Discovery {
                 continue;
             }
             let lock = followed.as_ref().and_then(|f| f.locks.get(segment));
-            let holder =
-                lock.and_then(|node| nodes.own_endpoint(node)).filter(|n| (*n as usize) < view.endpoints.len());
+            let holder = lock.and_then(|node| nodes.own_endpoint(node));
             let usable = view.usable(refs, holder);
             if usable.is_empty() { missing.push(segment.clone()) } else { entries.push((segment.clone(), usable)) }
         }
@@ -438,13 +434,6 @@ impl State {
         let view = Arc::new(self.nodes.view(now));
         self.view = Some((view.clone(), self.nodes_version, now));
         view
-    }
-
-    /// Makes sure that every node's own address has a number before a view is taken.
-    fn own_endpoints(&mut self) {
-        for node in self.nodes.ids() {
-            self.nodes.own_endpoint(&node);
-        }
     }
 
     fn take_lookup(&mut self, segments: &[SegmentId], services: Vec<Service>, locks: Vec<Lock>, max: usize) {

@@ -181,6 +181,10 @@ impl Nodes {
         let known = before.filter(|n| n.row.last_heartbeat == row.last_heartbeat).map(|n| n.alive_until);
         let left = Duration::from_secs_f64((row.ttl - age).clamp(0.0, 1e9));
         let alive_until = known.unwrap_or_else(|| now.checked_add(left).unwrap_or(now));
+        if let Some(url) = row.read_url.clone().filter(|_| changed) {
+            // Its own address has a number before any view is taken.
+            self.endpoint(&id, &url);
+        }
         self.rows.insert(id, Node { row, alive_until });
         changed
     }
@@ -224,10 +228,6 @@ impl Nodes {
     pub(super) fn node_of_write_url(&self, base: &str) -> Option<NodeId> {
         let is_it = |n: &Node| n.row.write_url.as_deref().is_some_and(|url| base_url(url) == base);
         self.rows.iter().find(|(_, n)| is_it(n)).map(|(id, _)| id.clone())
-    }
-
-    pub(super) fn ids(&self) -> Vec<NodeId> {
-        self.rows.keys().cloned().collect()
     }
 
     pub(super) fn endpoint_count(&self) -> usize {

@@ -203,7 +203,9 @@ impl QueryStream {
             again.push(self.retry(&endpoint, target, &error, shown, delivered)?);
         }
         if let Some((error, rest)) = outcome.broken {
-            endpoint.node.report_failure(self.shared.discovery.failure_memory());
+            if is_retryable(error.code) {
+                endpoint.node.report_failure(self.shared.discovery.failure_memory());
+            }
             let count = rest.len();
             for (target, delivered) in rest {
                 let mut error = error.clone();
@@ -237,14 +239,13 @@ impl QueryStream {
         shown: QueryError,
         delivered: bool,
     ) -> Result<Again, QueryError> {
-        let retryable = error.code.is_retryable() || error.code == ErrorCode::Cancelled;
         let mut past = target
             .past
             .as_deref()
             .cloned()
             .unwrap_or_else(|| Past { tried: vec![endpoint.url.clone()], ..Past::default() });
         past.attempts += 1;
-        if delivered || !retryable || past.attempts >= self.shared.options.attempts.max(1) {
+        if delivered || !is_retryable(error.code) || past.attempts >= self.shared.options.attempts.max(1) {
             return Err(shown);
         }
         let moved_to = error.hint.clone().filter(|_| error.code == ErrorCode::Moved);
@@ -260,6 +261,11 @@ impl QueryStream {
         };
         Ok(Again { target, past, error: shown, moved_to, look_up, others_only })
     }
+}
+
+/// Whether another copy may do; a worker that stops cancels what it was doing.
+fn is_retryable(code: ErrorCode) -> bool {
+    code.is_retryable() || code == ErrorCode::Cancelled
 }
 
 impl Stream for QueryStream {
