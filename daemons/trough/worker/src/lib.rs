@@ -1,1 +1,30 @@
-//! placeholder
+//! The worker: keeps copies of segments, serves them, takes writes, promotes them to the canonical store.
+//!
+//! On disk: the segment files in LOCAL_DATA, one lock file (so that two workers cannot share a directory), and nothing else.
+//! Everything else is rebuilt at start from one reading of the directory and from RethinkDB: what is assigned here, which
+//! locks exist, what is advertised.
+
+mod advertise;
+mod busy;
+mod cold;
+mod collect;
+mod copies;
+mod decide;
+mod files;
+mod follow;
+mod lease;
+mod locks;
+mod manage;
+mod meters;
+mod promote;
+mod provision;
+mod read;
+mod reconcile;
+mod request;
+mod start;
+mod state;
+mod status;
+mod system;
+mod write;
+
+pub use start::{Addresses, run};

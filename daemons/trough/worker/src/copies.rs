@@ -1,0 +1,321 @@
+//! Copies from the canonical store: what waits (most wanted first), what is in flight, what failed and when it is tried
+//! again. In memory only: at start the queue is made anew from the assignments, and an interrupted copy begins anew.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_store::{GetOptions, StoreError, Throttle, TokenBucket};
+
+use crate::{
+    decide::Step,
+    files::{Stamp, Temporary, Want},
+    locks::Base,
+    reconcile,
+    state::Worker,
+};
+
+/// The first pause after a failure; doubled with each.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// The longest pause.
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// What is copied before what: an ordered struct, the first field first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Segments that were asked for in vain come first, the most wanted before the others.
+    asked: Reverse<u32>,
+    /// A missing copy comes before an old one.
+    old: bool,
+    /// Small ones first: more segments are served sooner.
+    bytes: u64,
+    segment: SegmentId,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    order: BTreeSet<Rank>,
+    ranks: HashMap<SegmentId, Rank>,
+    flights: HashMap<SegmentId, Flight>,
+    failures: HashMap<SegmentId, Failure>,
+}
+
+type ById<T> = Vec<(SegmentId, T)>;
+
+/// A copy that is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) bytes: u64,
+    pub(crate) done: Arc<AtomicU64>,
+    pub(crate) since: Instant,
+}
+
+/// A copy that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Arc<str>,
+    pub(crate) attempts: u32,
+    retry_at: Instant,
+}
+
+/// All copies.
+pub(crate) struct Copies {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    throttle: Option<Arc<dyn Throttle>>,
+}
+
+impl Copies {
+    pub(crate) fn new(bandwidth: Option<u64>) -> Self {
+        let throttle = bandwidth.map(|bytes| Arc::new(TokenBucket::new(bytes)) as Arc<dyn Throttle>);
+        Self { queue: Mutex::default(), wake: Notify::new(), throttle }
+    }
+
+    /// Has the segment copied, unless it waits, flies or rests after a failure already.
+    pub(crate) fn enqueue(&self, segment: &SegmentId, bytes: u64, old: bool) {
+        let mut queue = self.queue.lock();
+        if queue.ranks.contains_key(segment) || queue.flights.contains_key(segment) {
+            return;
+        }
+        if queue.failures.get(segment).is_some_and(|f| f.retry_at > Instant::now()) {
+            return;
+        }
+        let rank = Rank { asked: Reverse(0), old, bytes, segment: segment.clone() };
+        queue.order.insert(rank.clone());
+        queue.ranks.insert(segment.clone(), rank);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// The segment is not to be copied any more.
+    pub(crate) fn forget(&self, segment: &SegmentId) {
+        let mut queue = self.queue.lock();
+        queue.failures.remove(segment);
+        if let Some(rank) = queue.ranks.remove(segment) {
+            queue.order.remove(&rank);
+        }
+    }
+
+    /// Somebody asked for the segment in vain: if it waits, it moves forward.
+    pub(crate) fn bump(&self, segment: &SegmentId) {
+        let mut queue = self.queue.lock();
+        let queue = &mut *queue;
+        if let Some(rank) = queue.ranks.get_mut(segment) {
+            queue.order.remove(rank);
+            rank.asked.0 = rank.asked.0.saturating_add(1);
+            queue.order.insert(rank.clone());
+        }
+    }
+
+    /// Why the segment's copy failed last.
+    pub(crate) fn trouble(&self, segment: &SegmentId) -> Option<Arc<str>> {
+        let queue = self.queue.lock();
+        if queue.failures.is_empty() { None } else { queue.failures.get(segment).map(|f| f.error.clone()) }
+    }
+
+    /// Copies waiting and in flight.
+    pub(crate) fn waiting(&self) -> u64 {
+        let queue = self.queue.lock();
+        (queue.order.len() + queue.flights.len()) as u64
+    }
+
+    /// What flies and what failed, for the status page.
+    pub(crate) fn snapshot(&self) -> (ById<Flight>, ById<Failure>) {
+        let queue = self.queue.lock();
+        let flights = queue.flights.iter().map(|(s, f)| (s.clone(), f.clone())).collect();
+        let failures = queue.failures.iter().take(1000).map(|(s, f)| (s.clone(), f.clone())).collect();
+        (flights, failures)
+    }
+
+    /// The failed segments whose pause is over.
+    pub(crate) fn due(&self) -> Vec<SegmentId> {
+        let now = Instant::now();
+        let queue = self.queue.lock();
+        queue
+            .failures
+            .iter()
+            .filter(|(s, f)| f.retry_at <= now && !queue.ranks.contains_key(*s) && !queue.flights.contains_key(*s))
+            .map(|(s, _)| s.clone())
+            .collect()
+    }
+
+    fn take(&self) -> Option<(SegmentId, Arc<AtomicU64>)> {
+        let mut queue = self.queue.lock();
+        let rank = queue.order.pop_first()?;
+        queue.ranks.remove(&rank.segment);
+        let flight = Flight { bytes: rank.bytes, done: Arc::default(), since: Instant::now() };
+        let done = flight.done.clone();
+        queue.flights.insert(rank.segment.clone(), flight);
+        Some((rank.segment, done))
+    }
+
+    fn landed(&self, segment: &SegmentId, result: &Result<(), SegmentError>) {
+        let mut queue = self.queue.lock();
+        queue.flights.remove(segment);
+        match result {
+            Ok(()) => {
+                queue.failures.remove(segment);
+            }
+            Err(error) => {
+                let attempts = queue.failures.get(segment).map_or(1, |f| f.attempts + 1);
+                let pause = FIRST_RETRY.saturating_mul(1 << attempts.min(12)).min(LAST_RETRY);
+                let failure =
+                    Failure { error: error.message.as_str().into(), attempts, retry_at: Instant::now() + pause };
+                queue.failures.insert(segment.clone(), failure);
+            }
+        }
+    }
+}
+
+/// One of COPY_THREAD_POOL_SIZE tasks that copy, until the shutdown.
+pub(crate) async fn run(worker: Arc<Worker>) {
+    loop {
+        while let Some((segment, done)) = worker.copies.take() {
+            // There may be more work than this task.
+            worker.copies.wake.notify_one();
+            let result = tokio::select! {
+                () = worker.shutdown.cancelled() => return,
+                result = copy(&worker, &segment, done) => result,
+            };
+            if let Err(error) = &result {
+                worker.meters.copy_errors.increment(1);
+                tracing::error!(%segment, error = error.message, "cannot copy a segment from the canonical store, trying again later");
+            }
+            worker.copies.landed(&segment, &result);
+            // What is wanted may have changed meanwhile, and a success must be advertised.
+            worker.wants.look_at(segment);
+        }
+        tokio::select! {
+            () = worker.shutdown.cancelled() => return,
+            () = worker.copies.wake.notified() => {}
+        }
+    }
+}
+
+/// Fetches the wanted version beside its place, checks it, and puts it there, if it still is what should be done.
+async fn copy(worker: &Arc<Worker>, segment: &SegmentId, done: Arc<AtomicU64>) -> Result<(), SegmentError> {
+    let Some(want) = worker.wants.get(segment) else { return Ok(()) };
+    let fetched = fetch(worker, segment, &want, done).await?;
+    let _busy = worker.busy.acquire(std::slice::from_ref(segment)).await;
+    match reconcile::step_of(worker, segment) {
+        Step::Fetch | Step::Freshen => install(worker, segment, &fetched).await,
+        Step::FreshenAndRelease => {
+            let Some(held) = worker.locks.held(segment) else { return install(worker, segment, &fetched).await };
+            // Nobody writes while the gate is closed; whoever waits before it finds the lock released.
+            let _closed = held.gate.write().await;
+            if matches!(held.base(), None | Some(Base::Unknown | Base::Found(_))) {
+                return Ok(());
+            }
+            install(worker, segment, &fetched).await?;
+            reconcile::give_back(worker, &held).await;
+            tracing::info!(%segment, "a newer canonical copy replaced the local one, write lock released");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A copy beside its place, checked. Removed when it is dropped before it was put there.
+pub(crate) struct Fetched {
+    temporary: Temporary,
+    stamp: Stamp,
+    fetched_for: (u64, Option<i64>),
+}
+
+/// Fetches a canonical copy to a temporary file beside its place and checks it.
+pub(crate) async fn fetch(
+    worker: &Worker,
+    segment: &SegmentId,
+    want: &Want,
+    done: Arc<AtomicU64>,
+) -> Result<Fetched, SegmentError> {
+    let temporary = Temporary::new(&worker.files, segment, &worker.node, 0);
+    let options = GetOptions {
+        progress: Some(Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed))),
+        throttle: worker.copies.throttle.clone(),
+        hash: want.sha256.is_some(),
+    };
+    let got =
+        worker.store.get(&want.remote_path, temporary.path(), options).await.map_err(|e| store_error(segment, &e))?;
+    let stamp = Stamp { bytes: got.bytes, mtime_ms: got.mtime_ms };
+    // A file that is newer than its record has another hash, rightly.
+    if let (Some(wanted), Some(has)) = (want.sha256.as_deref(), got.sha256.as_deref())
+        && want.mtime_ms == Some(got.mtime_ms)
+        && wanted != has
+    {
+        return Err(SegmentError::new(
+            ErrorCode::Corrupt,
+            format!(
+                "the canonical copy of segment '{segment}' ({}) has SHA-256 {has}, recorded is {wanted}",
+                want.remote_path
+            ),
+        ));
+    }
+    worker.engine.check(temporary.path().to_owned()).await.map_err(|e| {
+        let message = format!(
+            "the canonical copy of segment '{segment}' ({}) is no sound database: {}",
+            want.remote_path, e.message
+        );
+        SegmentError { message, ..e }
+    })?;
+    worker.meters.copies.increment(1);
+    worker.meters.copied_bytes.increment(stamp.bytes);
+    Ok(Fetched { temporary, stamp, fetched_for: (want.bytes, want.mtime_ms) })
+}
+
+/// Puts a fetched copy in its place; running queries finish on the old one. The segment must be busy.
+pub(crate) async fn install(worker: &Worker, segment: &SegmentId, fetched: &Fetched) -> Result<(), SegmentError> {
+    let path = worker.files.path_of(segment);
+    let file = trough_engine::SegmentFile::new(segment.clone(), path.clone(), trough_engine::Mode::Immutable);
+    worker.engine.replace(file, fetched.temporary.path().to_owned()).await?;
+    worker.files.put(segment.clone(), path.into(), fetched.stamp, true);
+    worker.files.update(segment, |file| file.fetched_for = Some(fetched.fetched_for));
+    Ok(())
+}
+
+impl Fetched {
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+}
+
+/// The store's failure as one of the segment.
+pub(crate) fn store_error(segment: &SegmentId, error: &StoreError) -> SegmentError {
+    SegmentError::new(error.code(), format!("segment '{segment}': {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_wanted_comes_first() {
+        let copies = Copies::new(None);
+        let id = |id: &str| SegmentId::new(id).expect("id");
+        copies.enqueue(&id("large"), 100, false);
+        copies.enqueue(&id("old"), 1, true);
+        copies.enqueue(&id("small"), 1, false);
+        copies.enqueue(&id("asked"), 1000, true);
+        copies.bump(&id("asked"));
+        copies.bump(&id("nobody"));
+        assert_eq!(copies.waiting(), 4);
+        let order: Vec<String> = std::iter::from_fn(|| copies.take()).map(|(s, _)| s.to_string()).collect();
+        assert_eq!(order, ["asked", "small", "large", "old"]);
+        // In flight, it is not queued again; failed, it rests.
+        copies.enqueue(&id("small"), 1, false);
+        assert!(copies.take().is_none());
+        copies.landed(&id("small"), &Err(SegmentError::new(ErrorCode::Io, "broken pipe")));
+        copies.enqueue(&id("small"), 1, false);
+        assert!(copies.take().is_none());
+        assert_eq!(copies.trouble(&id("small")).as_deref(), Some("broken pipe"));
+    }
+}

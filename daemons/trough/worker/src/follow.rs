@@ -1,0 +1,214 @@
+//! The tasks that keep this node's lease and follow the catalog: heartbeat, locks, assignments. When RethinkDB is away they
+//! keep what they know, and begin anew when it is back.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use trough_client::{CatalogError, catalog::Change};
+use trough_core::{
+    SegmentId,
+    records::{Assignment, Lock, ROLE_NODES, Service},
+};
+
+use crate::{files::Want, reconcile, state::Worker, system};
+
+/// The pause before a feed that broke is opened again.
+const FEED_RETRY: Duration = Duration::from_millis(500);
+
+/// Renews the lease at a third of its ttl, until the shutdown.
+pub(crate) async fn heartbeat(worker: Arc<Worker>) {
+    let third = worker.lease.ttl() / 3;
+    loop {
+        let begun = Instant::now();
+        let pause = match tokio::time::timeout(third, renew(&worker)).await {
+            Ok(Ok(())) => third.saturating_sub(begun.elapsed()),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, remaining = worker.lease.remaining(), "cannot renew this node's lease");
+                retry_pause(&worker)
+            }
+            Err(_) => {
+                tracing::warn!(remaining = worker.lease.remaining(), "renewing this node's lease takes too long");
+                retry_pause(&worker)
+            }
+        };
+        worker.gauge();
+        tokio::select! {
+            () = worker.shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn retry_pause(worker: &Worker) -> Duration {
+    (worker.lease.ttl() / 20).clamp(Duration::from_millis(50), Duration::from_secs(1))
+}
+
+/// Renews the lease once, and looks at the other nodes.
+///
+/// # Errors
+/// What the catalog says; the lease then runs on from its last renewal.
+pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<(), CatalogError> {
+    let begun = Instant::now();
+    worker.catalog.heartbeat_node(&row(worker)).await?;
+    if !worker.lease.runs() {
+        // While it did not run, another may have taken locks over: nothing is acknowledged before that is known.
+        confirm_locks(worker).await?;
+    }
+    if worker.lease.renewed(begun) {
+        tracing::warn!("this node's lease had run out; its service rows are looked at again");
+        worker.advertiser.reread();
+    }
+    let asked = Instant::now();
+    match worker.catalog.nodes().await {
+        Ok(nodes) => worker.peers.replace(nodes, asked),
+        Err(error) => tracing::warn!(%error, "cannot look at the other nodes"),
+    }
+    Ok(())
+}
+
+/// Compares the locks of this process with the database's.
+async fn confirm_locks(worker: &Worker) -> Result<(), CatalogError> {
+    let mine = worker.locks.all_held();
+    if mine.is_empty() {
+        return Ok(());
+    }
+    let segments: Vec<SegmentId> = mine.iter().map(|held| held.lock.segment.clone()).collect();
+    let rows: HashMap<SegmentId, Lock> =
+        worker.catalog.locks_of_segments(&segments).await?.into_iter().map(|l| (l.segment.clone(), l)).collect();
+    for segment in segments {
+        worker.locks.changed(&segment, rows.get(&segment));
+    }
+    Ok(())
+}
+
+fn row(worker: &Worker) -> Service {
+    let (segments, bytes) = worker.files.totals();
+    Service {
+        id: Service::node_id(&worker.node),
+        role: Some(ROLE_NODES.to_owned()),
+        node: Some(worker.node.clone()),
+        ttl: worker.lease.ttl().as_secs_f64(),
+        load: system::load_per_processor(),
+        host: Some(system::hostname().to_owned()),
+        pid: Some(std::process::id()),
+        available_bytes: Some(worker.settings.storage_in_bytes),
+        cold_storage: Some(worker.settings.run_as_cold_storage_node),
+        read_url: Some(worker.urls.read.clone()),
+        write_url: Some(worker.urls.write.clone()),
+        manage_url: Some(worker.urls.manage.clone()),
+        zone: worker.settings.zone.clone(),
+        draining: worker.settings.drain,
+        used_bytes: Some(bytes),
+        segments: Some(segments),
+        copying: Some(worker.copies.waiting()),
+        ..Service::default()
+    }
+}
+
+/// Follows all locks until the shutdown. `first` is told when they have been read for the first time.
+pub(crate) async fn locks(worker: Arc<Worker>, first: Arc<tokio::sync::Notify>) {
+    loop {
+        let followed = tokio::select! {
+            () = worker.shutdown.cancelled() => return,
+            followed = follow_locks(&worker, &first) => followed,
+        };
+        match followed {
+            Ok(()) => tracing::info!("the feed of locks ended, opened again"),
+            Err(error) => tracing::warn!(%error, "the feed of locks broke, opened again"),
+        }
+        tokio::time::sleep(FEED_RETRY).await;
+    }
+}
+
+async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Result<(), CatalogError> {
+    let begun = Instant::now();
+    let mut feed = worker.catalog.lock_feed().await?;
+    let mut initial: Option<HashMap<SegmentId, Lock>> = Some(HashMap::new());
+    while let Some(change) = feed.next().await {
+        match (change?, &mut initial) {
+            (Change::Ready, list) => {
+                let missing = worker.locks.replace(&list.take().unwrap_or_default());
+                reconcile::verify(worker, missing, begun).await;
+                first.notify_one();
+            }
+            (Change::Row { old, new }, list) => {
+                let Some(segment) = new.as_ref().or(old.as_ref()).map(|lock: &Lock| lock.segment.clone()) else {
+                    continue;
+                };
+                match (list, new) {
+                    (None, new) => worker.locks.changed(&segment, new.as_ref()),
+                    (Some(list), Some(new)) => {
+                        list.insert(segment, new);
+                    }
+                    (Some(list), None) => {
+                        list.remove(&segment);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Follows this node's assignments until the shutdown.
+pub(crate) async fn assignments(worker: Arc<Worker>) {
+    loop {
+        let followed = tokio::select! {
+            () = worker.shutdown.cancelled() => return,
+            followed = follow_assignments(&worker) => followed,
+        };
+        match followed {
+            Ok(()) => tracing::info!("the feed of assignments ended, opened again"),
+            Err(error) => tracing::warn!(%error, "the feed of assignments broke, opened again"),
+        }
+        tokio::time::sleep(FEED_RETRY).await;
+    }
+}
+
+async fn follow_assignments(worker: &Arc<Worker>) -> Result<(), CatalogError> {
+    let mut feed = worker.catalog.assignment_feed(&worker.node).await?;
+    let mut initial: Option<HashMap<SegmentId, Want>> = Some(HashMap::new());
+    while let Some(change) = feed.next().await {
+        match (change?, &mut initial) {
+            (Change::Ready, list) => worker.wants.replace(list.take().unwrap_or_default()),
+            (Change::Row { old, new }, list) => {
+                let Some(segment) = new.as_ref().or(old.as_ref()).map(|a: &Assignment| a.segment.clone()) else {
+                    continue;
+                };
+                if let Some(new) = &new {
+                    worker.epoch.fetch_max(new.epoch, Ordering::AcqRel);
+                }
+                let want = new.as_ref().map(Want::of);
+                match (list, want) {
+                    (None, want) => worker.wants.set(segment, want),
+                    (Some(list), Some(want)) => {
+                        list.insert(segment, want);
+                    }
+                    (Some(list), None) => {
+                        list.remove(&segment);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Worker {
+    /// Sets the gauges.
+    fn gauge(&self) {
+        let (segments, bytes) = self.files.totals();
+        let stats = self.engine.stats();
+        self.meters.segments.set(segments as f64);
+        self.meters.bytes.set(bytes as f64);
+        self.meters.assigned.set(self.wants.len() as f64);
+        self.meters.locks.set(self.locks.counts().0 as f64);
+        self.meters.copies_waiting.set(self.copies.waiting() as f64);
+        self.meters.lease_remaining.set(self.lease.remaining());
+        self.meters.handles.set(stats.handles_open as f64);
+    }
+}

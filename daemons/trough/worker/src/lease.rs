@@ -1,0 +1,129 @@
+//! The node's lease, as this process can prove it by its own monotonic clock, and what it knows of other nodes' leases.
+//!
+//! Kept in memory only: the lease itself is the row `trough-nodes:NODE:None`.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+use trough_client::catalog::NodeStatus;
+use trough_core::NodeId;
+
+/// Until when this node's lease runs, by this process's monotonic clock.
+///
+/// A renewal counts from the moment it was begun, and the server stamps it later than that; so the lease runs
+/// at least as long in the database as it does here.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    base: Instant,
+    /// Milliseconds after `base`; 0 before the first renewal.
+    valid_until: AtomicU64,
+    renewed: AtomicU64,
+    ttl: Duration,
+}
+
+impl Lease {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { base: Instant::now(), valid_until: AtomicU64::new(0), renewed: AtomicU64::new(0), ttl }
+    }
+
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Notes a renewal that was begun at `begun` and succeeded. Gives whether the lease had run out before.
+    pub(crate) fn renewed(&self, begun: Instant) -> bool {
+        let begun_ms = begun.saturating_duration_since(self.base).as_millis() as u64;
+        let until = begun_ms + self.ttl.as_millis() as u64;
+        self.renewed.store(begun_ms.max(1), Ordering::Release);
+        let before = self.valid_until.swap(until, Ordering::AcqRel);
+        before != 0 && before < self.now_ms()
+    }
+
+    /// Whether the lease provably runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.now_ms() < self.valid_until.load(Ordering::Acquire)
+    }
+
+    /// Seconds since the last renewal; none before the first.
+    pub(crate) fn age(&self) -> Option<f64> {
+        let renewed = self.renewed.load(Ordering::Acquire);
+        (renewed > 0).then(|| self.now_ms().saturating_sub(renewed) as f64 / 1000.0)
+    }
+
+    /// Seconds for which it still runs.
+    pub(crate) fn remaining(&self) -> f64 {
+        self.valid_until.load(Ordering::Acquire).saturating_sub(self.now_ms()) as f64 / 1000.0
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.base.elapsed().as_millis() as u64
+    }
+}
+
+/// What is known of another node.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Base URL of its read port, if it is one of ours.
+    pub(crate) read_url: Option<String>,
+    /// Base URL of its write port, if it is one of ours.
+    pub(crate) write_url: Option<String>,
+    alive_until: Option<Instant>,
+}
+
+/// The other nodes, as of the last look at their rows.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(RwLock<HashMap<NodeId, Peer>>);
+
+impl Peers {
+    /// Takes over what the database says, read at `asked`.
+    pub(crate) fn replace(&self, nodes: Vec<NodeStatus>, asked: Instant) {
+        let map = nodes
+            .into_iter()
+            .filter_map(|status| {
+                let node = status.node()?.clone();
+                let left = (status.service.ttl - status.age_seconds).clamp(0.0, 1e9);
+                let alive_until = status.alive.then(|| asked + Duration::from_secs_f64(left));
+                let peer = Peer { read_url: status.service.read_url, write_url: status.service.write_url, alive_until };
+                Some((node, peer))
+            })
+            .collect();
+        *self.0.write() = map;
+    }
+
+    pub(crate) fn get(&self, node: &NodeId) -> Option<Peer> {
+        self.0.read().get(node).cloned()
+    }
+
+    /// Whether the node's lease runs, as far as is known. A node that was never seen counts as alive: it may have
+    /// come since the last look.
+    pub(crate) fn may_be_alive(&self, node: &NodeId) -> bool {
+        match self.0.read().get(node) {
+            None => true,
+            Some(peer) => peer.alive_until.is_some_and(|until| Instant::now() < until),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_counts_from_the_beginning_of_its_renewal() {
+        let lease = Lease::new(Duration::from_millis(50));
+        assert!(!lease.runs());
+        let begun = Instant::now();
+        assert!(!lease.renewed(begun));
+        assert!(lease.runs() && lease.remaining() <= 0.05);
+        while begun.elapsed() < Duration::from_millis(60) {
+            std::thread::yield_now();
+        }
+        assert!(!lease.runs());
+        assert!(lease.renewed(Instant::now()), "it had run out");
+        assert!(lease.runs());
+    }
+}

@@ -1,0 +1,275 @@
+//! Write locks: those that this process holds, and, followed by changefeed, those of other nodes. In memory only;
+//! the table `lock` is the record.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, records::Lock};
+use trough_engine::Guard;
+
+use crate::{files::Stamp, lease::Lease};
+
+/// What the local file of a held segment is, as long as nothing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// Made from its schema; there is no canonical copy.
+    Fresh,
+    /// The canonical copy with this stamp: promoted from here, or fetched.
+    Canonical(Stamp),
+    /// A file of an earlier life with this stamp. It may hold acknowledged writes that were never promoted.
+    Found(Stamp),
+    /// Unknown, and perhaps never promoted.
+    Unknown,
+}
+
+/// One tenure of a write lock by this process.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) lock: Lock,
+    /// Shared by writes in flight; exclusive for whoever settles, replaces or releases.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
+    valid: AtomicBool,
+    /// Writes begun, acknowledged or not.
+    writes: AtomicU64,
+    /// The file's base, the number of writes begun when it was that, and since when it is.
+    base: Mutex<(Base, u64, Instant)>,
+}
+
+impl Held {
+    fn new(lock: Lock, base: Base) -> Self {
+        Self {
+            lock,
+            gate: Arc::default(),
+            valid: AtomicBool::new(true),
+            writes: AtomicU64::new(0),
+            base: Mutex::new((base, 0, Instant::now())),
+        }
+    }
+
+    /// Whether this process still has the lock, as far as it knows.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.valid.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing is acknowledged under this tenure.
+    pub(crate) fn invalidate(&self) {
+        self.valid.store(false, Ordering::Release);
+    }
+
+    /// Notes that a write begins. Call it with the gate shared, before the write.
+    pub(crate) fn note_write(&self) {
+        self.writes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Sets what the file is now. Call it with the gate exclusive, so that no write is in flight.
+    pub(crate) fn set_base(&self, base: Base) {
+        *self.base.lock() = (base, self.writes.load(Ordering::Acquire), Instant::now());
+    }
+
+    /// What the file is, unless writes have begun since; exact only with the gate exclusive.
+    pub(crate) fn base(&self) -> Option<Base> {
+        let (base, writes, _) = *self.base.lock();
+        (writes == self.writes.load(Ordering::Acquire)).then_some(base)
+    }
+
+    /// Whether the file has been what it is for so long.
+    pub(crate) fn rests_for(&self, time: Duration) -> bool {
+        self.base.lock().2.elapsed() >= time
+    }
+
+    /// Whether the lock's row in the database is this tenure.
+    fn is_row(&self, row: &Lock) -> bool {
+        row.node == self.lock.node && row.holder == self.lock.holder && row.fence == self.lock.fence
+    }
+}
+
+/// All locks that matter here.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    node: NodeId,
+    held: RwLock<HashMap<SegmentId, Arc<Held>>>,
+    foreign: RwLock<HashMap<SegmentId, NodeId>>,
+}
+
+impl Locks {
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self { node, held: RwLock::default(), foreign: RwLock::default() }
+    }
+
+    /// The tenure of this process, if it has the lock.
+    pub(crate) fn held(&self, segment: &SegmentId) -> Option<Arc<Held>> {
+        self.held.read().get(segment).filter(|held| held.is_valid()).cloned()
+    }
+
+    /// The other node that has the lock.
+    pub(crate) fn foreign(&self, segment: &SegmentId) -> Option<NodeId> {
+        let foreign = self.foreign.read();
+        if foreign.is_empty() { None } else { foreign.get(segment).cloned() }
+    }
+
+    /// Notes a lock that this process has just acquired; a tenure that it has already is kept.
+    pub(crate) fn acquired(&self, lock: Lock, base: Base) -> Arc<Held> {
+        self.foreign.write().remove(&lock.segment);
+        let mut held = self.held.write();
+        if let Some(old) = held.get(&lock.segment)
+            && old.is_valid()
+            && old.is_row(&lock)
+        {
+            return old.clone();
+        }
+        let tenure = Arc::new(Held::new(lock, base));
+        if let Some(old) = held.insert(tenure.lock.segment.clone(), tenure.clone()) {
+            old.invalidate();
+        }
+        tenure
+    }
+
+    /// Forgets a tenure that was given back.
+    pub(crate) fn released(&self, tenure: &Arc<Held>) {
+        tenure.invalidate();
+        let mut held = self.held.write();
+        if held.get(&tenure.lock.segment).is_some_and(|now| Arc::ptr_eq(now, tenure)) {
+            held.remove(&tenure.lock.segment);
+        }
+    }
+
+    /// Takes an event of the lock feed: the row as it stands now, or that it is gone.
+    pub(crate) fn changed(&self, segment: &SegmentId, now: Option<&Lock>) {
+        let mine = self.held.read().get(segment).cloned();
+        if let Some(tenure) = mine {
+            // An event from before the acquisition carries a lower fence and says nothing.
+            let lost = match now {
+                None => true,
+                Some(row) => !tenure.is_row(row) && (row.fence > tenure.lock.fence || row.node != self.node),
+            };
+            let stale = now.is_some_and(|row| row.fence < tenure.lock.fence);
+            if lost && !stale {
+                if tenure.is_valid() {
+                    tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
+                }
+                self.released(&tenure);
+            }
+        }
+        match now.filter(|row| row.node != self.node) {
+            Some(row) => self.foreign.write().insert(segment.clone(), row.node.clone()),
+            None => self.foreign.write().remove(segment),
+        };
+    }
+
+    /// Takes the complete list of other nodes' locks, after the feed began anew. Gives the tenures of this process that it
+    /// does not show, to be looked at one by one: they may be younger than the list.
+    pub(crate) fn replace(&self, rows: &HashMap<SegmentId, Lock>) -> Vec<Arc<Held>> {
+        *self.foreign.write() = rows
+            .iter()
+            .filter(|(_, row)| row.node != self.node)
+            .map(|(segment, row)| (segment.clone(), row.node.clone()))
+            .collect();
+        self.held
+            .read()
+            .values()
+            .filter(|held| !rows.get(&held.lock.segment).is_some_and(|row| held.is_row(row)))
+            .cloned()
+            .collect()
+    }
+
+    /// All tenures of this process.
+    pub(crate) fn all_held(&self) -> Vec<Arc<Held>> {
+        self.held.read().values().filter(|held| held.is_valid()).cloned().collect()
+    }
+
+    /// Tenures that ended here but may still stand in the database: giving them back failed.
+    pub(crate) fn unreleased(&self) -> Vec<Arc<Held>> {
+        self.held.read().values().filter(|held| !held.is_valid()).cloned().collect()
+    }
+
+    /// How many this process holds, and how many others.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.held.read().len(), self.foreign.read().len())
+    }
+}
+
+/// What SQLite asks inside every write transaction, right before its commit: is the lock still ours, and does our lease
+/// provably run?
+pub(crate) fn guard(held: Arc<Held>, lease: Arc<Lease>) -> Guard {
+    Box::new(move || {
+        let segment = &held.lock.segment;
+        if !held.is_valid() {
+            return Err(SegmentError::new(
+                ErrorCode::NotWritable,
+                format!("the write lock of segment '{segment}' was lost; provision it again. Nothing was written"),
+            ));
+        }
+        if !lease.runs() {
+            return Err(SegmentError::new(
+                ErrorCode::Unavailable,
+                format!(
+                    "this node cannot renew its lease (RethinkDB does not answer), so it cannot prove that it holds the \
+                     write lock of segment '{segment}'; nothing was written, try again"
+                ),
+            ));
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(node: &str, holder: &str, fence: u64) -> Lock {
+        serde_json::from_value(serde_json::json!({
+            "id": "write:lock:s", "node": node, "segment": "s", "holder": holder, "fence": fence
+        }))
+        .expect("a lock")
+    }
+
+    fn segment() -> SegmentId {
+        SegmentId::new("s").expect("id")
+    }
+
+    #[test]
+    fn a_tenure_ends_when_the_feed_shows_another() {
+        let locks = Locks::new(NodeId::new("me").expect("id"));
+        let held = locks.acquired(lock("me", "a", 2), Base::Fresh);
+        // Older events of the feed say nothing.
+        locks.changed(&segment(), Some(&lock("me", "old", 1)));
+        locks.changed(&segment(), Some(&lock("me", "a", 2)));
+        assert!(held.is_valid());
+        locks.changed(&segment(), Some(&lock("other", "b", 3)));
+        assert!(!held.is_valid() && locks.held(&segment()).is_none());
+        assert_eq!(locks.foreign(&segment()), Some(NodeId::new("other").expect("id")));
+        locks.changed(&segment(), None);
+        assert_eq!(locks.foreign(&segment()), None);
+    }
+
+    #[test]
+    fn the_guard_wants_lock_and_lease() {
+        let locks = Locks::new(NodeId::new("me").expect("id"));
+        let held = locks.acquired(lock("me", "a", 1), Base::Fresh);
+        let lease = Arc::new(Lease::new(Duration::from_secs(60)));
+        let ask = guard(held.clone(), lease.clone());
+        assert_eq!(ask().expect_err("no lease yet").code, ErrorCode::Unavailable);
+        lease.renewed(Instant::now());
+        assert_eq!(ask(), Ok(()));
+        locks.released(&held);
+        assert_eq!(ask().expect_err("released").code, ErrorCode::NotWritable);
+    }
+
+    #[test]
+    fn a_write_takes_the_base_away() {
+        let held = Held::new(lock("me", "a", 1), Base::Fresh);
+        assert_eq!(held.base(), Some(Base::Fresh));
+        held.note_write();
+        assert_eq!(held.base(), None);
+        let stamp = Stamp { bytes: 1, mtime_ms: 2 };
+        held.set_base(Base::Canonical(stamp));
+        assert_eq!(held.base(), Some(Base::Canonical(stamp)));
+    }
+}

@@ -1,0 +1,318 @@
+//! Starting and stopping a worker.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::Router;
+use fs4::fs_std::FileExt as _;
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
+use trough_config::Settings;
+use trough_core::{SegmentId, records::Lock};
+use trough_engine::{Engine, EngineOptions, Limits};
+use trough_http::{Bound, Daemon, Served, StatusFn, peer_client};
+
+use crate::{
+    advertise::{self, Advertiser},
+    busy::Busy,
+    cold, copies,
+    copies::Copies,
+    files::Files,
+    follow,
+    lease::{Lease, Peers},
+    locks::{Base, Locks},
+    manage,
+    meters::Meters,
+    read, reconcile,
+    state::{Urls, Wants, Worker},
+    status, write,
+};
+
+/// The file in LOCAL_DATA that a running worker has locked.
+const LOCK_FILE: &str = ".trough-worker.lock";
+/// The longest pause between two attempts to reach RethinkDB at start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Seals of files that a killed process left behind, at the same time.
+const SEALS: usize = 8;
+
+/// Where a worker listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Queries (READ_PORT).
+    pub read: SocketAddr,
+    /// Writes (WRITE_PORT).
+    pub write: SocketAddr,
+    /// The segment manager (SYNC_LOCAL_PORT).
+    pub manage: SocketAddr,
+}
+
+/// Runs a worker until `shutdown`. `ready` is called once it serves.
+///
+/// # Errors
+/// What makes a start impossible: a port in use, a directory that another worker has, a store URL without a backend. A
+/// RethinkDB that does not answer is waited for.
+pub async fn run(
+    settings: Arc<Settings>,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(Addresses) + Send,
+) -> anyhow::Result<()> {
+    let _owner = own_directory(&settings.local_data)?;
+    let read_port = Bound::bind(&settings, "READ_PORT", settings.read_port)?;
+    let write_port = Bound::bind(&settings, "WRITE_PORT", settings.write_port)?;
+    let manage_port = Bound::bind(&settings, "SYNC_LOCAL_PORT", settings.sync_local_port)?;
+    let addresses = Addresses { read: read_port.addr(), write: write_port.addr(), manage: manage_port.addr() };
+
+    let shown: Arc<OnceLock<Arc<Worker>>> = Arc::default();
+    let daemon = Daemon::new(&settings, status_fn(shown.clone()));
+    let worker = Arc::new(build(&settings, addresses, shutdown.clone())?);
+    let _ = shown.set(worker.clone());
+
+    // Listeners end last: until the tasks have stopped, `/livez` answers.
+    let listeners = CancellationToken::new();
+    let serve = |bound: Bound, routes: Router| -> anyhow::Result<Served> {
+        Ok(bound.serve(&settings, routes.merge(daemon.common_routes()), listeners.clone())?)
+    };
+    let served = [
+        serve(read_port, read::routes(worker.clone(), &daemon))?,
+        serve(write_port, write::routes(worker.clone(), &daemon))?,
+        serve(manage_port, manage::routes(worker.clone(), &daemon))?,
+    ];
+
+    let mut tasks = JoinSet::new();
+    let started = tokio::select! {
+        () = shutdown.cancelled() => false,
+        () = start(&worker, &daemon, &mut tasks) => true,
+    };
+    if started {
+        worker.started.store(true, Ordering::Release);
+        daemon.readiness().set_ready();
+        tracing::info!(node = %worker.node, read = %addresses.read, write = %addresses.write, manage = %addresses.manage, "worker serves");
+        ready(addresses);
+    }
+    shutdown.cancelled().await;
+
+    tracing::info!(node = %worker.node, "worker stops");
+    daemon.readiness().set_waiting("stopping");
+    listeners.cancel();
+    for listener in served {
+        listener.stopped().await;
+    }
+    while tasks.join_next().await.is_some() {}
+    stop(&worker).await;
+    Ok(())
+}
+
+fn status_fn(worker: Arc<OnceLock<Arc<Worker>>>) -> StatusFn {
+    Arc::new(move || {
+        let worker = worker.get().cloned();
+        Box::pin(async move { worker.map_or(serde_json::Value::Null, |worker| status::document(&worker)) })
+    })
+}
+
+/// Makes the directory, and makes sure that no other worker has it.
+fn own_directory(dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("create LOCAL_DATA {}", dir.display()))?;
+    let path = dir.join(LOCK_FILE);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {} in LOCAL_DATA", path.display()))?;
+    let mine = file.try_lock_exclusive().with_context(|| format!("lock {}", path.display()))?;
+    anyhow::ensure!(mine, "LOCAL_DATA {} belongs to another worker that is running; give each its own", dir.display());
+    Ok(file)
+}
+
+fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationToken) -> anyhow::Result<Worker> {
+    let store = trough_store::open(&settings.store).context("open the canonical store (STORE)")?;
+    let options = trough_reql::Options::from_url(&settings.rethinkdb_url()).context("RETHINKDB_HOSTS")?;
+    let files = if settings.run_as_cold_storage_node {
+        Files::empty(&settings.local_data)
+    } else {
+        Files::open(&settings.local_data)
+            .with_context(|| format!("read LOCAL_DATA {}", settings.local_data.display()))?
+    };
+    let urls = Urls {
+        read: settings.base_url(addresses.read.port()),
+        read_port: addresses.read.port(),
+        write: settings.base_url(addresses.write.port()),
+        write_port: addresses.write.port(),
+        manage: settings.base_url(addresses.manage.port()),
+    };
+    Ok(Worker {
+        node: settings.hostname.clone(),
+        holder: uuid::Uuid::new_v4().to_string(),
+        catalog: Catalog::new(trough_reql::Client::new(options)),
+        engine: Engine::new(engine_options(settings)),
+        store,
+        http: peer_client(settings)?,
+        urls,
+        files,
+        locks: Locks::new(settings.hostname.clone()),
+        lease: Arc::new(Lease::new(settings.lease)),
+        peers: Peers::default(),
+        wants: Wants::default(),
+        busy: Busy::default(),
+        copies: Copies::new(settings.copy_bandwidth),
+        advertiser: Advertiser::default(),
+        promoting: Mutex::default(),
+        epoch: AtomicU64::new(0),
+        meters: Meters::new(settings.hostname.as_str()),
+        started: AtomicBool::new(false),
+        shutdown,
+        settings: settings.clone(),
+    })
+}
+
+fn engine_options(settings: &Settings) -> EngineOptions {
+    let limits = Limits {
+        max_rows: settings.max_rows.unwrap_or(0),
+        max_bytes: settings.max_bytes.unwrap_or(0),
+        max_sql_bytes: settings.max_sql_bytes,
+        max_expr_depth: settings.max_expr_depth,
+        max_variables: settings.max_variables,
+        max_partial_bytes: settings.max_memory_bytes,
+        // A century is no limit.
+        query_timeout: settings.query_timeout.unwrap_or(Duration::from_secs(3_155_760_000)),
+        ..Limits::default()
+    };
+    EngineOptions {
+        point_threads: settings.read_threads,
+        handle_budget: settings.handle_budget,
+        limits,
+        ..EngineOptions::default()
+    }
+}
+
+/// Everything between listening and serving. Waits for RethinkDB as long as it takes.
+async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
+    daemon.readiness().set_waiting("RethinkDB does not answer yet");
+    patiently("create the tables", || worker.catalog.ensure_tables(3)).await;
+    if worker.settings.tokens.is_empty() && worker.settings.listen.is_loopback() {
+        tracing::info!("no TOKENS are set: this worker answers on loopback only");
+    }
+    let epoch = patiently("read the epoch", || worker.catalog.current_epoch()).await;
+    worker.epoch.fetch_max(epoch, Ordering::AcqRel);
+    patiently("take the lease", || follow::renew(worker)).await;
+    if !worker.settings.run_as_cold_storage_node {
+        patiently("take over this node's locks", || take_over(worker)).await;
+        seal_leftovers(worker).await;
+    }
+    let locks_read = Arc::new(Notify::new());
+    tasks.spawn(follow::heartbeat(worker.clone()));
+    tasks.spawn(follow::locks(worker.clone(), locks_read.clone()));
+    worker.advertiser.reread();
+    tasks.spawn(advertise::run(worker.clone()));
+    locks_read.notified().await;
+    tasks.spawn(follow::assignments(worker.clone()));
+    if worker.settings.run_as_cold_storage_node {
+        tasks.spawn(cold::run(worker.clone()));
+        return;
+    }
+    tasks.spawn(reconcile::run(worker.clone()));
+    for _ in 0..worker.settings.copy_thread_pool_size {
+        tasks.spawn(copies::run(worker.clone()));
+    }
+}
+
+/// Tries until it works.
+async fn patiently<T, F: Future<Output = Result<T, CatalogError>>>(what: &str, attempt: impl Fn() -> F) -> T {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) => tracing::warn!(%error, "cannot {what} at start, trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Takes the locks over that earlier processes of this node left: whoever they were, LOCAL_DATA is ours now.
+async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
+    let mut rows = worker.catalog.locks_of_node(&worker.node).await?;
+    let (mut segments, mut epoch) = (Vec::new(), worker.highest_epoch());
+    while let Some(row) = rows.next().await {
+        let row: Lock = row?;
+        epoch = epoch.max(row.epoch);
+        segments.push(row.segment);
+    }
+    if segments.is_empty() {
+        return Ok(());
+    }
+    worker.epoch.fetch_max(epoch, Ordering::AcqRel);
+    let outcomes = worker.catalog.acquire_locks(&segments, &worker.node, &worker.holder, epoch).await?;
+    let mut taken = 0;
+    for outcome in outcomes {
+        let LockOutcome::Acquired(lock) = outcome else { continue };
+        let base = match worker.files.get(&lock.segment) {
+            Some(local) if local.plain || is_empty(&local.path.with_extension("sqlite-wal")) => {
+                Base::Found(local.stamp)
+            }
+            _ => Base::Unknown,
+        };
+        worker.files.update(&lock.segment, |file| (file.served, file.plain) = (true, false));
+        worker.locks.acquired(lock, base);
+        taken += 1;
+    }
+    tracing::info!(locks = taken, "write locks of this node's earlier process taken over");
+    Ok(())
+}
+
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.len() == 0)
+}
+
+/// Brings files in order that a killed process left with a write-ahead log, and that nobody here may write any more.
+async fn seal_leftovers(worker: &Arc<Worker>) {
+    let held: HashSet<SegmentId> = worker.locks.all_held().iter().map(|h| h.lock.segment.clone()).collect();
+    let left = worker.files.ids().into_iter().filter(|s| !held.contains(s));
+    let left: Vec<SegmentId> = left.filter(|s| worker.files.get(s).is_some_and(|f| !f.plain)).collect();
+    futures::stream::iter(left)
+        .for_each_concurrent(SEALS, |segment| async move {
+            let Some(file) = worker.hot_file(&segment) else { return };
+            match worker.engine.seal(file).await {
+                Ok(plain) => {
+                    let stamp = std::fs::metadata(worker.files.path_of(&segment)).map(|m| crate::files::Stamp::of(&m));
+                    worker.files.update(&segment, |file| {
+                        file.plain = plain;
+                        if let Ok(stamp) = stamp {
+                            file.stamp = stamp;
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%segment, error = error.message, "local copy is broken, fetched again where it is assigned");
+                    worker.files.update(&segment, |file| file.broken = Some(error.message.as_str().into()));
+                }
+            }
+        })
+        .await;
+}
+
+/// In order: a worker that holds no lock gives its lease up, so that clients turn to others at once. One that holds locks
+/// keeps it until it ends: nobody may take the locks over while the files here hold what is nowhere else.
+async fn stop(worker: &Arc<Worker>) {
+    if worker.is_started() && worker.locks.counts().0 == 0 {
+        let removal = worker.catalog.remove_node(&worker.node);
+        match tokio::time::timeout(Duration::from_secs(2), removal).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot give the lease up"),
+            Err(_) => tracing::warn!("cannot give the lease up, RethinkDB does not answer"),
+        }
+    }
+}

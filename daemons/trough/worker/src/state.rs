@@ -1,0 +1,222 @@
+//! The worker's shared state: what all its tasks and handlers see. Everything in it is rebuilt at start from LOCAL_DATA and
+//! from RethinkDB.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use trough_client::Catalog;
+use trough_config::Settings;
+use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId};
+use trough_engine::{Engine, SegmentFile};
+use trough_store::Store;
+
+use crate::{
+    advertise::Advertiser,
+    busy::Busy,
+    copies::Copies,
+    files::{Files, Want},
+    lease::{Lease, Peers},
+    locks::Locks,
+    meters::Meters,
+};
+
+/// Base URLs (with a slash at the end) that this worker advertises.
+#[derive(Clone, Debug)]
+pub(crate) struct Urls {
+    pub(crate) read: String,
+    pub(crate) read_port: u16,
+    pub(crate) write: String,
+    pub(crate) write_port: u16,
+    pub(crate) manage: String,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) node: NodeId,
+    /// This process, as locks name it.
+    pub(crate) holder: String,
+    pub(crate) catalog: Catalog,
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<dyn Store>,
+    /// For requests to other nodes.
+    pub(crate) http: reqwest::Client,
+    pub(crate) urls: Urls,
+    pub(crate) files: Files,
+    pub(crate) locks: Locks,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) peers: Peers,
+    pub(crate) wants: Wants,
+    pub(crate) busy: Busy,
+    pub(crate) copies: Copies,
+    pub(crate) advertiser: Advertiser,
+    pub(crate) promoting: Mutex<HashSet<SegmentId>>,
+    pub(crate) epoch: AtomicU64,
+    pub(crate) meters: Meters,
+    pub(crate) started: AtomicBool,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// What this node shall hold, followed by changefeed.
+#[derive(Debug, Default)]
+pub(crate) struct Wants {
+    map: RwLock<HashMap<SegmentId, Want>>,
+    /// Whether the map has been complete since the start; before that nothing may be concluded from what it lacks.
+    complete: AtomicBool,
+    changed: Mutex<HashSet<SegmentId>>,
+    /// Everything must be looked at.
+    all_changed: AtomicBool,
+    pub(crate) wake: Notify,
+}
+
+impl Wants {
+    pub(crate) fn get(&self, segment: &SegmentId) -> Option<Want> {
+        self.map.read().get(segment).cloned()
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.read().len()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<SegmentId> {
+        self.map.read().keys().cloned().collect()
+    }
+
+    /// Takes the complete list.
+    pub(crate) fn replace(&self, map: HashMap<SegmentId, Want>) {
+        *self.map.write() = map;
+        self.complete.store(true, Ordering::Release);
+        self.all_changed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Takes one change; `None` when the assignment is gone.
+    pub(crate) fn set(&self, segment: SegmentId, want: Option<Want>) {
+        match want {
+            Some(want) => self.map.write().insert(segment.clone(), want),
+            None => self.map.write().remove(&segment),
+        };
+        self.look_at(segment);
+    }
+
+    /// Has the segment looked at soon.
+    pub(crate) fn look_at(&self, segment: SegmentId) {
+        self.changed.lock().insert(segment);
+        self.wake.notify_one();
+    }
+
+    /// What must be looked at: some segments, or all (`None`).
+    pub(crate) fn take_changed(&self) -> Option<Vec<SegmentId>> {
+        let changed = std::mem::take(&mut *self.changed.lock());
+        if self.all_changed.swap(false, Ordering::AcqRel) { None } else { Some(changed.into_iter().collect()) }
+    }
+}
+
+/// Where a segment's reads are answered.
+pub(crate) enum Route {
+    /// From the local file.
+    Here(SegmentFile),
+    /// By the holder of its write lock.
+    Holder(NodeId),
+    /// Not by this node.
+    Nowhere(SegmentError),
+}
+
+impl Worker {
+    /// Whether the worker has started; before that it answers nothing.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Where the segment's reads are answered: while a write lock exists, by its holder only; a dead holder does not
+    /// block the copies that are there.
+    pub(crate) fn route(&self, segment: &SegmentId) -> Route {
+        if let Some(holder) = self.locks.foreign(segment)
+            && self.peers.may_be_alive(&holder)
+        {
+            return Route::Holder(holder);
+        }
+        let Some(local) = self.files.get(segment) else { return Route::Nowhere(self.not_here(segment)) };
+        if let Some(why) = &local.broken {
+            return Route::Nowhere(SegmentError::new(
+                ErrorCode::Corrupt,
+                format!("this node's copy of segment '{segment}' is broken and is being fetched again: {why}"),
+            ));
+        }
+        if !local.served {
+            return Route::Nowhere(self.not_here(segment));
+        }
+        let written = !local.plain || self.locks.held(segment).is_some();
+        Route::Here(local.segment_file(segment, written))
+    }
+
+    fn not_here(&self, segment: &SegmentId) -> SegmentError {
+        self.copies.bump(segment);
+        let more = match self.copies.trouble(segment) {
+            Some(trouble) => format!(": it is assigned here, but cannot be fetched: {trouble}"),
+            None if self.wants.get(segment).is_some() => ": it is assigned here and on its way".to_owned(),
+            None => String::new(),
+        };
+        SegmentError::new(
+            ErrorCode::UnknownSegment,
+            format!("node '{}' has no copy of segment '{segment}'{more}", self.node),
+        )
+    }
+
+    /// The segment's file for writing and the like.
+    pub(crate) fn hot_file(&self, segment: &SegmentId) -> Option<SegmentFile> {
+        self.files.get(segment).map(|local| local.segment_file(segment, true))
+    }
+
+    /// Notes the epoch of a request from a master.
+    ///
+    /// # Errors
+    /// If a higher one has been seen: its sender is no longer the master.
+    pub(crate) fn see_epoch(&self, epoch: u64) -> Result<(), SegmentError> {
+        let highest = self.epoch.fetch_max(epoch, Ordering::AcqRel);
+        if epoch < highest {
+            return Err(SegmentError::new(
+                ErrorCode::Unavailable,
+                format!(
+                    "the request is fenced: its master has epoch {epoch}, and {highest} has been seen; ask the present master"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Reports a copy that SQLite found broken: it is checked, and if it really is, withdrawn and fetched again.
+    pub(crate) fn suspect(self: &Arc<Self>, segment: &SegmentId) {
+        let Some(busy) = self.busy.try_acquire(std::slice::from_ref(segment)) else { return };
+        let Some(local) = self.files.get(segment).filter(|f| f.broken.is_none()) else { return };
+        let (worker, segment) = (self.clone(), segment.clone());
+        tokio::spawn(async move {
+            let _busy = busy;
+            let Err(error) = worker.engine.check(local.path.to_path_buf()).await else { return };
+            if error.code != ErrorCode::Corrupt {
+                return;
+            }
+            if worker.locks.held(&segment).is_some() {
+                tracing::error!(%segment, %error, "a segment under this node's write lock is corrupt; restore it from the canonical store or shred it");
+                return;
+            }
+            tracing::error!(%segment, %error, "local copy is corrupt, withdrawn, and fetched again where it is assigned");
+            worker.files.update(&segment, |file| file.broken = Some(error.message.as_str().into()));
+            worker.advertiser.clear(&segment);
+            worker.engine.evict(&segment);
+            worker.wants.look_at(segment);
+        });
+    }
+}
