@@ -87,7 +87,8 @@ mod tests {
         let copies: Refs = (0..4).collect();
         let mut planned = vec![0; 4];
         for _ in 0..4_000 {
-            planned[pick(&all, &copies, &planned, |_| true).expect("one") as usize] += 1;
+            let n = pick(&all, &copies, &planned, |_| true).expect("one");
+            planned[n as usize] += 1;
         }
         assert!(planned.iter().all(|n| (990..=1_010).contains(n)), "{planned:?}");
     }
