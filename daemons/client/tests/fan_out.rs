@@ -306,3 +306,20 @@ async fn workers_get_no_more_than_their_share_at_once() {
     assert_eq!((rows.len(), worker.requests()), (200, 20));
     assert!(MOST.load(Ordering::SeqCst) <= 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_segment_requests_are_lean() {
+    let cluster = Cluster::start().await;
+    let worker = honest_worker("w").await;
+    cluster.serve(&worker, &segs(1)).await;
+    let client = cluster.queries();
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let started = Instant::now();
+        run(&client, &segs(1), map(), QueryOptions::default()).await.unwrap();
+        times.push(started.elapsed());
+    }
+    times.sort();
+    println!("one segment: p50 {:?}, p99 {:?}", times[250], times[495]);
+    assert!(times[250] < Duration::from_millis(20));
+}

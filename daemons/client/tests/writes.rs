@@ -69,7 +69,8 @@ async fn worker(servers: Shared) -> (String, tokio::task::JoinHandle<()>) {
     (url, task)
 }
 
-async fn write(State(servers): State<Shared>, Json(body): Json<J>) -> Response {
+async fn write(State(servers): State<Shared>, body: axum::body::Bytes) -> Response {
+    let body: J = rmp_serde::from_slice(&body).unwrap();
     servers.requests.fetch_add(1, Ordering::SeqCst);
     let mood = *servers.mood.lock().unwrap();
     let mut results = Vec::new();

@@ -3,13 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, stream};
+use reqwest::{StatusCode, header::CONTENT_TYPE};
 use trough_core::{
     ErrorCode, SegmentError, SegmentId,
-    wire::{SegmentWrite, WriteRequest, WriteResponse, WriteResult},
+    wire::{MSGPACK, SegmentWrite, WriteRequest, WriteResponse, WriteResult},
 };
 
 use super::{WriteClient, WriteError, left};
@@ -20,6 +21,11 @@ struct Group {
     base: Arc<str>,
     places: Vec<usize>,
 }
+
+/// How often a write that was certainly not kept is sent.
+const ROUNDS: usize = 3;
+/// The pause before the last time.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What a request came to.
 enum Answer {
@@ -33,7 +39,7 @@ enum Answer {
 
 impl WriteClient {
     /// Writes, one transaction per element; the results stand in the order of `writes`. Segments that nobody can write yet are
-    /// provisioned from the options' schema. A worker that has lost a lock in between says so, and the write is sent once more where the lock is now. Name each
+    /// provisioned from the options' schema. A worker that has lost a lock in between says so, and the write is sent again where the lock is now. Name each
     /// segment once: transactions on the same segment go in one request, but a retry may reorder them.
     ///
     /// # Errors
@@ -43,7 +49,10 @@ impl WriteClient {
         let deadline = self.deadline();
         let mut results: Vec<Option<WriteResult>> = (0..writes.len()).map(|_| None).collect();
         let mut open: Vec<usize> = (0..writes.len()).collect();
-        for round in 0..2 {
+        for round in 0..ROUNDS {
+            if round > 1 && !open.is_empty() {
+                tokio::time::sleep(PAUSE.min(left(deadline))).await;
+            }
             let groups = self.group(&writes, &mut open, &mut results, deadline).await?;
             let answers: Vec<(Group, Answer)> = stream::iter(groups)
                 .map(|group| async {
@@ -54,7 +63,7 @@ impl WriteClient {
                 .collect()
                 .await;
             for (group, answer) in answers {
-                self.take(group, answer, &writes, round == 0, &mut open, &mut results);
+                self.take(group, answer, &writes, round + 1 < ROUNDS, &mut open, &mut results);
             }
             if open.is_empty() {
                 break;
@@ -127,12 +136,12 @@ impl WriteClient {
             writes: group.places.iter().map(|i| writes[*i].clone()).collect(),
             deadline_ms: Some((time_left.as_millis() as u64).max(1)),
         };
-        let body = match serde_json::to_vec(&request) {
+        let body = match rmp_serde::to_vec_named(&request) {
             Ok(body) => body,
             Err(e) => return Answer::Failed(SegmentError::new(ErrorCode::BadRequest, e.to_string())),
         };
         let url = format!("{}v1/write", group.base);
-        let mut post = http::post(&self.client, url, "application/json", "application/json", body).timeout(time_left);
+        let mut post = http::post(&self.client, url, MSGPACK, MSGPACK, body).timeout(time_left);
         if let Some(trace) = &self.options.trace_id {
             post = post.header(TRACE_HEADER, trace);
         }
@@ -151,14 +160,26 @@ impl WriteClient {
         let status = response.status();
         if !status.is_success() {
             let error = http::failure(response).await;
-            // A refusal before anything was run.
-            return if status.is_client_error() { Answer::Failed(error) } else { unknown(error.to_string()) };
+            return match status {
+                // The worker is starting or stopping and has looked at nothing.
+                StatusCode::SERVICE_UNAVAILABLE => Answer::NeverSent(error),
+                // A refusal before anything was run.
+                status if status.is_client_error() => Answer::Failed(error),
+                _ => unknown(error.to_string()),
+            };
         }
+        let is_msgpack =
+            response.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(MSGPACK.as_bytes()));
         let bytes = match response.bytes().await {
             Ok(bytes) => bytes,
             Err(e) => return unknown(http::chain(&e)),
         };
-        match serde_json::from_slice::<WriteResponse>(&bytes) {
+        let answer: Result<WriteResponse, String> = if is_msgpack {
+            rmp_serde::from_slice(&bytes).map_err(|e| e.to_string())
+        } else {
+            serde_json::from_slice(&bytes).map_err(|e| e.to_string())
+        };
+        match answer {
             Ok(answer) if answer.results.len() == group.places.len() => Answer::Results(answer.results),
             Ok(answer) => {
                 unknown(format!("{} results came for {} transactions", answer.results.len(), group.places.len()))
