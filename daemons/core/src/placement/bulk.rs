@@ -5,7 +5,7 @@ use std::{num::NonZero, thread};
 
 use super::{
     MAX_RINGS, NONE,
-    planner::{Held, Plan, Turn, order},
+    planner::{Giving, Held, Plan, Turn, order},
 };
 
 /// Runs a pass over slices of the rows, one thread each.
@@ -208,32 +208,43 @@ impl Plan<'_> {
         }))
     }
 
-    /// The copies that are to leave a worker above its limit, and those that share a zone.
-    pub(super) fn givers(
-        &self,
-        threads: &Threads,
-        rows: &mut [u16],
-        over: &[bool],
-        cuts: &[u32],
-    ) -> (Vec<Turn>, Vec<Turn>) {
+    /// The copies that are to leave a worker above its limit.
+    pub(super) fn givers(&self, threads: &Threads, rows: &mut [u16], giving: &Giving, cuts: &[u32]) -> Vec<Turn> {
         let buckets = self.histogram();
         let parts = threads.run(rows, |first, rows| {
-            let (mut giving, mut parting) = (Vec::new(), Vec::new());
+            let mut turns = Vec::new();
+            let mut stood = [NONE; MAX_RINGS];
+            let stood = &mut stood[..self.rings];
             small(self, first, rows, |segment, row| {
-                for (copy, &site) in row.iter().enumerate().filter(|(_, site)| **site != NONE) {
+                let from_over = |site: u16| site != NONE && giving.over[usize::from(site)];
+                if giving.new_only && row.iter().any(|site| from_over(*site)) {
+                    self.standing(segment, stood);
+                }
+                for (copy, &site) in row.iter().enumerate().filter(|(_, site)| from_over(**site)) {
                     let order = order(self.table.key(segment), copy);
-                    let turn = Turn { order, segment: segment as u32, copy: copy as u8 };
-                    if over[usize::from(site)] && buckets.bucket(order) >= cuts[usize::from(site)] {
-                        giving.push(turn);
-                    } else if self.sites.misplaced(row, copy) {
-                        parting.push(turn);
+                    if stood[copy] == NONE && buckets.bucket(order) >= cuts[usize::from(site)] {
+                        turns.push(Turn { order, segment: segment as u32, copy: copy as u8 });
                     }
                 }
             });
-            (giving, parting)
+            turns
         });
-        let (giving, parting): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        (giving.concat(), parting.concat())
+        parts.concat()
+    }
+
+    /// The copies that share a zone with an earlier one although there are other zones.
+    pub(super) fn sharers(&self, threads: &Threads, rows: &mut [u16]) -> Vec<Turn> {
+        let parts = threads.run(rows, |first, rows| {
+            let mut turns = Vec::new();
+            small(self, first, rows, |segment, row| {
+                for copy in (0..self.rings).filter(|copy| self.sites.misplaced(row, *copy)) {
+                    let order = order(self.table.key(segment), copy);
+                    turns.push(Turn { order, segment: segment as u32, copy: copy as u8 });
+                }
+            });
+            turns
+        });
+        parts.concat()
     }
 
     /// Gives every missing copy to the worker it is named for, room or not. Returns what they got.

@@ -1,10 +1,7 @@
 //! The plan, phase by phase: what stands, filling up, giving way, then what is missing.
 
 use super::{
-    MAX_RINGS, NONE, Options, PLACING, STARVED, SegmentTable, Worker,
-    bulk::{Histogram, Threads},
-    ring::mix,
-    shares::fair_shares,
+    MAX_RINGS, NONE, Options, PLACING, STARVED, SegmentTable, Worker, bulk::Threads, ring::mix, shares::fair_shares,
     sites::Sites,
 };
 use crate::NodeId;
@@ -33,6 +30,16 @@ pub(super) struct Held {
     pub(super) wanted: Vec<u64>,
     /// Segments to be placed one by one.
     pub(super) large: Vec<u32>,
+}
+
+/// Who is to give up copies, and which.
+pub(super) struct Giving {
+    /// The sites above their limit.
+    pub(super) over: Vec<bool>,
+    /// Any copy may go, not only those beyond the cuts.
+    any: bool,
+    /// Only what this plan has placed may go.
+    pub(super) new_only: bool,
 }
 
 /// Everything that does not change while planning.
@@ -164,10 +171,12 @@ pub(super) fn assign(
         (std::cmp::Reverse(plan.cost(s)), table.key(s), table.bytes(s), s)
     });
     plan.fill_up(&threads, &mut rows, &held, &large, &mut loads);
-    plan.give_way(&threads, &mut rows, &large, &mut loads);
+    plan.give_way(&threads, &mut rows, &large, &mut loads, false);
+    plan.part(&threads, &mut rows, &large, &mut loads);
     if held.by_number != held.wanted {
         plan.place_large(&mut rows, &large, &mut loads);
         plan.place_small(&threads, &mut rows, &mut loads);
+        plan.give_way(&threads, &mut rows, &large, &mut loads, true);
     }
     threads.run(&mut rows, |_, rows| {
         rows.iter_mut().filter(|cell| **cell != NONE).for_each(|cell| *cell = sites.node_of[usize::from(*cell)]);
@@ -209,56 +218,82 @@ impl Plan<'_> {
         !row.contains(&taker) && !(self.sites.zone_left(row, copy) && self.sites.zone_taken(row, copy, taker))
     }
 
-    /// Workers above their limit give up what is above, and copies that share a zone part, where that can be.
-    fn give_way(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads) {
-        let over: Vec<bool> = (0..self.sites.len() as u16).map(|site| loads.is_over(site)).collect();
-        if self.sites.zones <= 1 && !over.contains(&true) {
-            return;
+    /// Workers above their limit give up what is above, to workers that have room, or at least are less full even
+    /// then. With `new_only`, what stood before the plan stays.
+    fn give_way(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads, new_only: bool) {
+        // First just so many copies as are too much; if some of those have nowhere to go, then any; at last at the
+        // price of a zone.
+        for (any, own_zone) in [(new_only, true), (true, true), (true, false)] {
+            let over: Vec<bool> = (0..self.sites.len() as u16).map(|site| loads.is_over(site)).collect();
+            if !over.contains(&true) {
+                return;
+            }
+            for turn in self.giving(threads, rows, large, loads, &Giving { over, any, new_only }) {
+                let (segment, copy) = (turn.segment as usize, usize::from(turn.copy));
+                let (key, cost) = (self.table.key(segment), self.cost(segment));
+                let row = &mut rows[segment * self.rings..][..self.rings];
+                let from = row[copy];
+                if !loads.is_over(from) {
+                    continue;
+                }
+                let better = |site: &u16| loads.fullness_with(*site, cost) < loads.fullness_with(from, 0);
+                if let Some(to) = self.roomiest(key, row, copy, cost, own_zone, loads).filter(better) {
+                    loads.shift(from, to, cost);
+                    row[copy] = to;
+                }
+            }
         }
-        // The large ones stay first.
+    }
+
+    /// The copies that are to leave a worker above its limit, in the order in which they are to try: large ones that
+    /// alone are too many, small ones from the last to be placed on, and if `any` may go, large ones again, the
+    /// smallest first.
+    fn giving(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &Loads, giving: &Giving) -> Vec<Turn> {
         let mut kept = vec![0_u64; self.sites.len()];
-        let (mut giving, mut parting) = (Vec::new(), Vec::new());
+        let (mut turns, mut later) = (Vec::new(), Vec::new());
+        let mut stood = [NONE; MAX_RINGS];
         for &segment in large {
             let cost = self.cost(segment as usize);
             let row = &rows[segment as usize * self.rings..][..self.rings];
+            if giving.new_only {
+                self.standing(segment as usize, &mut stood[..self.rings]);
+            }
             for (copy, &site) in row.iter().enumerate().filter(|(_, site)| **site != NONE) {
                 let (site, turn) = (usize::from(site), Turn { order: 0, segment, copy: copy as u8 });
-                if over[site] && (kept[site] + cost) as f64 > loads.keep[site] {
-                    giving.push(turn);
+                let movable = giving.over[site] && stood[copy] == NONE;
+                if movable && (kept[site] + cost) as f64 > loads.keep[site] {
+                    turns.push(turn);
                     continue;
                 }
                 kept[site] += cost;
-                if self.sites.misplaced(row, copy) {
-                    parting.push(turn);
+                if movable && giving.any {
+                    later.push(turn);
                 }
             }
         }
-        let held = match over.contains(&true) {
-            true => self.weigh(threads, rows, &over),
-            false => Histogram::new(self.sites.len()),
+        let cuts: Vec<u32> = if giving.any {
+            vec![0; self.sites.len()]
+        } else {
+            let held = self.weigh(threads, rows, &giving.over);
+            let left = |site: usize| loads.keep[site] - kept[site] as f64;
+            (0..self.sites.len()).map(|site| held.cut(site, left(site))).collect()
         };
-        let left = |site: usize| loads.keep[site] - kept[site] as f64;
-        let cuts: Vec<u32> = (0..self.sites.len()).map(|site| held.cut(site, left(site))).collect();
-        let (mut small_giving, mut small_parting) = self.givers(threads, rows, &over, &cuts);
-        self.sort(&mut small_giving);
-        self.sort(&mut small_parting);
-        // The last to be placed are the first to give way.
-        for turn in giving.into_iter().chain(small_giving.into_iter().rev()) {
-            let (segment, copy) = (turn.segment as usize, usize::from(turn.copy));
-            let (key, cost) = (self.table.key(segment), self.cost(segment));
-            let row = &mut rows[segment * self.rings..][..self.rings];
-            let from = row[copy];
-            if !loads.is_over(from) {
-                continue;
-            }
-            let roomy = self.sites.choose(key, row, copy, false, |site| loads.has_room(site, cost));
-            let better = |site: &u16| loads.fullness_with(*site, cost) < loads.fullness_with(from, 0);
-            if let Some(to) = roomy.or_else(|| self.least_full(key, row, copy, cost, loads)).filter(better) {
-                loads.shift(from, to, cost);
-                row[copy] = to;
-            }
+        let mut small = self.givers(threads, rows, giving, &cuts);
+        self.sort(&mut small);
+        turns.extend(small.into_iter().rev());
+        turns.extend(later.into_iter().rev());
+        turns
+    }
+
+    /// Copies that share a zone part, where another zone has room.
+    fn part(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads) {
+        if self.sites.zones <= 1 {
+            return;
         }
-        for turn in parting.into_iter().chain(small_parting) {
+        let mut small = self.sharers(threads, rows);
+        self.sort(&mut small);
+        let copies = |segment: u32| (0..self.rings as u8).map(move |copy| Turn { order: 0, segment, copy });
+        for turn in large.iter().flat_map(|segment| copies(*segment)).chain(small) {
             let (segment, copy) = (turn.segment as usize, usize::from(turn.copy));
             let (key, cost) = (self.table.key(segment), self.cost(segment));
             let row = &mut rows[segment * self.rings..][..self.rings];
@@ -311,18 +346,22 @@ impl Plan<'_> {
         if row[copy] != NONE {
             return;
         }
-        let roomy = self.sites.choose(key, row, copy, false, |site| loads.has_room(site, cost));
-        if let Some(to) = roomy.or_else(|| self.least_full(key, row, copy, cost, loads)) {
+        if let Some(to) = self.roomiest(key, row, copy, cost, true, loads) {
             loads.shift(NONE, to, cost);
             row[copy] = to;
         }
     }
 
-    /// The site that would be least full with the copy; of equals, the first along the ring.
-    fn least_full(&self, key: u64, row: &[u16], copy: usize, cost: u64, loads: &Loads) -> Option<u16> {
-        let free = (0..self.sites.len() as u16).filter(|site| !row.contains(site));
-        let least = free.map(|site| loads.fullness_with(site, cost)).min_by(f64::total_cmp)?;
-        self.sites.choose(key, row, copy, false, |site| loads.fullness_with(site, cost) <= least)
+    /// The first site along the ring that has room for the copy; if none has, the one that would be least full with
+    /// it, of equals the first along the ring.
+    fn roomiest(&self, key: u64, row: &[u16], copy: usize, cost: u64, own_zone: bool, loads: &Loads) -> Option<u16> {
+        self.sites.choose(key, row, copy, own_zone, |site| loads.has_room(site, cost)).or_else(|| {
+            let zoned = own_zone && self.sites.zone_left(row, copy);
+            let free = |site: &u16| !row.contains(site) && !(zoned && self.sites.zone_taken(row, copy, *site));
+            let all = (0..self.sites.len() as u16).filter(free);
+            let least = all.map(|site| loads.fullness_with(site, cost)).min_by(f64::total_cmp)?;
+            self.sites.choose(key, row, copy, own_zone, |site| loads.fullness_with(site, cost) <= least)
+        })
     }
 
     /// Brings turns into an order that depends on nothing but the segments.

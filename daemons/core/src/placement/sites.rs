@@ -71,8 +71,8 @@ impl Sites {
         row[copy] != NONE && self.zone_left(row, copy) && self.zone_taken(&row[..=copy], copy, row[copy])
     }
 
-    /// The first site along ring `copy` that has room, holds no other copy in `row`, and is in a zone of its own if
-    /// there is one with room, or if `own_zone` insists.
+    /// The first site along ring `copy` that has room, holds no other copy in `row`, and is in a zone of its own, as
+    /// long as there is one: with `own_zone` one at all, else one with room.
     pub(super) fn choose(
         &self,
         key: u64,
@@ -87,8 +87,6 @@ impl Sites {
             if zoned.is_some() || own_zone {
                 return zoned;
             }
-        } else if own_zone {
-            return None;
         }
         self.first(key, copy, free)
     }
