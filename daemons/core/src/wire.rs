@@ -11,6 +11,9 @@
 //! | error | `[8, code, message]`: the whole request failed; nothing follows |
 //! | end | `[9, {ok, failed, rows, bytes, micros}]` |
 //!
+//! Values are nil, integers, float64, str and bin. A TEXT that is not valid UTF-8, which no str can hold, is an
+//! extension of type 1 ([`INVALID_TEXT`]) with the text's bytes.
+//!
 //! `segment` is an index into the request's segments, or nil for what the reduce statement made. A stream that ends
 //! without an end frame failed.
 
@@ -18,6 +21,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::{ErrorCode, SegmentError, SegmentId, Value};
+
+/// The MessagePack extension type of a TEXT that is not valid UTF-8; its data are the text's bytes.
+pub const INVALID_TEXT: i8 = 1;
 
 /// The media type of the framed answer.
 pub const MSGPACK: &str = "application/msgpack";

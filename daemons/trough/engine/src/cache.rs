@@ -118,11 +118,6 @@ impl Lease<'_> {
         &self.handle.as_ref().expect("taken in drop only").conn
     }
 
-    /// How the file is really read: hot while a writer is open.
-    pub(crate) fn mode(&self) -> Mode {
-        self.handle.as_ref().expect("taken in drop only").identity.mode
-    }
-
     /// Lets `control` interrupt it.
     pub(crate) fn obey(&self, control: &Arc<Control>) {
         self.handle.as_ref().expect("taken in drop only").current.set(Some(control.clone()));
@@ -345,6 +340,11 @@ impl HandleCache {
             shard.segments.get_or_insert_mut(id.clone(), Entry::default).written = written;
         }
         self.evict(id);
+    }
+
+    /// Whether a writer is open for the segment.
+    pub(crate) fn is_written(&self, id: &SegmentId) -> bool {
+        self.shard(id).lock().segments.peek(id).is_some_and(|entry| entry.written)
     }
 
     /// Connections that still read the segment's file as immutable: pages must not be changed under them.

@@ -76,13 +76,19 @@ pub(crate) fn open_reader(
     options: &EngineOptions,
     current: &Current,
 ) -> std::result::Result<Connection, SegmentError> {
+    crate::files::refuse_stub(id, path)?;
+    if mode == Mode::Immutable && crate::files::is_wal(path) {
+        // SQLite would read it, without what may be in a log beside it.
+        let text = format!("segment '{id}': its file is in WAL mode and cannot be read as an immutable file");
+        return Err(SegmentError::new(ErrorCode::Corrupt, text));
+    }
     let opened = match mode {
         Mode::Immutable => open_immutable(path),
         Mode::Hot => {
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         }
     };
-    let conn = opened.map_err(|e| explain(id, path, mode, &e))?;
+    let conn = opened.map_err(|e| explain(id, path, &e))?;
     let prepare = || {
         set_up(&conn, &options.limits)?;
         conn.busy_timeout(BUSY)?;
@@ -93,7 +99,7 @@ pub(crate) fn open_reader(
         conn.set_prepared_statement_cache_capacity(options.statements_per_handle);
         auth::guard_reads(&conn)
     };
-    prepare().map_err(|e| explain(id, path, mode, &e))?;
+    prepare().map_err(|e| explain(id, path, &e))?;
     Ok(conn)
 }
 
@@ -118,7 +124,7 @@ fn immutable_uri(path: &Path) -> String {
 }
 
 /// An error of opening or first reading a file, explained by what the file is.
-pub(crate) fn explain(id: &SegmentId, path: &Path, mode: Mode, error: &rusqlite::Error) -> SegmentError {
+pub(crate) fn explain(id: &SegmentId, path: &Path, error: &rusqlite::Error) -> SegmentError {
     let plain = errors::sqlite(id, error);
     if !matches!(plain.code, ErrorCode::Io | ErrorCode::Corrupt) {
         return plain;
@@ -130,10 +136,6 @@ pub(crate) fn explain(id: &SegmentId, path: &Path, mode: Mode, error: &rusqlite:
         return SegmentError::new(ErrorCode::Io, format!("segment '{id}': a directory lies in the place of its file"));
     }
     match crate::files::header(path) {
-        Ok(header) if mode == Mode::Immutable && header.wal => {
-            let text = format!("segment '{id}': its file is in WAL mode and cannot be read as an immutable file");
-            SegmentError::new(ErrorCode::Corrupt, text)
-        }
         Err(why) if plain.code == ErrorCode::Corrupt => {
             SegmentError::new(ErrorCode::Corrupt, format!("segment '{id}': {why}"))
         }

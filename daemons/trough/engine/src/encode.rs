@@ -3,9 +3,7 @@
 //! A text that is not UTF-8 is no MessagePack text: it travels as extension [`INVALID_TEXT`] with its bytes.
 
 use rusqlite::{Row, types::ValueRef};
-
-/// The extension type of a text that is not valid UTF-8.
-pub(crate) const INVALID_TEXT: i8 = 1;
+use trough_core::wire::INVALID_TEXT;
 
 /// Appends one value.
 pub(crate) fn value(value: ValueRef<'_>, out: &mut Vec<u8>) {

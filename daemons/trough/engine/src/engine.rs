@@ -269,7 +269,7 @@ impl Engine {
 
     /// Whether a write connection is open for the segment.
     pub fn is_being_written(&self, id: &SegmentId) -> bool {
-        self.inner.writers.is_open(id)
+        self.inner.cache.is_written(id)
     }
 
     /// Figures for metrics.

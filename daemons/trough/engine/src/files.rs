@@ -19,7 +19,7 @@ use trough_core::{ErrorCode, SegmentError, SegmentId};
 
 use crate::{
     conn,
-    engine::{Inner, Mode, SegmentFile, not_here, run},
+    engine::{Inner, SegmentFile, not_here, run},
     errors,
     options::Limits,
     write_conn::WriteConn,
@@ -68,7 +68,7 @@ pub(crate) fn header(path: &Path) -> Result<Header, String> {
         return Ok(Header { wal: false });
     }
     let mut head = [0u8; 100];
-    if length < 100 {
+    if length < 512 {
         return Err(format!("the file of {length} bytes is too short for a database"));
     }
     file.read_exact(&mut head).map_err(|e| e.to_string())?;
@@ -89,6 +89,25 @@ pub(crate) fn header(path: &Path) -> Result<Header, String> {
         return Err(format!("the file is truncated: {length} bytes of {}", pages * page));
     }
     Ok(Header { wal: head[18] == 2 || head[19] == 2 })
+}
+
+/// Whether a file's header says WAL; not, if there is none.
+pub(crate) fn is_wal(path: &Path) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut versions = [0; 2];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut versions, 18));
+    read.is_ok() && versions.contains(&2)
+}
+
+/// Refuses a file that SQLite would take for an empty database although it is not empty.
+pub(crate) fn refuse_stub(id: &SegmentId, path: &Path) -> Result<(), SegmentError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() && (1..512).contains(&meta.len()) => {
+            let text = format!("segment '{id}': the file of {} bytes is too short for a database", meta.len());
+            Err(SegmentError::new(ErrorCode::Corrupt, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the file is a whole, sound database.
@@ -167,7 +186,7 @@ fn pin(inner: &Inner, file: &SegmentFile, desk: &mut Desk) -> Result<(Connection
         let pages: i64 = source.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         Ok((source, pages))
     };
-    let (source, pages) = open().map_err(|e| conn::explain(&file.id, &file.path, Mode::Hot, &e))?;
+    let (source, pages) = open().map_err(|e| conn::explain(&file.id, &file.path, &e))?;
     Ok((source, state, pages == 0))
 }
 

@@ -81,7 +81,7 @@ fn answer(
             Failure::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
                 control.stop_reason().unwrap_or_else(|| crate::errors::sqlite(&file.id, &e))
             }
-            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, lease.mode(), &e),
+            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, &e),
             Failure::Ours(e) => e,
         });
     }

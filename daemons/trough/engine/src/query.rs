@@ -317,16 +317,34 @@ impl Run {
         sent: &mut bool,
     ) -> Result<(), Failure> {
         output.columns(segment, statement);
+        let mut begin = output.frames.len();
+        let result = self.stream_frames(segment, statement, output, &mut begin, sent);
+        if result.is_err() {
+            // A frame that was not filled in is no frame.
+            output.frames.truncate(begin);
+        }
+        result
+    }
+
+    /// The rows in frames; `begin` is where the open one begins.
+    fn stream_frames(
+        &self,
+        segment: Option<u32>,
+        statement: &mut rusqlite::Statement<'_>,
+        output: &mut Output,
+        begin: &mut usize,
+        sent: &mut bool,
+    ) -> Result<(), Failure> {
         let columns = statement.column_count();
         let mut frame: Option<RowsFrame> = None;
-        let mut begin = output.frames.len();
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
             let open = frame.get_or_insert_with(|| RowsFrame::open(segment, &mut output.frames));
             encode::row(row, columns, &mut output.frames)?;
             open.row();
-            if output.frames.len() - begin >= BATCH_BYTES || open.rows() == u32::MAX {
+            if output.frames.len() - *begin >= BATCH_BYTES {
                 self.close(frame.take(), &mut output.frames)?;
+                *begin = output.frames.len();
                 *sent = true;
                 let names = std::mem::take(&mut output.names);
                 if self.flush(output).is_err() {
@@ -335,7 +353,7 @@ impl Run {
                 // What follows may come after another thread's frames, so the columns are told again.
                 Frame::Columns { segment, names: names.clone() }.encode(&mut output.frames);
                 output.names = names;
-                begin = output.frames.len();
+                *begin = output.frames.len();
             }
         }
         self.close(frame, &mut output.frames)
@@ -416,7 +434,7 @@ impl Run {
             return Trouble::Stopped;
         }
         let error = match failure {
-            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, file.mode, &e),
+            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, &e),
             Failure::Ours(e) => e,
         };
         if error.code == ErrorCode::Cancelled { Trouble::Stopped } else { Trouble::Segment(error) }

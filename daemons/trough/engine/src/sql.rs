@@ -80,24 +80,27 @@ pub(crate) fn has_second_statement(sql: &str) -> bool {
     false
 }
 
-/// Replaces the parameter `:segment` by `?n`, so that it stands beside numbered parameters without taking one's number.
-/// Gives nothing if the text does not use it.
-pub(crate) fn number_segment_parameter(sql: &str, n: usize) -> Option<String> {
+/// Replaces the parameter `:segment` by a number above all others (and above `given`), so that it takes none of theirs;
+/// gives the text and the number, or nothing if the text does not use it.
+pub(crate) fn number_segment_parameter(sql: &str, given: usize) -> Option<(String, usize)> {
     if !sql.contains(":segment") {
         return None;
     }
+    let parameters = pieces(sql).filter(|(kind, ..)| *kind == Kind::Parameter).map(|(_, from, to)| &sql[from..to]);
+    let numbers = parameters.filter_map(|text| text.strip_prefix('?')?.parse::<usize>().ok());
+    let number = numbers.max().unwrap_or(0).max(given) + 1;
     let mut out = String::with_capacity(sql.len() + 8);
     let mut found = false;
     for (kind, from, to) in pieces(sql) {
         if kind == Kind::Parameter && &sql[from..to] == ":segment" {
             found = true;
             out.push('?');
-            out.push_str(&n.to_string());
+            out.push_str(&number.to_string());
         } else {
             out.push_str(&sql[from..to]);
         }
     }
-    found.then_some(out)
+    found.then_some((out, number))
 }
 
 /// Refuses text that SQLite would cut short or that is too long.
@@ -141,8 +144,9 @@ mod tests {
 
     #[test]
     fn numbers_the_segment() {
-        let numbered = |sql| number_segment_parameter(sql, 3);
-        assert_eq!(numbered("select :segment, ?1").as_deref(), Some("select ?3, ?1"));
+        let numbered = |sql| number_segment_parameter(sql, 2);
+        assert_eq!(numbered("select :segment, ?1"), Some(("select ?3, ?1".into(), 3)));
+        assert_eq!(numbered("select :segment, ?7"), Some(("select ?8, ?7".into(), 8)));
         assert_eq!(numbered("select ':segment' -- :segment"), None);
         assert_eq!(numbered("select :segments, \":segment\""), None);
     }

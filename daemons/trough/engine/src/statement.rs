@@ -3,7 +3,7 @@
 use rusqlite::{CachedStatement, Connection, ToSql, config::DbConfig, types::ToSqlOutput, types::ValueRef};
 use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
 
-use crate::{encode, errors};
+use crate::encode;
 
 /// Set before a statement of the new protocol, so that a statement that was prepared under the old endpoint's rules (which
 /// take `"text"` for a text) is never taken from the cache for it.
@@ -20,9 +20,8 @@ pub(crate) struct Query {
 
 impl Query {
     pub(crate) fn new(sql: &str, params: Vec<Value>) -> Self {
-        let number = params.len() + 1;
-        match crate::sql::number_segment_parameter(sql, number) {
-            Some(sql) => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: Some(number) },
+        match crate::sql::number_segment_parameter(sql, params.len()) {
+            Some((sql, number)) => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: Some(number) },
             None => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: None },
         }
     }
@@ -38,13 +37,13 @@ impl Query {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
         let mut statement = prepared?;
         check_reads(&statement)?;
-        let given = self.params.len() + usize::from(self.segment.is_some());
-        let wanted = statement.parameter_count();
+        let given = self.params.len();
+        let wanted = self.segment.map_or(statement.parameter_count(), |number| number - 1);
         if wanted > given {
             let text = format!("the statement has {wanted} parameters, but {given} values were given");
             return Err(Failure::Ours(SegmentError::new(ErrorCode::BadRequest, text)));
         }
-        for (i, value) in self.params.iter().enumerate().take(wanted) {
+        for (i, value) in self.params.iter().enumerate().take(statement.parameter_count()) {
             statement.raw_bind_parameter(i + 1, Bound(value))?;
         }
         if let (Some(number), Some(id)) = (self.segment, id) {
@@ -97,14 +96,6 @@ impl Failure {
         };
         matches!(code, Some(CannotOpen | DatabaseCorrupt | NotADatabase | SystemIoFailure))
     }
-
-    /// The failure as a client is told it.
-    pub(crate) fn told(self, id: &SegmentId) -> SegmentError {
-        match self {
-            Self::Sqlite(e) => errors::sqlite(id, &e),
-            Self::Ours(e) => e,
-        }
-    }
 }
 
 /// A value to bind.
@@ -144,11 +135,6 @@ impl RowsFrame {
 
     pub(crate) fn row(&mut self) {
         self.count += 1;
-    }
-
-    /// Rows in it so far.
-    pub(crate) fn rows(&self) -> u32 {
-        self.count
     }
 
     /// Fills the head in; gives rows and bytes.

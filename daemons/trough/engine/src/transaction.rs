@@ -127,7 +127,7 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
     // Only a panic can have left a transaction open.
     roll_back(conn);
     if let Err(e) = conn.own("BEGIN IMMEDIATE") {
-        let error = crate::conn::explain(&file.id, &file.path, file.mode, &e);
+        let error = crate::conn::explain(&file.id, &file.path, &e);
         requests.into_iter().for_each(|request| request.answer(Err(error.clone())));
         return Round::Nothing;
     }
@@ -166,7 +166,7 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
         if kept.len() > 1 {
             return Round::Alone(kept.into_iter().map(|(_, request, _)| request).collect());
         }
-        let error = crate::conn::explain(&file.id, &file.path, file.mode, &e);
+        let error = crate::conn::explain(&file.id, &file.path, &e);
         kept.into_iter().for_each(|(_, request, _)| request.answer(Err(error.clone())));
         return Round::Nothing;
     }
@@ -238,7 +238,7 @@ fn attempt(inner: &Inner, conn: &WriteConn, request: &Request, several: bool) ->
 /// The text for a failed write; what the authorizer refused is named better than SQLite does.
 fn explain(file: &SegmentFile, failure: Failure) -> SegmentError {
     let mut error = match failure {
-        Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, file.mode, &e),
+        Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, &e),
         Failure::Ours(e) => e,
     };
     if error.code == ErrorCode::Forbidden && error.message == "not authorized" {

@@ -12,7 +12,7 @@ use trough_core::{ErrorCode, SegmentError, SegmentId};
 use crate::{
     auth::{self, Trusted},
     conn::{self, BUSY, Current},
-    engine::{Inner, Mode, SegmentFile, not_here},
+    engine::{Inner, SegmentFile, not_here},
     errors,
 };
 
@@ -44,7 +44,8 @@ impl WriteConn {
     fn try_open(inner: &Inner, file: &SegmentFile) -> Result<Self, SegmentError> {
         let id = &file.id;
         let identity = identity(id, &file.path)?;
-        let explain = |e: rusqlite::Error| conn::explain(id, &file.path, Mode::Hot, &e);
+        crate::files::refuse_stub(id, &file.path)?;
+        let explain = |e: rusqlite::Error| conn::explain(id, &file.path, &e);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&file.path, flags).map_err(explain)?;
         conn.busy_timeout(BUSY).map_err(explain)?;
@@ -164,7 +165,7 @@ fn sync(id: &SegmentId, path: &Path) -> Result<(), SegmentError> {
 
 /// Puts the file into WAL mode, durably.
 fn set_wal(id: &SegmentId, path: &Path, conn: &Connection) -> Result<(), SegmentError> {
-    let explain = |e: rusqlite::Error| conn::explain(id, path, Mode::Hot, &e);
+    let explain = |e: rusqlite::Error| conn::explain(id, path, &e);
     let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(explain)?;
     if mode == "wal" {
         return Ok(());

@@ -93,10 +93,6 @@ impl Writers {
         }
     }
 
-    pub(crate) fn is_open(&self, id: &SegmentId) -> bool {
-        self.slots.lock().get(id).is_some_and(|slot| slot.queue.lock().open)
-    }
-
     pub(crate) fn stats(&self, stats: &mut EngineStats) {
         stats.writers_open = self.open.load(Ordering::Relaxed);
         stats.commits = self.commits.load(Ordering::Relaxed);
