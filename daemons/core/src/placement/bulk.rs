@@ -5,7 +5,7 @@ use std::{num::NonZero, thread};
 
 use super::{
     MAX_RINGS, NONE,
-    planner::{Giving, Held, Plan, Turn, order},
+    planner::{Giving, Held, Plan, Starved, Turn, order},
 };
 
 /// Runs a pass over slices of the rows, one thread each.
@@ -154,11 +154,13 @@ impl Plan<'_> {
     }
 
     /// What the starved could take over.
-    pub(super) fn offers(&self, threads: &Threads, rows: &mut [u16], starved: &[bool]) -> Histogram {
+    pub(super) fn offers(&self, threads: &Threads, rows: &mut [u16], starved: &Starved) -> Histogram {
         Histogram::merge(threads.run(rows, |first, rows| {
             let mut offers = self.histogram();
+            let mut stood = [NONE; MAX_RINGS];
             small(self, first, rows, |segment, row| {
-                for copy in 0..self.rings {
+                self.stood(segment, starved.new_only, &mut stood[..self.rings]);
+                for copy in (0..self.rings).filter(|copy| stood[*copy] == NONE) {
                     if let Some(taker) = self.taker(segment, row, copy, starved) {
                         offers.add(taker, order(self.table.key(segment), copy), self.cost(segment));
                     }
@@ -169,16 +171,17 @@ impl Plan<'_> {
     }
 
     /// Lets the starved take over what is below their cuts. Returns all loads.
-    pub(super) fn take_over(&self, threads: &Threads, rows: &mut [u16], starved: &[bool], cuts: &[u32]) -> Vec<u64> {
+    pub(super) fn take_over(&self, threads: &Threads, rows: &mut [u16], starved: &Starved, cuts: &[u32]) -> Vec<u64> {
         let buckets = self.histogram();
         add_up(threads.run(rows, |first, rows| {
             let mut load = vec![0; self.sites.len()];
-            let mut before = [NONE; MAX_RINGS];
+            let (mut before, mut stood) = ([NONE; MAX_RINGS], [NONE; MAX_RINGS]);
             for (segment, row) in (first..).zip(rows.chunks_mut(self.rings)) {
                 if !self.is_large(segment) {
                     let before = &mut before[..self.rings];
                     before.copy_from_slice(row);
-                    for copy in 0..self.rings {
+                    self.stood(segment, starved.new_only, &mut stood[..self.rings]);
+                    for copy in (0..self.rings).filter(|copy| stood[*copy] == NONE) {
                         let Some(taker) = self.taker(segment, before, copy, starved) else { continue };
                         let bucket = buckets.bucket(order(self.table.key(segment), copy));
                         if bucket < cuts[usize::from(taker)] && self.may_take(row, copy, taker) {
@@ -217,8 +220,8 @@ impl Plan<'_> {
             let stood = &mut stood[..self.rings];
             small(self, first, rows, |segment, row| {
                 let from_over = |site: u16| site != NONE && giving.over[usize::from(site)];
-                if giving.new_only && row.iter().any(|site| from_over(*site)) {
-                    self.standing(segment, stood);
+                if row.iter().any(|site| from_over(*site)) {
+                    self.stood(segment, giving.new_only, stood);
                 }
                 for (copy, &site) in row.iter().enumerate().filter(|(_, site)| from_over(**site)) {
                     let order = order(self.table.key(segment), copy);

@@ -9,6 +9,9 @@ use crate::NodeId;
 /// Segments whose cost is more than this part of the margin of an average worker are placed one by one.
 const SLIVER: f64 = 1.0 / 64.0;
 
+/// Lumps may leave a worker first too full and then too empty; so often both are looked after.
+const SETTLING: usize = 4;
+
 /// A copy that is to be placed anew: which one of which segment, and the hash that says when its turn is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
@@ -30,6 +33,14 @@ pub(super) struct Held {
     pub(super) wanted: Vec<u64>,
     /// Segments to be placed one by one.
     pub(super) large: Vec<u32>,
+}
+
+/// Who may take over copies, and which.
+pub(super) struct Starved {
+    /// The sites far below their share.
+    pub(super) sites: Vec<bool>,
+    /// Only what this plan has placed may be taken over.
+    pub(super) new_only: bool,
 }
 
 /// Who is to give up copies, and which.
@@ -86,14 +97,22 @@ impl Plan<'_> {
         }
     }
 
+    /// The copies that must stay where they are: with `new_only` those that stood before the plan, else none.
+    pub(super) fn stood(&self, segment: usize, new_only: bool, row: &mut [u16]) {
+        match new_only {
+            true => self.standing(segment, row),
+            false => row.fill(NONE),
+        }
+    }
+
     /// The starved worker that is to take over a copy, if ring and row name one.
-    pub(super) fn taker(&self, segment: usize, row: &[u16], copy: usize, starved: &[bool]) -> Option<u16> {
+    pub(super) fn taker(&self, segment: usize, row: &[u16], copy: usize, starved: &Starved) -> Option<u16> {
         let holder = row[copy];
-        if holder == NONE || starved[usize::from(holder)] {
+        if holder == NONE || starved.sites[usize::from(holder)] {
             return None;
         }
         let named = self.sites.choose(self.table.key(segment), row, copy, false, |_| true)?;
-        starved[usize::from(named)].then_some(named)
+        starved.sites[usize::from(named)].then_some(named)
     }
 }
 
@@ -158,25 +177,35 @@ pub(super) fn assign(
     let plan = Plan { table, sites: &sites, rings, shift, large_above: (margin * SLIVER) as u64 };
 
     let held = plan.hold(&threads, &mut rows);
-    let fair = fair_shares(&sites.all, sites.zones, &held.wanted);
-    let mut loads = Loads {
-        load: held.load.clone(),
-        keep: fair.iter().map(|f| f * (1.0 + options.epsilon)).collect(),
+    // Shares of what stands decide where standing copies go, shares of all that is wanted who must give some up and
+    // where new ones go. So further copies, which raise the latter only, move nothing.
+    let limits = |loads: Vec<u64>, fair: Vec<f64>, keep: Option<Vec<f64>>| Loads {
+        load: loads,
+        keep: keep.unwrap_or_else(|| fair.iter().map(|f| f * (1.0 + options.epsilon)).collect()),
         place: fair.iter().map(|f| f * (1.0 + options.epsilon * PLACING)).collect(),
         fair,
     };
+    let wanted = limits(Vec::new(), fair_shares(&sites.all, sites.zones, &held.wanted), None);
+    let standing = fair_shares(&sites.all, sites.zones, &held.by_number);
+    let mut loads = limits(held.load.clone(), standing, Some(wanted.keep.clone()));
     let mut large = held.large.clone();
     large.sort_unstable_by_key(|&s| {
         let s = s as usize;
         (std::cmp::Reverse(plan.cost(s)), table.key(s), table.bytes(s), s)
     });
-    plan.fill_up(&threads, &mut rows, &held, &large, &mut loads);
+    plan.fill_up(&threads, &mut rows, &large, &mut loads, false);
     plan.give_way(&threads, &mut rows, &large, &mut loads, false);
     plan.part(&threads, &mut rows, &large, &mut loads);
     if held.by_number != held.wanted {
+        loads = Loads { load: loads.load, ..wanted };
         plan.place_large(&mut rows, &large, &mut loads);
         plan.place_small(&threads, &mut rows, &mut loads);
-        plan.give_way(&threads, &mut rows, &large, &mut loads, true);
+        for _ in 0..SETTLING {
+            plan.give_way(&threads, &mut rows, &large, &mut loads, true);
+            if !plan.fill_up(&threads, &mut rows, &large, &mut loads, true) {
+                break;
+            }
+        }
     }
     threads.run(&mut rows, |_, rows| {
         rows.iter_mut().filter(|cell| **cell != NONE).for_each(|cell| *cell = sites.node_of[usize::from(*cell)]);
@@ -185,20 +214,25 @@ pub(super) fn assign(
 }
 
 impl Plan<'_> {
-    /// Starved workers take over what the rings name them for, up to their fair share of what stands.
-    fn fill_up(&self, threads: &Threads, rows: &mut [u16], held: &Held, large: &[u32], loads: &mut Loads) {
-        let fair = fair_shares(&self.sites.all, self.sites.zones, &held.by_number);
-        let starved: Vec<bool> = fair.iter().zip(&loads.load).map(|(f, l)| (*l as f64) < f * STARVED).collect();
-        if !starved.contains(&true) || held.by_number.iter().all(|b| *b == 0) {
-            return;
+    /// Starved workers take over what the rings name them for, up to their fair share. With `new_only`, what stood
+    /// before the plan stays. Says whether anything moved.
+    fn fill_up(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads, new_only: bool) -> bool {
+        let fair = &loads.fair;
+        let sites: Vec<bool> = fair.iter().zip(&loads.load).map(|(f, l)| (*l as f64) < f * STARVED).collect();
+        if !sites.contains(&true) {
+            return false;
         }
-        let mut before = [NONE; MAX_RINGS];
+        let starved = Starved { sites, new_only };
+        let fair = fair.clone();
+        let before_all = loads.load.clone();
+        let (mut before, mut stood) = ([NONE; MAX_RINGS], [NONE; MAX_RINGS]);
         for &segment in large {
             let (segment, cost) = (segment as usize, self.cost(segment as usize));
             let row = &mut rows[segment * self.rings..][..self.rings];
             let before = &mut before[..self.rings];
             before.copy_from_slice(row);
-            for copy in 0..self.rings {
+            self.stood(segment, new_only, &mut stood[..self.rings]);
+            for copy in (0..self.rings).filter(|copy| stood[*copy] == NONE) {
                 let Some(taker) = self.taker(segment, before, copy, &starved) else { continue };
                 let fits = (loads.load[usize::from(taker)] + cost) as f64 <= fair[usize::from(taker)];
                 if fits && self.may_take(row, copy, taker) {
@@ -211,6 +245,7 @@ impl Plan<'_> {
         let left = |site: usize| fair[site] - loads.load[site] as f64;
         let cuts: Vec<u32> = (0..self.sites.len()).map(|site| offered.cut(site, left(site))).collect();
         loads.load = self.take_over(threads, rows, &starved, &cuts);
+        loads.load != before_all
     }
 
     /// Whether `taker` may hold copy number `copy`, given the other copies as they are by now.
@@ -255,9 +290,7 @@ impl Plan<'_> {
         for &segment in large {
             let cost = self.cost(segment as usize);
             let row = &rows[segment as usize * self.rings..][..self.rings];
-            if giving.new_only {
-                self.standing(segment as usize, &mut stood[..self.rings]);
-            }
+            self.stood(segment as usize, giving.new_only, &mut stood[..self.rings]);
             for (copy, &site) in row.iter().enumerate().filter(|(_, site)| **site != NONE) {
                 let (site, turn) = (usize::from(site), Turn { order: 0, segment, copy: copy as u8 });
                 let movable = giving.over[site] && stood[copy] == NONE;
