@@ -140,11 +140,10 @@ async fn query(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    let request: QueryRequest = match decode(&parts, &body) {
+    let request: QueryRequest = match decode(&parts, body).await {
         Ok(request) => request,
         Err(why) => return new_error(&SegmentError::new(ErrorCode::BadRequest, why)),
     };
-    drop(body);
     worker.meters.queries.increment(1);
     worker.meters.query_segments.increment(request.segments.len() as u64);
     let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());

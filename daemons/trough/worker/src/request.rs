@@ -14,6 +14,9 @@ use trough_http::{json_bytes, plain, server_error};
 /// Set on a request that a worker passes on, so that it goes one step only.
 pub(crate) const PROXIED: &str = "x-trough-proxied";
 
+/// A body up to this length, in bytes, is read in well under a millisecond.
+const READ_AT_ONCE: usize = 64 << 10;
+
 /// Reads the whole body.
 ///
 /// # Errors
@@ -96,12 +99,21 @@ pub(crate) fn is_msgpack(parts: &Parts) -> bool {
     value.is_some_and(|v| v.contains("msgpack"))
 }
 
-/// A body in JSON or MessagePack.
+/// A body in JSON or MessagePack. A large one is read on a thread that may take its time.
 ///
 /// # Errors
 /// A text that says what is wrong.
-pub(crate) fn decode<T: DeserializeOwned>(parts: &Parts, body: &[u8]) -> Result<T, String> {
-    if is_msgpack(parts) {
+pub(crate) async fn decode<T: DeserializeOwned + Send + 'static>(parts: &Parts, body: Bytes) -> Result<T, String> {
+    let msgpack = is_msgpack(parts);
+    if body.len() <= READ_AT_ONCE {
+        return decode_now(msgpack, &body);
+    }
+    let reading = tokio::task::spawn_blocking(move || decode_now(msgpack, &body));
+    reading.await.unwrap_or_else(|e| Err(format!("the body cannot be read: {e}")))
+}
+
+fn decode_now<T: DeserializeOwned>(msgpack: bool, body: &[u8]) -> Result<T, String> {
+    if msgpack {
         rmp_serde::from_slice(body).map_err(|e| format!("the body is no such MessagePack: {e}"))
     } else {
         serde_json::from_slice(body).map_err(|e| format!("the body is no such JSON: {e}"))

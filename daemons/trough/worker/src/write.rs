@@ -118,11 +118,10 @@ async fn write(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    let request: WriteRequest = match decode(&parts, &body) {
+    let request: WriteRequest = match decode(&parts, body).await {
         Ok(request) => request,
         Err(why) => return new_error(&SegmentError::new(ErrorCode::BadRequest, why)),
     };
-    drop(body);
     worker.meters.writes.increment(request.writes.len() as u64);
     let deadline = request.deadline_ms.map(|ms| begun + std::time::Duration::from_millis(ms));
     // All are submitted at once, and share durable transactions where they can; the results are in order.
