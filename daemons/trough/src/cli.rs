@@ -135,7 +135,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn meta(args: MetaArgs) -> anyhow::Result<()> {
     let level = std::env::var("TROUGH_LOG_LEVEL").unwrap_or_else(|_| "INFO".into());
-    trough_http::init_logging(&level, false)?;
+    let json = std::env::var("TROUGH_LOG_FORMAT").is_ok_and(|f| f == "json");
+    trough_http::init_logging(&level, json)?;
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
     trough_meta::serve(trough_meta::MetaOptions::new(args.dir, args.listen), shutdown)
         .await

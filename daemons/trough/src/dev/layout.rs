@@ -105,7 +105,8 @@ impl Layout {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(e).with_context(|| format!("read {}", choices_path.display())),
         };
-        let before = before.unwrap_or(Choices { workers: 3, cold_workers: 1, base_port: 26_000, store: None, lease: 30 });
+        let before =
+            before.unwrap_or(Choices { workers: 3, cold_workers: 1, base_port: 26_000, store: None, lease: 30 });
         let choices = Choices {
             workers: wishes.workers.unwrap_or(before.workers),
             cold_workers: wishes.cold_workers.unwrap_or(before.cold_workers),
@@ -115,7 +116,10 @@ impl Layout {
         };
         let last = u32::from(choices.base_port) + 10 * u32::from(choices.workers + choices.cold_workers + 1);
         if last > 65_535 {
-            bail!("the ports from {} on do not suffice for so many workers; choose a lower --base-port", choices.base_port);
+            bail!(
+                "the ports from {} on do not suffice for so many workers; choose a lower --base-port",
+                choices.base_port
+            );
         }
         let mut layout = Self { dir, choices, parts: Vec::new(), _lock: lock };
         layout.parts = layout.make_parts();

@@ -163,7 +163,10 @@ async fn watch(
             eprintln!("trough dev: {name} ended with {status}; {hint} (log: {})", layout.log(&name).display());
         }
         if start_what_is_down {
-            for part in layout.parts().iter().filter(|p| !children.is_running(&p.name)) {
+            for part in layout.parts() {
+                if children.is_running(&part.name) {
+                    continue;
+                }
                 let started = part.check_ports().and_then(|()| children.spawn(part));
                 match started {
                     Ok(()) => eprintln!("trough dev: {} is started again", part.name),
