@@ -253,7 +253,7 @@ impl Client {
             Ok(outcome) => outcome,
             Err(_) => {
                 if let Some(connection) = used.lock().take().and_then(|connection| connection.upgrade()) {
-                    connection.probe_if_silent(started);
+                    connection.probe_if_silent(started, self.inner.options.connect_timeout);
                 }
                 Err(Error::Timeout { after })
             }
@@ -428,12 +428,12 @@ mod tests {
         let query = r::now();
         let refused = is_send(client.run(&query)).await;
         assert!(matches!(&refused, Err(Error::Connect { reason }) if reason.contains("no host")), "{refused:?}");
-        let _ = is_send(client.cursor::<Value>(&query));
-        let _ = is_send(client.feed::<Value>(&query));
-        let _ = is_send(client.write(&query));
-        let _ = is_send(client.run_noreply(&query));
-        let _ = is_send(client.noreply_wait());
-        let _ = is_send(client.server_info());
-        let _ = is_send(client.connect());
+        drop(is_send(client.cursor::<Value>(&query)));
+        drop(is_send(client.feed::<Value>(&query)));
+        drop(is_send(client.write(&query)));
+        drop(is_send(client.run_noreply(&query)));
+        drop(is_send(client.noreply_wait()));
+        drop(is_send(client.server_info()));
+        drop(is_send(client.connect()));
     }
 }

@@ -34,8 +34,8 @@ const MAX_ANSWER_BYTES: usize = 1 << 30;
 /// Queries in flight: a little below the server's limit, since a stopped query still counts until the server saw it.
 const MAX_IN_FLIGHT: usize = MAX_CONCURRENT_QUERIES - 64;
 
-/// How long a connection that went silent has to answer a probe.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection has to be closed in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CONTINUE: &[u8] = b"[2]";
 const STOP: &[u8] = b"[3]";
@@ -181,8 +181,8 @@ impl Connection {
     }
 
     /// After a query timed out: if the connection has been silent since, asks whether anybody is still there, and
-    /// closes it if nobody is.
-    pub(crate) fn probe_if_silent(self: &Arc<Self>, since: Instant) {
+    /// closes it if nobody is within `limit`.
+    pub(crate) fn probe_if_silent(self: &Arc<Self>, since: Instant, limit: Duration) {
         let received = self.shared.opened + Duration::from_millis(self.shared.last_received.load(Ordering::Relaxed));
         if received > since || self.is_closed() || self.probing.swap(true, Ordering::AcqRel) {
             return;
@@ -190,7 +190,7 @@ impl Connection {
         let connection = self.clone();
         tokio::spawn(async move {
             let probe = async { connection.server_info().await?.response().await };
-            if !matches!(tokio::time::timeout(PROBE_TIMEOUT, probe).await, Ok(Ok(_))) {
+            if !matches!(tokio::time::timeout(limit, probe).await, Ok(Ok(_))) {
                 connection.shared.close("the server does not answer");
             }
             connection.probing.store(false, Ordering::Release);
@@ -215,9 +215,9 @@ impl Shared {
         if slots.closed.is_none() {
             slots.closed = Some(reason.to_owned());
         }
-        slots.open.clear();
-        drop(slots);
+        // First this: whoever learns from its channel that the connection ended must not be given it again.
         self.ended.cancel();
+        slots.open.clear();
     }
 
     fn why_closed(&self) -> Error {
@@ -274,7 +274,7 @@ where
             buffer = BytesMut::new();
         }
     }
-    let _ = tokio::time::timeout(PROBE_TIMEOUT, writer.shutdown()).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, writer.shutdown()).await;
 }
 
 async fn read_all<R: AsyncRead + Unpin>(mut reader: WireReader<R>, shared: Arc<Shared>) {

@@ -29,7 +29,8 @@ pub struct Options {
     pub password: String,
     /// TLS, if wanted.
     pub tls: Option<TlsOptions>,
-    /// How long one host may take to connect, TLS and handshake included.
+    /// How long one host may take to connect, TLS and handshake included; and to answer whether it is still there, when a
+    /// query timed out and nothing else came.
     pub connect_timeout: Duration,
     /// How long a query may take from being asked to its last row; for a cursor, each batch.
     pub query_timeout: Duration,
