@@ -47,6 +47,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             if tokio::task::spawn_blocking(move || look(&looking)).await.is_err() {
                 tracing::error!("looking at the cold segments failed");
             }
+            worker.settled.cancel();
         }
     }
 }
@@ -91,6 +92,6 @@ mod tests {
     fn the_template_is_filled_in_once() {
         let path = |id: &str| path_of("/mnt/{prefix}/{segment_id}.sqlite", &SegmentId::new(id).expect("id"));
         assert_eq!(path("300123"), PathBuf::from("/mnt/300/300123.sqlite"));
-        assert_eq!(path("{segment_id}x"), PathBuf::from("/mnt/{segment_/{segment_id}x.sqlite"));
+        assert_eq!(path("{segment_id}x"), PathBuf::from("/mnt/{segment_i/{segment_id}x.sqlite"));
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct LocalFile {
     pub(crate) stamp: Stamp,
     /// Whether it is only ever replaced by rename, so that it can be read without SQLite's locks.
     pub(crate) plain: bool,
-    /// Whether reads are answered from it. A leftover of an earlier life is not until it is known to be current.
+    /// Whether reads are answered from it: not once others are known to serve a newer version.
     pub(crate) served: bool,
     /// What its check found wrong.
     pub(crate) broken: Option<Arc<str>>,
@@ -108,7 +108,7 @@ impl Files {
             let stamp = Stamp::of(&metadata);
             files.bytes.fetch_add(stamp.bytes, Ordering::Relaxed);
             let plain = !logs.contains(segment.as_str());
-            let file = LocalFile { path, stamp, plain, served: false, broken: None, fetched_for: None };
+            let file = LocalFile { path, stamp, plain, served: true, broken: None, fetched_for: None };
             map.insert(segment, file);
         }
         *files.map.write() = map;

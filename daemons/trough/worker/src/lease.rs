@@ -76,12 +76,19 @@ pub(crate) struct Peer {
 
 /// The other nodes, as of the last look at their rows.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(RwLock<HashMap<NodeId, Peer>>);
+pub(crate) struct Peers(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    nodes: HashMap<NodeId, Peer>,
+    /// When the rows were asked for.
+    asked: Option<Instant>,
+}
 
 impl Peers {
     /// Takes over what the database says, read at `asked`.
     pub(crate) fn replace(&self, nodes: Vec<NodeStatus>, asked: Instant) {
-        let map = nodes
+        let nodes = nodes
             .into_iter()
             .filter_map(|status| {
                 let node = status.node()?.clone();
@@ -91,19 +98,20 @@ impl Peers {
                 Some((node, peer))
             })
             .collect();
-        *self.0.write() = map;
+        *self.0.write() = Known { nodes, asked: Some(asked) };
     }
 
     pub(crate) fn get(&self, node: &NodeId) -> Option<Peer> {
-        self.0.read().get(node).cloned()
+        self.0.read().nodes.get(node).cloned()
     }
 
-    /// Whether the node's lease runs, as far as is known. A node that was never seen counts as alive: it may have
-    /// come since the last look.
-    pub(crate) fn may_be_alive(&self, node: &NodeId) -> bool {
-        match self.0.read().get(node) {
-            None => true,
+    /// Whether the node, which held a lock at `seen`, may be alive. One without a row stopped in order or has been dead for
+    /// long; only if it was seen after the last look at the rows may it have come since.
+    pub(crate) fn may_be_alive(&self, node: &NodeId, seen: Instant) -> bool {
+        let known = self.0.read();
+        match known.nodes.get(node) {
             Some(peer) => peer.alive_until.is_some_and(|until| Instant::now() < until),
+            None => known.asked.is_none_or(|asked| seen > asked),
         }
     }
 }

@@ -21,6 +21,7 @@ mod provision;
 mod read;
 mod reconcile;
 mod request;
+mod scrub;
 mod start;
 mod state;
 mod status;

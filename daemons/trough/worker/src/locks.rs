@@ -95,7 +95,8 @@ impl Held {
 pub(crate) struct Locks {
     node: NodeId,
     held: RwLock<HashMap<SegmentId, Arc<Held>>>,
-    foreign: RwLock<HashMap<SegmentId, NodeId>>,
+    /// Other nodes' locks, and when each was first seen.
+    foreign: RwLock<HashMap<SegmentId, (NodeId, Instant)>>,
 }
 
 impl Locks {
@@ -108,8 +109,8 @@ impl Locks {
         self.held.read().get(segment).filter(|held| held.is_valid()).cloned()
     }
 
-    /// The other node that has the lock.
-    pub(crate) fn foreign(&self, segment: &SegmentId) -> Option<NodeId> {
+    /// The other node that has the lock, and since when that is known.
+    pub(crate) fn foreign(&self, segment: &SegmentId) -> Option<(NodeId, Instant)> {
         let foreign = self.foreign.read();
         if foreign.is_empty() { None } else { foreign.get(segment).cloned() }
     }
@@ -158,19 +159,28 @@ impl Locks {
             }
         }
         match now.filter(|row| row.node != self.node) {
-            Some(row) => self.foreign.write().insert(segment.clone(), row.node.clone()),
-            None => self.foreign.write().remove(segment),
-        };
+            Some(row) => {
+                let mut foreign = self.foreign.write();
+                if foreign.get(segment).is_none_or(|(node, _)| *node != row.node) {
+                    foreign.insert(segment.clone(), (row.node.clone(), Instant::now()));
+                }
+            }
+            None => {
+                self.foreign.write().remove(segment);
+            }
+        }
     }
 
     /// Takes the complete list of other nodes' locks, after the feed began anew. Gives the tenures of this process that it
     /// does not show, to be looked at one by one: they may be younger than the list.
     pub(crate) fn replace(&self, rows: &HashMap<SegmentId, Lock>) -> Vec<Arc<Held>> {
-        *self.foreign.write() = rows
-            .iter()
-            .filter(|(_, row)| row.node != self.node)
-            .map(|(segment, row)| (segment.clone(), row.node.clone()))
-            .collect();
+        let mut foreign = self.foreign.write();
+        let others = rows.iter().filter(|(_, row)| row.node != self.node).map(|(segment, row)| {
+            let known = foreign.get(segment).filter(|(node, _)| *node == row.node);
+            (segment.clone(), known.cloned().unwrap_or_else(|| (row.node.clone(), Instant::now())))
+        });
+        *foreign = others.collect();
+        drop(foreign);
         self.held
             .read()
             .values()
@@ -244,7 +254,7 @@ mod tests {
         assert!(held.is_valid());
         locks.changed(&segment(), Some(&lock("other", "b", 3)));
         assert!(!held.is_valid() && locks.held(&segment()).is_none());
-        assert_eq!(locks.foreign(&segment()), Some(NodeId::new("other").expect("id")));
+        assert_eq!(locks.foreign(&segment()).map(|(node, _)| node), Some(NodeId::new("other").expect("id")));
         locks.changed(&segment(), None);
         assert_eq!(locks.foreign(&segment()), None);
     }

@@ -117,6 +117,13 @@ async fn provision_new(
     if worker.settings.run_as_cold_storage_node {
         return Err(SegmentError::new(ErrorCode::NotWritable, "this node is a cold worker, which writes nothing"));
     }
+    // Service rows are written only once it is known which there should be.
+    if tokio::time::timeout(ADVERTISED, worker.settled.cancelled()).await.is_err() {
+        return Err(SegmentError::new(
+            ErrorCode::Unavailable,
+            "this worker is still reading its assignments; try again",
+        ));
+    }
     let _busy = worker.busy.acquire(segments).await;
     if !worker.lease.runs() {
         return Err(SegmentError::new(

@@ -61,6 +61,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
         let full = full || changed.is_none();
         if full {
             pass(&worker, all_segments(&worker), true, &lost).await;
+            worker.settled.cancel();
             if worker.settings.heartbeat == Heartbeat::Segment {
                 worker.advertiser.renew_all();
             }

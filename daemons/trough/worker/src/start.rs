@@ -36,7 +36,7 @@ use crate::{
     locks::{Base, Locks},
     manage,
     meters::Meters,
-    read, reconcile,
+    read, reconcile, scrub,
     state::{Urls, Wants, Worker},
     status, write,
 };
@@ -97,7 +97,6 @@ pub async fn run(
         () = start(&worker, &daemon, &mut tasks) => true,
     };
     if started {
-        worker.started.store(true, Ordering::Release);
         daemon.readiness().set_ready();
         tracing::info!(node = %worker.node, read = %addresses.read, write = %addresses.write, manage = %addresses.manage, "worker serves");
         ready(addresses);
@@ -173,6 +172,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
         started: AtomicBool::new(false),
+        settled: CancellationToken::new(),
         shutdown,
         settings: settings.clone(),
     })
@@ -215,18 +215,23 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
     let locks_read = Arc::new(Notify::new());
     tasks.spawn(follow::heartbeat(worker.clone()));
     tasks.spawn(follow::locks(worker.clone(), locks_read.clone()));
-    worker.advertiser.reread();
-    tasks.spawn(advertise::run(worker.clone()));
     locks_read.notified().await;
+    worker.started.store(true, Ordering::Release);
+    daemon.readiness().set_waiting("reading this node's assignments");
     tasks.spawn(follow::assignments(worker.clone()));
     if worker.settings.run_as_cold_storage_node {
         tasks.spawn(cold::run(worker.clone()));
-        return;
+    } else {
+        tasks.spawn(reconcile::run(worker.clone()));
+        tasks.spawn(scrub::run(worker.clone()));
+        for _ in 0..worker.settings.copy_thread_pool_size {
+            tasks.spawn(copies::run(worker.clone()));
+        }
     }
-    tasks.spawn(reconcile::run(worker.clone()));
-    for _ in 0..worker.settings.copy_thread_pool_size {
-        tasks.spawn(copies::run(worker.clone()));
-    }
+    worker.settled.cancelled().await;
+    // Only now is it known which rows there should be: those of the process before stand until then.
+    worker.advertiser.reread();
+    tasks.spawn(advertise::run(worker.clone()));
 }
 
 /// Tries until it works.

@@ -61,7 +61,10 @@ pub(crate) struct Worker {
     pub(crate) promoting: Mutex<HashSet<SegmentId>>,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
+    /// Whether requests are answered: what other nodes have locked is known.
     pub(crate) started: AtomicBool,
+    /// Cancelled when every segment has been looked at once.
+    pub(crate) settled: CancellationToken,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -143,8 +146,8 @@ impl Worker {
     /// Where the segment's reads are answered: while a write lock exists, by its holder only; a dead holder does not
     /// block the copies that are there.
     pub(crate) fn route(&self, segment: &SegmentId) -> Route {
-        if let Some(holder) = self.locks.foreign(segment)
-            && self.peers.may_be_alive(&holder)
+        if let Some((holder, seen)) = self.locks.foreign(segment)
+            && self.peers.may_be_alive(&holder, seen)
         {
             return Route::Holder(holder);
         }

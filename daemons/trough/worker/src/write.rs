@@ -87,7 +87,7 @@ fn tenure(worker: &Arc<Worker>, segment: &SegmentId) -> Result<Tenure, SegmentEr
 
 /// As the Python trough says it.
 fn not_writable(worker: &Worker, segment: &SegmentId) -> SegmentError {
-    let node = worker.locks.foreign(segment);
+    let node = worker.locks.foreign(segment).map(|(node, _)| node);
     let lock = node.as_ref().map_or("None".to_owned(), |node| format!("{{'node': '{node}'}}"));
     SegmentError {
         code: ErrorCode::NotWritable,
