@@ -1,0 +1,214 @@
+//! The listener: accepts clients and hands each to a task.
+
+mod connection;
+pub(crate) mod pool;
+mod response;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trough_reql::proto::scram::Credentials;
+
+use crate::datum::time;
+use crate::error::Error;
+use crate::eval::About;
+use crate::store::Store;
+use pool::Pool;
+
+/// The version whose protocol and behaviour this server has.
+const VERSION: &str = "2.4.4";
+
+/// How a metadata server is set up.
+#[derive(Clone)]
+pub struct MetaOptions {
+    /// Where the database lies; made if it is not there. One process at a time.
+    pub dir: PathBuf,
+    /// Where to listen. Port 0 chooses a free one.
+    pub listen: SocketAddr,
+    /// The password of the user `admin`. Without one only loopback addresses are allowed.
+    pub password: Option<String>,
+    /// TLS for every connection, if set.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl MetaOptions {
+    /// No password, no TLS.
+    pub fn new(dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self { dir: dir.into(), listen, password: None, tls: None }
+    }
+}
+
+impl std::fmt::Debug for MetaOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetaOptions")
+            .field("dir", &self.dir)
+            .field("listen", &self.listen)
+            .field("password", &self.password.is_some())
+            .field("tls", &self.tls.is_some())
+            .finish()
+    }
+}
+
+/// What all connections share.
+struct Shared {
+    store: Arc<Store>,
+    about: Arc<About>,
+    pool: Pool,
+    credentials: Credentials,
+    runtime: tokio::runtime::Handle,
+}
+
+/// A running metadata server. Dropping it stops it without waiting.
+pub struct MetaServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    writer: Option<std::thread::JoinHandle<()>>,
+}
+
+impl MetaServer {
+    /// Opens the directory, binds the address and begins to serve. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the directory is in use or unreadable, the address is taken, or it is not loopback and there is no password.
+    pub async fn start(options: MetaOptions) -> Result<MetaServer, Error> {
+        let password = options.password.clone().unwrap_or_default();
+        if password.is_empty() && !options.listen.ip().is_loopback() {
+            return Err(Error::Unprotected { address: options.listen });
+        }
+        let listen = |source| Error::Listen { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let dir = options.dir.clone();
+        // Opening reads files and hashing a password takes milliseconds: not for a thread that serves connections.
+        let opened = tokio::task::spawn_blocking(move || {
+            let (store, writer) = Store::open(&dir)?;
+            let credentials =
+                Credentials::for_password(&password).map_err(|error| Error::Credentials(error.to_string()))?;
+            Ok((store, writer, credentials))
+        });
+        let (store, writer, credentials) = opened.await.map_err(|error| Error::Credentials(error.to_string()))??;
+        let about = Arc::new(About {
+            server_id: store.server_id.clone(),
+            name: "trough_meta".into(),
+            port: address.port(),
+            started: time::now(),
+            version: format!("rethinkdb {VERSION} (trough meta {})", env!("CARGO_PKG_VERSION")),
+        });
+        let shared = Arc::new(Shared {
+            store,
+            about,
+            pool: Pool::default(),
+            credentials,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let tls = options.tls.map(tokio_rustls::TlsAcceptor::from);
+        tasks.spawn(accept(listener, shared.clone(), tls, tasks.clone(), stop.clone()));
+        tracing::info!(%address, dir = %options.dir.display(), "serving metadata");
+        Ok(MetaServer { address, shared, tasks, stop, writer: Some(writer) })
+    }
+
+    /// Begins to serve a directory on a free port of loopback.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_ephemeral(dir: impl Into<PathBuf>) -> Result<MetaServer, Error> {
+        MetaServer::start(MetaOptions::new(dir, SocketAddr::from(([127, 0, 0, 1], 0)))).await
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL that clients connect to, with a database's name.
+    pub fn url(&self, database: &str) -> String {
+        format!("rethinkdb://{}/{database}", self.address)
+    }
+
+    /// Stops: ends connections and changefeeds, finishes the writes that have begun, and lets the directory go.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let (shared, writer) = (self.shared.clone(), self.writer.take());
+        drop(self);
+        let ended = tokio::task::spawn_blocking(move || {
+            shared.pool.drain();
+            shared.store.writer().stop();
+            if let Some(writer) = writer
+                && writer.join().is_err()
+            {
+                tracing::error!("the metadata writer panicked");
+            }
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "could not stop cleanly");
+        }
+    }
+}
+
+impl Drop for MetaServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// As [`MetaServer::start`].
+pub async fn serve(options: MetaOptions, shutdown: CancellationToken) -> Result<(), Error> {
+    let server = MetaServer::start(options).await?;
+    shutdown.cancelled().await;
+    server.shutdown().await;
+    Ok(())
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tasks.spawn(client(stream, shared.clone(), tls.clone(), stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a client");
+                // Out of descriptors: others must close some first.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn client(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    stop: CancellationToken,
+) {
+    // Answers are small and waited for.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => connection::serve(shared, stream, stop).await,
+        Some(acceptor) => match acceptor.accept(stream).await {
+            Ok(stream) => connection::serve(shared, stream, stop).await,
+            Err(error) => tracing::debug!(%error, "a client's TLS handshake failed"),
+        },
+    }
+}
