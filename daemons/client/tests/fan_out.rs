@@ -224,7 +224,7 @@ async fn rows_that_were_delivered_are_never_counted_twice() {
     let cluster = Cluster::start().await;
     let half = Worker::start("half", |_| {
         let big = Frame::Rows { segment: Some(0), count: 1, data: vec![1; 300 << 10].into() };
-        Reply::Break(vec![bytes(&[columns(Some(0)), big])])
+        Reply::Hang(vec![bytes(&[columns(Some(0)), big])])
     })
     .await;
     cluster.serve(&half, &segs(1)).await;

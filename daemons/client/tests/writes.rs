@@ -200,7 +200,7 @@ async fn setting() -> Setting {
 
 #[tokio::test]
 async fn writes_are_provisioned_grouped_and_answered_in_order() {
-    let Setting { servers, client, .. } = setting().await;
+    let Setting { servers, client, cluster: _cluster, tasks: _tasks } = setting().await;
     let mut segments = segs(1_050);
     segments.extend([seg("bad"), seg("cold"), seg("odd")]);
     let writes: Vec<SegmentWrite> = segments.iter().enumerate().map(|(i, s)| insert(s, i % 5)).collect();
@@ -221,7 +221,7 @@ async fn writes_are_provisioned_grouped_and_answered_in_order() {
 
 #[tokio::test]
 async fn a_lost_lock_is_provisioned_again_and_a_lost_answer_is_not_sent_again() {
-    let Setting { servers, client, .. } = setting().await;
+    let Setting { servers, client, cluster: _cluster, tasks: _tasks } = setting().await;
     let one = segs(1);
     *servers.mood.lock().unwrap() = Mood::NotWritableOnce;
     assert_eq!(changes(&client.write(vec![insert(&one[0], 3)]).await.unwrap()[0]), Ok(3));
@@ -238,7 +238,7 @@ async fn a_lost_lock_is_provisioned_again_and_a_lost_answer_is_not_sent_again() 
 
 #[tokio::test]
 async fn a_worker_that_is_gone_is_replaced() {
-    let Setting { servers, client, tasks, .. } = setting().await;
+    let Setting { servers, client, tasks, cluster: _cluster } = setting().await;
     let one = segs(1);
     client.write(vec![insert(&one[0], 1)]).await.unwrap();
     for task in &tasks[..2] {
@@ -277,7 +277,7 @@ async fn another_master_is_found() {
 
 #[tokio::test]
 async fn promote_shred_and_schemas() {
-    let Setting { client, .. } = setting().await;
+    let Setting { client, cluster: _cluster, .. } = setting().await;
     let set = PromoteSet::Ids(vec![seg("a"), seg("bad"), seg("c")]);
     let done: Vec<_> = client.promote(set).await.unwrap().map(Result::unwrap).collect().await;
     assert_eq!(done.len(), 3);

@@ -215,7 +215,7 @@ impl Catalog {
             .durability("hard");
         let summary = self.write(WHAT, &statement).await?;
         let now: Generation = changed_rows(WHAT, &summary)?.pop().unwrap_or_default();
-        if now == (Generation { generation: expected + 1, epoch }) {
+        if summary.inserted + summary.replaced > 0 && now == (Generation { generation: expected + 1, epoch }) {
             return Ok(now.generation);
         }
         Err(CatalogError::Conflict {

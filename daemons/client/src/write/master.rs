@@ -157,6 +157,13 @@ struct PromoteLine {
     error: Option<Json>,
 }
 
+/// Whether doing a thing twice is doing it once.
+#[derive(Clone, Copy, PartialEq)]
+enum Repeatable {
+    Yes,
+    No,
+}
+
 /// How many segments one provisioning request names.
 const PROVISION_BATCH: usize = 1_000;
 /// The pause before a master is looked for again.
@@ -186,7 +193,8 @@ impl WriteClient {
         let mut all = HashMap::with_capacity(segments.len());
         for batch in segments.chunks(PROVISION_BATCH) {
             let body = json!({"segments": batch, "schema": schema});
-            let answer = self.at_master(WHAT, Method::POST, "v1/provision", Some(body), deadline).await?;
+            let answer =
+                self.at_master(WHAT, Method::POST, "v1/provision", Some(body), deadline, Repeatable::Yes).await?;
             let answer: ProvisionResponse = read_json(WHAT, answer, deadline).await?;
             for one in answer.results {
                 let result = match (one.write_url, one.error) {
@@ -219,7 +227,7 @@ impl WriteClient {
             PromoteSet::Matching(pattern) => json!({"matching": pattern}),
         };
         let deadline = self.deadline();
-        let answer = self.at_master(WHAT, Method::POST, "v1/promote", Some(body), deadline).await?;
+        let answer = self.at_master(WHAT, Method::POST, "v1/promote", Some(body), deadline, Repeatable::No).await?;
         let url = answer.url().to_string();
         let lines = lines(WHAT, url, answer, self.options.timeout);
         Ok(Box::pin(lines.map(|line| line.and_then(|(url, line)| read_promoted(&url, &line)))))
@@ -233,7 +241,7 @@ impl WriteClient {
         const WHAT: &str = "shred a segment";
         let deadline = self.deadline();
         let path = format!("v1/segment/{}", segment.url_encoded());
-        let answer = self.at_master(WHAT, Method::DELETE, &path, None, deadline).await?;
+        let answer = self.at_master(WHAT, Method::DELETE, &path, None, deadline, Repeatable::No).await?;
         let report = read_json(WHAT, answer, deadline).await?;
         self.writers.invalidate(segment);
         self.discovery.invalidate(segment);
@@ -248,7 +256,7 @@ impl WriteClient {
         const WHAT: &str = "register a schema";
         let body = json!({"id": id, "sql": sql});
         let path = format!("schema/{}", id.url_encoded());
-        let answer = self.at_master(WHAT, Method::PUT, &path, Some(body), self.deadline()).await?;
+        let answer = self.at_master(WHAT, Method::PUT, &path, Some(body), self.deadline(), Repeatable::No).await?;
         Ok(answer.status() == reqwest::StatusCode::CREATED)
     }
 
@@ -260,12 +268,12 @@ impl WriteClient {
         const WHAT: &str = "describe a schema";
         let deadline = self.deadline();
         let path = format!("v1/schema/{}/describe", id.url_encoded());
-        let answer = self.at_master(WHAT, Method::GET, &path, None, deadline).await?;
+        let answer = self.at_master(WHAT, Method::GET, &path, None, deadline, Repeatable::Yes).await?;
         read_json(WHAT, answer, deadline).await
     }
 
     /// Asks the sync master, and another one if it is gone: while no connection is made, or a server says that it is not (or has no) master,
-    /// until the deadline. What a master may have begun is never sent twice.
+    /// until the deadline. What a master may have begun is sent again only if doing it twice is doing it once.
     async fn at_master(
         &self,
         what: &'static str,
@@ -273,6 +281,7 @@ impl WriteClient {
         path: &str,
         body: Option<Json>,
         deadline: Instant,
+        repeatable: Repeatable,
     ) -> Result<reqwest::Response, WriteError> {
         let mut last = None;
         loop {
@@ -315,6 +324,7 @@ impl WriteClient {
                 }
                 Err(e) if e.is_connect() => last = Some(format!("{url}: {}", http::chain(&e))),
                 Err(e) if e.is_timeout() => return Err(self.late(what)),
+                Err(e) if repeatable == Repeatable::Yes => last = Some(format!("{url}: {}", http::chain(&e))),
                 Err(e) => {
                     let error = SegmentError::new(
                         ErrorCode::Unavailable,

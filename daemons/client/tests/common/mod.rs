@@ -27,14 +27,14 @@ use trough_core::{
     wire::{Frame, MSGPACK, QueryRequest, QueryStats},
 };
 
-pub struct Cluster {
-    pub catalog: Catalog,
-    pub meta: trough_meta::MetaServer,
+pub(crate) struct Cluster {
+    pub(crate) catalog: Catalog,
+    pub(crate) meta: trough_meta::MetaServer,
     _dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let meta = trough_meta::MetaServer::start_ephemeral(dir.path()).await.unwrap();
         let url = format!("rethinkdb://{}/trough_configuration", meta.local_addr());
@@ -44,16 +44,16 @@ impl Cluster {
         Self { catalog, meta, _dir: dir }
     }
 
-    pub fn discovery(&self) -> Discovery {
+    pub(crate) fn discovery(&self) -> Discovery {
         Discovery::new(self.catalog.clone(), DiscoveryOptions::default())
     }
 
-    pub fn queries(&self) -> QueryClient {
+    pub(crate) fn queries(&self) -> QueryClient {
         QueryClient::new(self.discovery(), &HttpOptions::default()).unwrap()
     }
 
     /// Writes a node's lease and the rows of the segments it serves.
-    pub async fn serve(&self, worker: &Worker, segments: &[SegmentId]) {
+    pub(crate) async fn serve(&self, worker: &Worker, segments: &[SegmentId]) {
         self.catalog.heartbeat_node(&node_row(worker, 60.0)).await.unwrap();
         let rows: Vec<Service> = segments
             .iter()
@@ -63,7 +63,7 @@ impl Cluster {
     }
 }
 
-pub fn node_row(worker: &Worker, ttl: f64) -> Service {
+pub(crate) fn node_row(worker: &Worker, ttl: f64) -> Service {
     Service {
         id: Service::node_id(&worker.node),
         role: Some(ROLE_NODES.into()),
@@ -78,20 +78,20 @@ pub fn node_row(worker: &Worker, ttl: f64) -> Service {
     }
 }
 
-pub fn seg(id: &str) -> SegmentId {
+pub(crate) fn seg(id: &str) -> SegmentId {
     SegmentId::new(id).unwrap()
 }
 
-pub fn node(id: &str) -> NodeId {
+pub(crate) fn node(id: &str) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-pub fn segs(n: usize) -> Vec<SegmentId> {
+pub(crate) fn segs(n: usize) -> Vec<SegmentId> {
     (0..n).map(|i| seg(&format!("s{i:05}"))).collect()
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !condition().await {
         assert!(Instant::now() < end, "waited too long for: {what}");
@@ -100,7 +100,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 }
 
 /// What a worker does with a request.
-pub enum Reply {
+pub(crate) enum Reply {
     /// Sends the pieces and ends in order.
     Whole(Vec<Vec<u8>>),
     /// Sends the pieces, then breaks the connection.
@@ -122,17 +122,17 @@ struct Handler {
     hanging: Arc<AtomicUsize>,
 }
 
-pub struct Worker {
-    pub node: NodeId,
-    pub url: String,
-    pub port: u16,
+pub(crate) struct Worker {
+    pub(crate) node: NodeId,
+    pub(crate) url: String,
+    pub(crate) port: u16,
     requests: Arc<AtomicUsize>,
     hanging: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Worker {
-    pub async fn start(name: &str, behaviour: impl Fn(QueryRequest) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(name: &str, behaviour: impl Fn(QueryRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (requests, hanging) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
@@ -144,12 +144,12 @@ impl Worker {
         Self { node: node(name), url: format!("http://127.0.0.1:{port}/"), port, requests, hanging, task }
     }
 
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
     /// Answers that hang and whose client is still there.
-    pub fn hanging(&self) -> usize {
+    pub(crate) fn hanging(&self) -> usize {
         self.hanging.load(Ordering::SeqCst)
     }
 }
@@ -196,28 +196,28 @@ async fn answer(State(handler): State<Handler>, body: Bytes) -> Response {
 }
 
 /// Frames in bytes.
-pub fn bytes(frames: &[Frame]) -> Vec<u8> {
+pub(crate) fn bytes(frames: &[Frame]) -> Vec<u8> {
     let mut out = Vec::new();
     frames.iter().for_each(|f| f.encode(&mut out));
     out
 }
 
-pub fn columns(segment: Option<u32>) -> Frame {
+pub(crate) fn columns(segment: Option<u32>) -> Frame {
     Frame::Columns { segment, names: vec!["n".into()] }
 }
 
 /// One row with one integer.
-pub fn row(segment: Option<u32>, n: i64) -> Frame {
+pub(crate) fn row(segment: Option<u32>, n: i64) -> Frame {
     let mut data = Vec::new();
     rmp::encode::write_sint(&mut data, n).unwrap();
     Frame::Rows { segment, count: 1, data: data.into() }
 }
 
-pub fn end(ok: usize, failed: usize, rows: u64) -> Frame {
+pub(crate) fn end(ok: usize, failed: usize, rows: u64) -> Frame {
     Frame::End(QueryStats { ok: ok as u64, failed: failed as u64, rows, bytes: rows, micros: 7 })
 }
 
-pub fn segment_error(segment: u32, code: ErrorCode, message: &str, hint: Option<&str>) -> Frame {
+pub(crate) fn segment_error(segment: u32, code: ErrorCode, message: &str, hint: Option<&str>) -> Frame {
     Frame::SegmentError {
         segment,
         error: SegmentError { code, message: message.into(), hint: hint.map(str::to_owned) },
@@ -225,7 +225,7 @@ pub fn segment_error(segment: u32, code: ErrorCode, message: &str, hint: Option<
 }
 
 /// One row `1` per segment, or with reduce one row with the number of segments.
-pub fn honest(request: &QueryRequest) -> Vec<Frame> {
+pub(crate) fn honest(request: &QueryRequest) -> Vec<Frame> {
     let n = request.segments.len();
     let mut frames = Vec::new();
     if request.reduce.is_some() {
@@ -238,6 +238,6 @@ pub fn honest(request: &QueryRequest) -> Vec<Frame> {
     frames
 }
 
-pub async fn honest_worker(name: &str) -> Worker {
+pub(crate) async fn honest_worker(name: &str) -> Worker {
     Worker::start(name, |r| Reply::Whole(vec![bytes(&honest(&r))])).await
 }
