@@ -141,25 +141,25 @@ async fn reads_by_key_index_and_condition() {
 #[tokio::test]
 async fn cursors_stream_and_may_be_dropped() {
     let (_dir, server, client) = start().await;
-    fill(&client, 30_000).await;
+    fill(&client, 20_000).await;
     let whole: Cursor<Value> = client.cursor(&table()).await.expect("a cursor");
     let ids: Vec<u64> = whole.map(|row| row.expect("a row")["id"].as_u64().expect("an id")).collect().await;
-    assert_eq!(ids.len(), 30_000);
-    assert_eq!(ids.iter().sum::<u64>(), 29_999 * 15_000);
+    assert_eq!(ids.len(), 20_000);
+    assert_eq!(ids.iter().sum::<u64>(), 19_999 * 10_000);
     for _ in 0..100 {
         let mut dropped: Cursor<Value> = client.cursor(&table()).await.expect("a cursor");
         next(&mut dropped).await;
     }
     let mut open = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..10 {
         let mut cursor: Cursor<Value> = client.cursor(&table()).await.expect("a cursor");
         next(&mut cursor).await;
         open.push(cursor);
     }
-    // Fifty cursors are open, and nobody waits for them.
-    assert_eq!(client.run(&table().count()).await.expect("a number"), json!(30_000));
+    // Ten cursors are open, and nobody waits for them.
+    assert_eq!(client.run(&table().count()).await.expect("a number"), json!(20_000));
     let read = join_all(open.into_iter().map(|cursor| cursor.count())).await;
-    assert!(read.into_iter().all(|rows| rows == 29_999));
+    assert!(read.into_iter().all(|rows| rows == 19_999));
     server.shutdown().await;
 }
 
