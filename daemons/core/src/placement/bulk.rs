@@ -129,11 +129,9 @@ impl Plan<'_> {
                 let cost = self.cost(segment);
                 if any {
                     self.standing(segment, row);
-                    let mut count = 0;
-                    for &site in row.iter().filter(|site| **site != NONE) {
+                    for (number, &site) in row.iter().filter(|site| **site != NONE).enumerate() {
                         held.load[usize::from(site)] += cost;
-                        held.by_number[count] += cost;
-                        count += 1;
+                        held.by_number[number] += cost;
                     }
                 }
                 held.wanted[..self.wanted(segment)].iter_mut().for_each(|bytes| *bytes += cost);

@@ -37,10 +37,23 @@ pub(super) struct Held {
 
 /// Who may take over copies, and which.
 pub(super) struct Starved {
-    /// The sites far below their share.
-    pub(super) sites: Vec<bool>,
+    /// How full each site is, 1 being its fair share.
+    fullness: Vec<f64>,
     /// Only what this plan has placed may be taken over.
     pub(super) new_only: bool,
+}
+
+impl Starved {
+    fn is_starved(&self, site: u16) -> bool {
+        self.fullness[usize::from(site)] < STARVED
+    }
+
+    /// A starved site takes from those that are not, and from starved ones that are much fuller than itself (a lump
+    /// somewhere else can leave all others starved).
+    fn may_take(&self, taker: u16, holder: u16) -> bool {
+        let (taken, held) = (self.fullness[usize::from(taker)], self.fullness[usize::from(holder)]);
+        self.is_starved(taker) && (!self.is_starved(holder) || taken < STARVED * held)
+    }
 }
 
 /// Who is to give up copies, and which.
@@ -108,11 +121,11 @@ impl Plan<'_> {
     /// The starved worker that is to take over a copy, if ring and row name one.
     pub(super) fn taker(&self, segment: usize, row: &[u16], copy: usize, starved: &Starved) -> Option<u16> {
         let holder = row[copy];
-        if holder == NONE || starved.sites[usize::from(holder)] {
+        if holder == NONE {
             return None;
         }
         let named = self.sites.choose(self.table.key(segment), row, copy, false, |_| true)?;
-        starved.sites[usize::from(named)].then_some(named)
+        starved.may_take(named, holder).then_some(named)
     }
 }
 
@@ -217,13 +230,12 @@ impl Plan<'_> {
     /// Starved workers take over what the rings name them for, up to their fair share. With `new_only`, what stood
     /// before the plan stays. Says whether anything moved.
     fn fill_up(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads, new_only: bool) -> bool {
-        let fair = &loads.fair;
-        let sites: Vec<bool> = fair.iter().zip(&loads.load).map(|(f, l)| (*l as f64) < f * STARVED).collect();
-        if !sites.contains(&true) {
+        let sites = 0..self.sites.len() as u16;
+        let starved = Starved { fullness: sites.clone().map(|site| loads.fullness_with(site, 0)).collect(), new_only };
+        if !sites.into_iter().any(|site| starved.is_starved(site)) {
             return false;
         }
-        let starved = Starved { sites, new_only };
-        let fair = fair.clone();
+        let fair = loads.fair.clone();
         let before_all = loads.load.clone();
         let (mut before, mut stood) = ([NONE; MAX_RINGS], [NONE; MAX_RINGS]);
         for &segment in large {
@@ -250,7 +262,8 @@ impl Plan<'_> {
 
     /// Whether `taker` may hold copy number `copy`, given the other copies as they are by now.
     pub(super) fn may_take(&self, row: &[u16], copy: usize, taker: u16) -> bool {
-        !row.contains(&taker) && !(self.sites.zone_left(row, copy) && self.sites.zone_taken(row, copy, taker))
+        let shares_zone = || self.sites.zone_left(row, copy) && self.sites.zone_taken(row, copy, taker);
+        !row.contains(&taker) && !shares_zone()
     }
 
     /// Workers above their limit give up what is above, to workers that have room, or at least are less full even
@@ -390,7 +403,8 @@ impl Plan<'_> {
     fn roomiest(&self, key: u64, row: &[u16], copy: usize, cost: u64, own_zone: bool, loads: &Loads) -> Option<u16> {
         self.sites.choose(key, row, copy, own_zone, |site| loads.has_room(site, cost)).or_else(|| {
             let zoned = own_zone && self.sites.zone_left(row, copy);
-            let free = |site: &u16| !row.contains(site) && !(zoned && self.sites.zone_taken(row, copy, *site));
+            let shares_zone = |site: u16| zoned && self.sites.zone_taken(row, copy, site);
+            let free = |site: &u16| !row.contains(site) && !shares_zone(*site);
             let all = (0..self.sites.len() as u16).filter(free);
             let least = all.map(|site| loads.fullness_with(site, cost)).min_by(f64::total_cmp)?;
             self.sites.choose(key, row, copy, own_zone, |site| loads.fullness_with(site, cost) <= least)

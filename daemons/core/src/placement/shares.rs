@@ -10,58 +10,70 @@ pub(super) struct Site {
 
 /// Shares in bytes. `copies[i]` is the bytes of all segments that have a copy number `i`, so `copies[0]` is the most
 /// that one worker can hold. They add up to the sum of `copies`, unless the workers are fewer than the copies.
+///
+/// Spreading over zones may give a worker more than its weight's part, but not more than its bytes; what does not fit
+/// then shares a zone. Where all is too full anyhow, the weight is the measure.
 pub(super) fn fair_shares(sites: &[Site], zones: usize, copies: &[u64]) -> Vec<f64> {
     let demand: f64 = copies.iter().map(|&b| b as f64).sum();
     let once = copies.first().map_or(0.0, |&b| b as f64);
     // A zone holds one copy of each segment, and those for which there is no further zone.
     let zone_most = once + copies.iter().skip(zones).map(|&b| b as f64).sum::<f64>();
     let weight: f64 = sites.iter().map(|s| s.weight as f64).sum();
-    // Spreading over zones may load a worker beyond its weight's share, but not beyond its bytes. Where all is too
-    // full anyhow, the weight's share is the measure.
     let fullness = (demand / weight).max(1.0);
-    let limited = |fullness: f64| -> (Vec<f64>, Vec<(f64, f64)>) {
-        let most: Vec<f64> = sites.iter().map(|s| once.min(s.weight as f64 * fullness)).collect();
-        let mut by_zone = vec![(0.0, 0.0); zones];
-        for (site, most) in sites.iter().zip(&most) {
-            let zone = &mut by_zone[usize::from(site.zone)];
-            zone.0 += site.weight as f64;
-            zone.1 += most;
-        }
-        by_zone.iter_mut().for_each(|zone| zone.1 = zone.1.min(zone_most));
-        (most, by_zone)
+    let weights: Vec<f64> = sites.iter().map(|s| s.weight as f64).collect();
+    let own: Vec<f64> = weights.iter().map(|w| once.min(w * fullness)).collect();
+    let any = vec![once; sites.len()];
+    let by_zone = |values: &[f64]| {
+        let mut sums = vec![0.0; zones];
+        sites.iter().zip(values).for_each(|(site, value)| sums[usize::from(site.zone)] += value);
+        sums
     };
-    let (mut most, mut by_zone) = limited(fullness);
-    if by_zone.iter().map(|zone| zone.1).sum::<f64>() < demand * 0.999_999 {
-        (most, by_zone) = limited(f64::INFINITY);
-    }
-    let zone_shares = fill(demand, &by_zone);
+    let apart: Vec<f64> = by_zone(&own).into_iter().map(|limit| limit.min(zone_most)).collect();
+    let zone_shares = fill(demand, &by_zone(&weights), &[apart, by_zone(&own), by_zone(&any)]);
     let mut shares = vec![0.0; sites.len()];
     for (zone, share) in zone_shares.into_iter().enumerate() {
         let members: Vec<usize> = (0..sites.len()).filter(|&i| usize::from(sites[i].zone) == zone).collect();
-        let limits: Vec<_> = members.iter().map(|&i| (sites[i].weight as f64, most[i])).collect();
-        for (i, share) in members.into_iter().zip(fill(share, &limits)) {
-            shares[i] = share;
+        let of = |values: &[f64]| members.iter().map(|&i| values[i]).collect::<Vec<_>>();
+        for (i, share) in members.iter().zip(fill(share, &of(&weights), &[of(&own), of(&any)])) {
+            shares[*i] = share;
         }
     }
     shares
 }
 
-/// Divides `demand` in proportion to weight, none above its limit: `(weight, limit)` each.
-fn fill(demand: f64, vessels: &[(f64, f64)]) -> Vec<f64> {
-    let mut shares: Vec<f64> = vessels.iter().map(|v| v.1).collect();
-    let mut order: Vec<usize> = (0..vessels.len()).collect();
-    // Those that are full at the lowest level come first.
-    order.sort_by(|&a, &b| (vessels[a].1 / vessels[a].0).total_cmp(&(vessels[b].1 / vessels[b].0)).then(a.cmp(&b)));
+/// Divides `demand` in proportion to `weights`, none above its limit. Each of `tiers` is a set of limits, none below
+/// those of the tier before, which counts when all are at that one.
+fn fill(demand: f64, weights: &[f64], tiers: &[Vec<f64>]) -> Vec<f64> {
+    let mut shares = vec![0.0; weights.len()];
     let mut left = demand;
-    let mut weight: f64 = vessels.iter().map(|v| v.0).sum();
-    for (n, &i) in order.iter().enumerate() {
-        let level = left / weight;
-        if vessels[i].0 * level <= vessels[i].1 {
-            order[n..].iter().for_each(|&j| shares[j] = vessels[j].0 * level);
+    for limits in tiers {
+        let room: Vec<f64> = limits.iter().zip(&shares).map(|(limit, share)| (limit - share).max(0.0)).collect();
+        let more = level(left, weights, &room);
+        left -= more.iter().sum::<f64>();
+        shares.iter_mut().zip(more).for_each(|(share, more)| *share += more);
+        if left <= demand * 1e-12 {
             break;
         }
-        left -= vessels[i].1;
-        weight -= vessels[i].0;
+    }
+    shares
+}
+
+/// The same with one set of limits.
+fn level(demand: f64, weights: &[f64], limits: &[f64]) -> Vec<f64> {
+    let mut shares = limits.to_vec();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    // Those that are full at the lowest level come first.
+    order.sort_by(|&a, &b| (limits[a] / weights[a]).total_cmp(&(limits[b] / weights[b])).then(a.cmp(&b)));
+    let mut left = demand;
+    let mut weight: f64 = weights.iter().sum();
+    for (n, &i) in order.iter().enumerate() {
+        let level = left / weight;
+        if weights[i] * level <= limits[i] {
+            order[n..].iter().for_each(|&j| shares[j] = weights[j] * level);
+            break;
+        }
+        left -= limits[i];
+        weight -= weights[i];
     }
     shares
 }

@@ -124,7 +124,7 @@ mod tests {
     fn points_follow_weight() {
         assert_eq!(points(&[1, 1, 2], 4096), [2048, 2048, 4096]);
         assert_eq!(points(&[1 << 40, 1 << 40, 3 << 40], 4096), [2048, 2048, 6144]);
-        assert_eq!(points(&[1, u64::MAX], 4096), [1, 4095]);
+        assert_eq!(points(&[1, u64::MAX], 4096), [1, 8191]);
         assert_eq!(points(&[], 4096), [0; 0]);
         assert_eq!(points(&vec![7; 100_000], 4096).iter().sum::<u64>(), 700_000);
     }

@@ -313,10 +313,10 @@ pub(crate) async fn incremental_equals_full(f: &impl Fixture, changes: Vec<Chang
                 assert_eq!(was, model.remove(&id(*n)).is_some());
             }
             Change::PutRaw(n) => {
-                if !model.contains_key(&id(*n)) {
+                model.entry(id(*n)).or_insert_with(|| {
                     f.put_raw(&id(*n).store_path(), &contents);
-                    model.insert(id(*n), (contents.len() as u64, None));
-                }
+                    (contents.len() as u64, None)
+                });
             }
             Change::Crash(n) => {
                 let mut with = options(mtime);
