@@ -1,1 +1,43 @@
-//! placeholder
+//! The PostgreSQL extension: foreign tables whose rows live in many SQLite databases (*segments*).
+//!
+//! Planning reads the foreign table's options ([`table`]), turns conditions into the expressions of `trough_pushdown`
+//! ([`walk`]), and decides what runs where ([`plan`], [`upper`]). A plan holds SQL, bound values and conditions on
+//! segments, never a segment's or a worker's address ([`plandata`]). Execution ([`scan`], [`modify`]) asks the cluster
+//! through one runtime thread per backend ([`runtime`], [`cluster`]).
+//!
+//! Only the backend's own thread calls PostgreSQL.
+
+// The callbacks take raw pointers that PostgreSQL guarantees; their contracts are PostgreSQL's.
+#![allow(clippy::missing_safety_doc)]
+
+pgrx::pg_module_magic!();
+
+mod cluster;
+mod compat;
+mod decode;
+mod encode;
+mod errors;
+mod explain;
+mod fdw;
+mod functions;
+mod guc;
+mod import;
+mod memory;
+mod modify;
+mod options;
+mod pg;
+mod plan;
+mod plandata;
+mod runtime;
+mod scan;
+mod segments;
+mod state;
+mod table;
+mod upper;
+mod walk;
+
+/// Called once when the library is loaded into a process.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::register();
+}

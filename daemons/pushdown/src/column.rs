@@ -135,7 +135,7 @@ pub enum Encoding {
     UuidText,
     /// `uuid` as 16 bytes.
     UuidBlob,
-    /// Any other type in its text form (numbers accepted where the type is `numeric`).
+    /// Any other type in its text form, and text columns that hold values of any kind; numbers read as their text.
     Input,
 }
 
@@ -172,7 +172,7 @@ impl Encoding {
             oid::INT2 | oid::INT4 | oid::INT8 => &[("integer", Self::Integer)],
             oid::FLOAT4 | oid::FLOAT8 => &[("real", Self::Real)],
             oid::BYTEA => &[("blob", Self::Blob)],
-            oid::TEXT | oid::VARCHAR => &[("text", Self::Text)],
+            oid::TEXT | oid::VARCHAR => &[("text", Self::Text), ("any", Self::Input)],
             _ => &[("text", Self::Input)],
         };
         if let Some((_, encoding)) = names.iter().find(|(n, _)| *n == name) {
@@ -184,6 +184,7 @@ impl Encoding {
             oid::BOOL | oid::INT2 | oid::INT4 | oid::INT8 => &["integer"],
             oid::FLOAT4 | oid::FLOAT8 => &["real"],
             oid::BYTEA => &["blob"],
+            oid::TEXT | oid::VARCHAR => &["text", "any"],
             _ => &["text"],
         })
     }

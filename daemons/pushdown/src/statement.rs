@@ -31,14 +31,15 @@ pub fn scan(table: &Table, columns: &[usize], conditions: &[String]) -> Statemen
     }
 }
 
-/// An aggregation: group keys as printed by [`crate::aggregate::group_key`], then every aggregate's columns.
-/// With `reduce`, workers add up the groups of their segments.
+/// An aggregation: group keys as printed by [`crate::aggregate::group_key`], then every aggregate's columns. Unless it is
+/// `by_segment`, workers add up the groups of their segments; then the segment is a key too, and an empty segment makes
+/// no group.
 pub fn grouped(
     table: &Table,
     keys: &[String],
     aggregates: &[Aggregate],
     conditions: &[String],
-    reduce: bool,
+    by_segment: bool,
 ) -> Statement {
     let mut map: Vec<String> = keys.iter().enumerate().map(|(i, key)| format!("{key} AS k{}", i + 1)).collect();
     let mut over: Vec<String> = (1..=keys.len()).map(|i| format!("k{i}")).collect();
@@ -52,7 +53,11 @@ pub fn grouped(
         map.push("NULL AS a1".to_owned());
         over.push("a1".to_owned());
     }
-    let group = |list: &str| if keys.is_empty() { String::new() } else { format!(" GROUP BY {list}") };
+    let group = |list: &str| match keys.is_empty() {
+        false => format!(" GROUP BY {list}"),
+        true if by_segment => " HAVING count(*) > 0".to_owned(),
+        true => String::new(),
+    };
     let ordinals = (1..=keys.len()).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
     Statement {
         map: format!(
@@ -62,7 +67,7 @@ pub fn grouped(
             where_clause(conditions),
             group(&ordinals)
         ),
-        reduce: reduce.then(|| format!("SELECT {} FROM partial{}", over.join(", "), group(&key_list))),
+        reduce: (!by_segment).then(|| format!("SELECT {} FROM partial{}", over.join(", "), group(&key_list))),
     }
 }
 

@@ -1,0 +1,295 @@
+//! The clusters that this backend talks to: one set of clients per server and user, kept until the server's or the user's
+//! options change.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+use trough_client::{
+    Batch, Catalog, Discovery, DiscoveryOptions, QueryClient, QueryError, QueryOptions, QueryTemplate, SegmentPattern,
+    SegmentSet, WriteClient, WriteError,
+    http::HttpOptions,
+    query::FanOutStats,
+    write::WriteOptions,
+};
+use trough_core::{SchemaId, SegmentError, SegmentId};
+
+use crate::{
+    errors::{Failure, OrRaise, sqlstate},
+    guc, options, pg,
+    runtime::{self, Feed},
+    table::Limits,
+};
+
+/// The clients of one cluster, as one user.
+pub(crate) struct Cluster {
+    /// The server's name, for messages.
+    pub(crate) server: String,
+    /// Who serves what.
+    pub(crate) discovery: Discovery,
+    query: QueryClient,
+    write: Arc<WriteClient>,
+    request_timeout: Option<Duration>,
+}
+
+type Known = HashMap<(pg_sys::Oid, pg_sys::Oid), Rc<Cluster>>;
+
+thread_local! {
+    static CLUSTERS: RefCell<Known> = RefCell::default();
+    static STALE: Cell<bool> = const { Cell::new(false) };
+    static WATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called by PostgreSQL when a server or a user mapping changes; the clients are made anew at their next use.
+#[pg_guard]
+unsafe extern "C-unwind" fn options_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    STALE.set(true);
+}
+
+/// The cluster of a server, as a user.
+pub(crate) fn of(server: pg_sys::Oid, user: pg_sys::Oid) -> Rc<Cluster> {
+    if !WATCHING.replace(true) {
+        for cache in [pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, pg_sys::SysCacheIdentifier::USERMAPPINGOID] {
+            // SAFETY: a callback that only sets a flag.
+            unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(options_changed), pg_sys::Datum::from(0)) };
+        }
+    }
+    if STALE.replace(false) {
+        CLUSTERS.with_borrow_mut(HashMap::clear);
+    }
+    if let Some(known) = CLUSTERS.with_borrow(|known| known.get(&(server, user)).cloned()) {
+        return known;
+    }
+    let cluster = Rc::new(connect(server, user).or_raise());
+    CLUSTERS.with_borrow_mut(|known| known.insert((server, user), cluster.clone()));
+    cluster
+}
+
+/// The cluster of a server by its name, as the current user, who must have USAGE on it.
+pub(crate) fn by_name(server: &str) -> Rc<Cluster> {
+    let name = pg::cstring(server);
+    // SAFETY: the catalog look-ups raise if there is no such server or no right to it.
+    unsafe {
+        let oid = pg_sys::get_foreign_server_oid(name.as_ptr(), false);
+        let user = pg_sys::GetUserId();
+        let acl = crate::compat::server_usage(oid, user);
+        if acl != pg_sys::AclResult::ACLCHECK_OK {
+            pg_sys::aclcheck_error(acl, pg_sys::ObjectType::OBJECT_FOREIGN_SERVER, name.as_ptr());
+        }
+        of(oid, user)
+    }
+}
+
+fn user_mapping(server: pg_sys::Oid, user: pg_sys::Oid) -> Vec<options::Setting> {
+    let cache = pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER as i32;
+    let exists = |user: pg_sys::Oid| {
+        let none = pg_sys::Datum::from(0);
+        // SAFETY: a catalog look-up by the cache's two keys.
+        unsafe { pg_sys::SearchSysCacheExists(cache, user.into(), server.into(), none, none) }
+    };
+    // A cluster without tokens needs no mapping.
+    if !exists(user) && !exists(pg_sys::InvalidOid) {
+        return Vec::new();
+    }
+    // SAFETY: the mapping exists; its options are a palloc'ed list.
+    unsafe { options::settings((*pg_sys::GetUserMapping(user, server)).options) }
+}
+
+fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
+    // SAFETY: the server exists, or GetForeignServer raises.
+    let (name, settings) = unsafe {
+        let foreign = pg_sys::GetForeignServer(server);
+        (pg::text((*foreign).servername), options::settings((*foreign).options))
+    };
+    let mapping = user_mapping(server, user);
+    let cannot = |why: String| {
+        Failure::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, format!("server \"{name}\": {why}"))
+    };
+    let url = options::find(&settings, "rethinkdb").ok_or_else(|| {
+        Failure::new(
+            PgSqlErrorCode::ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
+            format!("server \"{name}\" does not say where its metadata is"),
+        )
+        .hint(format!("ALTER SERVER {name} OPTIONS (ADD rethinkdb 'rethinkdb://host/trough_configuration')"))
+    })?;
+    let mut rethinkdb = trough_reql::Options::from_url(url).map_err(|e| cannot(e.to_string()))?;
+    if let Some(user) = options::find(&mapping, "rethinkdb_user") {
+        rethinkdb.user = user.to_owned();
+    }
+    if let Some(password) = options::find(&mapping, "rethinkdb_password") {
+        rethinkdb.password = password.to_owned();
+    }
+    let ca_pem = match options::find(&settings, "ca_file") {
+        None => None,
+        Some(file) => Some(std::fs::read(file).map_err(|e| cannot(format!("read the CA file {file}: {e}")))?),
+    };
+    let http = HttpOptions {
+        token: options::find(&mapping, "token").map(str::to_owned),
+        ca_pem,
+        ..HttpOptions::default()
+    };
+    let request_timeout = options::find(&settings, "request_timeout").and_then(|ms| ms.parse().ok());
+    let _runtime = runtime::enter();
+    let catalog = Catalog::new(trough_reql::Client::new(rethinkdb));
+    let discovery = Discovery::new(catalog, DiscoveryOptions::default());
+    let query = QueryClient::new(discovery.clone(), &http).map_err(|e| cannot(e.to_string()))?;
+    let write = WriteClient::new(discovery.clone(), &http, WriteOptions::default()).map_err(|e| cannot(e.to_string()))?;
+    Ok(Cluster {
+        server: name,
+        discovery,
+        query,
+        write: Arc::new(write),
+        request_timeout: request_timeout.map(Duration::from_millis),
+    })
+}
+
+/// A query's rows on their way, and what was done for them so far.
+pub(crate) struct Rows {
+    feed: Feed<Result<Batch, QueryError>>,
+    stats: Arc<Mutex<FanOutStats>>,
+    server: String,
+}
+
+impl Rows {
+    /// The next rows; none at the end.
+    pub(crate) fn next(&mut self) -> Option<Batch> {
+        let batch = self.feed.next()?;
+        Some(batch.map_err(|e| query_failure(&self.server, &e)).or_raise())
+    }
+
+    /// What was done so far.
+    pub(crate) fn stats(&self) -> FanOutStats {
+        *self.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    /// Asks segments. Unknown ones have no rows, or fail with `unknown_is_error`.
+    pub(crate) fn ask(
+        &self,
+        segments: SegmentSet,
+        mut template: QueryTemplate,
+        limits: Limits,
+        unknown_is_error: bool,
+    ) -> Rows {
+        template.max_rows = limits.max_rows;
+        template.max_bytes = limits.max_bytes;
+        let options = QueryOptions {
+            timeout: self.timeout(),
+            max_in_flight: guc::MAX_IN_FLIGHT.get() as usize,
+            buffer_bytes: guc::BUFFER.get() as usize * 1024,
+            unknown_is_error,
+            trace_id: Some(trace_id()),
+            ..QueryOptions::default()
+        };
+        let stats = Arc::new(Mutex::new(FanOutStats::default()));
+        let shared = stats.clone();
+        let client = self.query.clone();
+        let feed = runtime::feed(4, move |sink| async move {
+            let mut stream = client.fan_out(segments, template, options);
+            loop {
+                let item = stream.next().await;
+                *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stream.stats();
+                match item {
+                    Some(item) => {
+                        let last = item.is_err();
+                        if !sink.send(item).await || last {
+                            break;
+                        }
+                    }
+                    None => break,
+                }
+            }
+        });
+        Rows { feed, stats, server: self.server.clone() }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        match guc::REQUEST_TIMEOUT.get() {
+            0 => self.request_timeout,
+            ms => Some(Duration::from_millis(ms as u64)),
+        }
+    }
+
+    /// The ids of all segments that fulfil a condition, whether somebody serves them or not.
+    pub(crate) fn list(&self, pattern: SegmentPattern) -> Vec<SegmentId> {
+        let discovery = self.discovery.clone();
+        let located = runtime::block_on(async move { discovery.all(&pattern).await });
+        let located = located.map_err(|e| query_failure(&self.server, &QueryError::Discovery(e))).or_raise();
+        located.entries.iter().map(|(id, _)| id.clone()).chain(located.missing.iter().cloned()).collect()
+    }
+
+    /// The write client, for a schema of new segments.
+    pub(crate) fn writer(&self, schema: &SchemaId) -> WriteClient {
+        let timeout = self.timeout().unwrap_or(Duration::from_secs(600));
+        self.write.with_options(WriteOptions {
+            schema: schema.clone(),
+            timeout,
+            trace_id: Some(trace_id()),
+            ..WriteOptions::default()
+        })
+    }
+
+    /// The write client as it is.
+    pub(crate) fn manager(&self) -> Arc<WriteClient> {
+        self.write.clone()
+    }
+
+    /// The catalog.
+    pub(crate) fn catalog(&self) -> Catalog {
+        self.discovery.catalog().clone()
+    }
+}
+
+/// Names this backend's query in the workers' logs.
+fn trace_id() -> String {
+    // SAFETY: both are set in every backend.
+    let (pid, session) = unsafe { (pg_sys::MyProcPid, pg_sys::MyStartTime) };
+    // SAFETY: only reads the current transaction's state.
+    let statement = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    format!("pg-{session:x}-{pid}-{statement:x}")
+}
+
+/// A failed query as PostgreSQL reports it.
+pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
+    let failure = |code, message: String| Failure::new(code, message);
+    match error {
+        QueryError::Segment { segment, node, url, error } => {
+            failure(sqlstate(error), format!("segment \"{segment}\": {}", error.message))
+                .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."))
+        }
+        QueryError::Worker { node, url, first, count, error } => {
+            let failure = failure(sqlstate(error), format!("worker {node}: {}", error.message)).detail(format!(
+                "It is at {url} and was asked for segment \"{first}\"{}.",
+                if *count > 1 { format!(" and {} more", count - 1) } else { String::new() }
+            ));
+            match error.code {
+                trough_core::ErrorCode::Unauthorized => {
+                    failure.hint("The option token of the user mapping must hold a token with the role read.")
+                }
+                _ => failure,
+            }
+        }
+        other => {
+            let error = SegmentError::new(other.code(), other.to_string());
+            failure(sqlstate(&error), format!("server \"{server}\": {}", error.message))
+        }
+    }
+}
+
+/// A failed change of the cluster as PostgreSQL reports it.
+pub(crate) fn write_failure(server: &str, error: &WriteError) -> Failure {
+    let code = SegmentError::new(error.code(), String::new());
+    let failure = Failure::new(sqlstate(&code), format!("server \"{server}\": {error}"));
+    match error.code() {
+        trough_core::ErrorCode::Unauthorized => {
+            failure.hint("The option token of the user mapping must hold a token with the role write, or admin.")
+        }
+        _ => failure,
+    }
+}

@@ -1,0 +1,302 @@
+//! What differs between PostgreSQL 14 and 18, and what pgrx's bindings lack. Nothing else asks for the version.
+
+use std::ffi::c_void;
+
+use pgrx::{pg_guard, pg_sys};
+
+/// An attribute of a tuple descriptor.
+///
+/// # Safety
+/// `tuple_desc` is valid and has more than `index` attributes.
+pub(crate) unsafe fn attribute(tuple_desc: pg_sys::TupleDesc, index: usize) -> pg_sys::Form_pg_attribute {
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: `attrs` holds `natts` attributes.
+    unsafe {
+        (*tuple_desc).attrs.as_mut_ptr().add(index)
+    }
+    #[cfg(feature = "pg18")]
+    // SAFETY: TupleDescAttr's contract is ours.
+    unsafe {
+        pg_sys::TupleDescAttr(tuple_desc, index as i32)
+    }
+}
+
+/// The GROUP BY clause after the planner removed what is redundant.
+///
+/// # Safety
+/// `root` is the planner's.
+pub(crate) unsafe fn group_clause(root: *mut pg_sys::PlannerInfo) -> *mut pg_sys::List {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: `parse` is set in every planner state.
+    unsafe {
+        (*(*root).parse).groupClause
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: set before upper relations are planned.
+    unsafe {
+        (*root).processed_groupClause
+    }
+}
+
+/// The path of a base relation's scan.
+///
+/// # Safety
+/// The arguments are the planner's.
+pub(crate) unsafe fn foreign_scan_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    cost: Cost,
+    required_outer: pg_sys::Relids,
+) -> *mut pg_sys::Path {
+    let nil = std::ptr::null_mut();
+    // SAFETY: as for the caller; NIL and null stand for "none".
+    unsafe {
+        pg_sys::create_foreignscan_path(
+            root,
+            rel,
+            std::ptr::null_mut(),
+            cost.rows,
+            #[cfg(feature = "pg18")]
+            0,
+            cost.startup,
+            cost.total,
+            nil,
+            required_outer,
+            std::ptr::null_mut(),
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            nil,
+            nil,
+        )
+        .cast()
+    }
+}
+
+/// The path of an upper relation's scan.
+///
+/// # Safety
+/// The arguments are the planner's.
+pub(crate) unsafe fn foreign_upper_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    target: *mut pg_sys::PathTarget,
+    cost: Cost,
+    private: *mut pg_sys::List,
+) -> *mut pg_sys::Path {
+    let nil = std::ptr::null_mut();
+    // SAFETY: as for the caller; NIL and null stand for "none".
+    unsafe {
+        pg_sys::create_foreign_upper_path(
+            root,
+            rel,
+            target,
+            cost.rows,
+            #[cfg(feature = "pg18")]
+            0,
+            cost.startup,
+            cost.total,
+            nil,
+            std::ptr::null_mut(),
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            nil,
+            private,
+        )
+        .cast()
+    }
+}
+
+/// A path's estimates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Rows.
+    pub(crate) rows: f64,
+    /// Before the first row.
+    pub(crate) startup: f64,
+    /// To the last.
+    pub(crate) total: f64,
+}
+
+/// The columns that an INSERT names, as a bit map offset by `FirstLowInvalidHeapAttributeNumber`; null if that is not
+/// known.
+///
+/// # Safety
+/// `estate` and `rel` are the executor's.
+pub(crate) unsafe fn inserted_columns(
+    estate: *mut pg_sys::EState,
+    rel: *mut pg_sys::ResultRelInfo,
+) -> *mut pg_sys::Bitmapset {
+    // SAFETY: a range table index of 0 means that there is no entry.
+    unsafe {
+        let index = (*rel).ri_RangeTableIndex;
+        if index == 0 || index as usize > crate::pg::list_len((*estate).es_range_table) {
+            return std::ptr::null_mut();
+        }
+        let rte = (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            (*rte).insertedCols
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            if (*rte).perminfoindex == 0 {
+                return std::ptr::null_mut();
+            }
+            (*pg_sys::getRTEPermissionInfo((*estate).es_rteperminfos, rte)).insertedCols
+        }
+    }
+}
+
+/// Who a scan runs as.
+///
+/// # Safety
+/// `node` is an initialised scan.
+pub(crate) unsafe fn scan_user(node: *mut pg_sys::ForeignScanState) -> pg_sys::Oid {
+    // SAFETY: the executor set the node's plan.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let user = {
+            let scan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+            let estate = (*node).ss.ps.state;
+            let relid = if (*scan).scan.scanrelid > 0 {
+                (*scan).scan.scanrelid as i32
+            } else {
+                pg_sys::bms_next_member((*scan).fs_relids, -1)
+            };
+            let rte =
+                (*(*(*estate).es_range_table).elements.add(relid as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            (*rte).checkAsUser
+        };
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let user = (*(*node).ss.ps.plan.cast::<pg_sys::ForeignScan>()).checkAsUser;
+        if user == pg_sys::InvalidOid { pg_sys::GetUserId() } else { user }
+    }
+}
+
+/// Who an INSERT runs as.
+///
+/// # Safety
+/// `estate` and `rel` are the executor's.
+pub(crate) unsafe fn modify_user(estate: *mut pg_sys::EState, rel: *mut pg_sys::ResultRelInfo) -> pg_sys::Oid {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: the index is checked against the list.
+    unsafe {
+        let index = (*rel).ri_RangeTableIndex;
+        if index == 0 || index as usize > crate::pg::list_len((*estate).es_range_table) {
+            return pg_sys::GetUserId();
+        }
+        let rte = (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+        let user = (*rte).checkAsUser;
+        if user == pg_sys::InvalidOid { pg_sys::GetUserId() } else { user }
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: as for the caller.
+    unsafe {
+        pg_sys::ExecGetResultRelCheckAsUser(rel, estate)
+    }
+}
+
+/// An empty set of events to wait for.
+pub(crate) fn wait_event_set() -> *mut pg_sys::WaitEventSet {
+    // SAFETY: the set lives as long as the process.
+    unsafe {
+        #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+        {
+            pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 3)
+        }
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        {
+            pg_sys::CreateWaitEventSet(std::ptr::null_mut(), 3)
+        }
+    }
+}
+
+/// Calls `visit` for each direct child of a node, as `expression_tree_walker` does; stops when it returns true.
+///
+/// # Safety
+/// `node` is a valid expression.
+pub(crate) unsafe fn walk_children(node: *mut pg_sys::Node, visit: &mut dyn FnMut(*mut pg_sys::Node) -> bool) -> bool {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn step(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+        // SAFETY: the context is the reference to the closure that was handed over below.
+        let visit = unsafe { &mut *context.cast::<&mut dyn FnMut(*mut pg_sys::Node) -> bool>() };
+        visit(node)
+    }
+    let mut visit = visit;
+    // SAFETY: the walker calls `step` with nodes of the tree and our context only.
+    unsafe { pg_sys::expression_tree_walker(node, Some(step), (&raw mut visit).cast()) }
+}
+
+unsafe extern "C-unwind" {
+    #[link_name = "get_agg_clause_costs"]
+    fn pg_get_agg_clause_costs(
+        root: *mut pg_sys::PlannerInfo,
+        split: pg_sys::AggSplit::Type,
+        costs: *mut pg_sys::AggClauseCosts,
+    );
+}
+
+/// The costs of a query's aggregates when only their states are combined and finished.
+///
+/// # Safety
+/// `root` is the planner's, after it collected the aggregates.
+pub(crate) unsafe fn final_aggregate_costs(root: *mut pg_sys::PlannerInfo) -> pg_sys::AggClauseCosts {
+    let mut costs = pg_sys::AggClauseCosts::default();
+    // SAFETY: optimizer/prep.h declares it so in 14 to 18; it only adds to `costs`.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            pg_get_agg_clause_costs(root, pg_sys::AggSplit::AGGSPLIT_FINAL_DESERIAL, &mut costs);
+        });
+    }
+    costs
+}
+
+/// Whether a collation sorts by bytes: `C`, `POSIX`, or the default of a database whose order that is.
+pub(crate) fn collation_is_c(oid: pg_sys::Oid) -> bool {
+    #[cfg(not(feature = "pg18"))]
+    {
+        unsafe extern "C-unwind" {
+            fn lc_collate_is_c(collation: pg_sys::Oid) -> bool;
+        }
+        // SAFETY: utils/pg_locale.h declares it so in 14 to 17.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| lc_collate_is_c(oid)) }
+    }
+    #[cfg(feature = "pg18")]
+    {
+        matches!(oid.to_u32(), trough_pushdown::oid::C_COLLATION | trough_pushdown::oid::POSIX_COLLATION)
+    }
+}
+
+/// Whether a user may use a server.
+///
+/// # Safety
+/// The server exists.
+pub(crate) unsafe fn server_usage(server: pg_sys::Oid, user: pg_sys::Oid) -> pg_sys::AclResult::Type {
+    let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+    // SAFETY: an ACL check of an existing object.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            pg_sys::pg_foreign_server_aclcheck(server, user, usage)
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            pg_sys::object_aclcheck(pg_sys::ForeignServerRelationId, server, user, usage)
+        }
+    }
+}
+
+/// The text of a String node.
+///
+/// # Safety
+/// `node` is one.
+pub(crate) unsafe fn string_value(node: *mut pg_sys::Node) -> String {
+    #[cfg(feature = "pg14")]
+    // SAFETY: 14 has one structure for all value nodes.
+    unsafe {
+        crate::pg::text((*node.cast::<pg_sys::Value>()).val.str_)
+    }
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: as for the caller.
+    unsafe {
+        crate::pg::text((*node.cast::<pg_sys::String>()).sval)
+    }
+}

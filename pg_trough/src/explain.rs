@@ -1,0 +1,132 @@
+//! EXPLAIN: the SQLite statements, the conditions on segments, and with ANALYZE what was done.
+
+use pgrx::{pg_guard, pg_sys};
+
+use crate::{modify, pg, plandata::ScanPlan, scan};
+
+unsafe fn text(label: &str, value: &str, es: *mut pg_sys::ExplainState) {
+    let (label, value) = (pg::cstring(label), pg::cstring(value));
+    unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), value.as_ptr(), es) }
+}
+
+unsafe fn number(label: &str, unit: Option<&str>, value: u64, es: *mut pg_sys::ExplainState) {
+    let (label, unit) = (pg::cstring(label), unit.map(pg::cstring));
+    let unit = unit.as_ref().map_or(std::ptr::null(), |u| u.as_ptr());
+    unsafe { pg_sys::ExplainPropertyInteger(label.as_ptr(), unit, value as i64, es) }
+}
+
+/// `ExplainForeignScan`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
+    node: *mut pg_sys::ForeignScanState,
+    es: *mut pg_sys::ExplainState,
+) {
+    // SAFETY: EXPLAIN's structures; the plan is ours.
+    unsafe {
+        let foreign = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+        let plan = ScanPlan::from_list((*foreign).fdw_private);
+        if let Some(relations) = &plan.relations {
+            text("Relations", relations, es);
+        }
+        let exprs: Vec<_> = pg::list::<pg_sys::Node>((*foreign).fdw_exprs).collect();
+        let shown = |expr: *mut pg_sys::Node| {
+            let ancestors = std::ptr::null_mut();
+            let context =
+                pg_sys::set_deparse_context_plan((*es).deparse_cxt, foreign.cast(), ancestors);
+            pg::text(pg_sys::deparse_expression(expr, context, false, false))
+        };
+        let segment = segment_name(&plan);
+        let conditions: Vec<_> =
+            exprs[plan.slots..].iter().map(|expr| with_segment(&shown(*expr), &segment)).collect();
+        if !conditions.is_empty() {
+            text("Segment Conditions", &conditions.join(" AND "), es);
+        }
+        if (*es).verbose {
+            text("SQLite SQL", &plan.map, es);
+            if let Some(reduce) = &plan.reduce {
+                text("Reduce SQL", reduce, es);
+            }
+            if !plan.params.is_empty() {
+                let list: Vec<_> = plan
+                    .params
+                    .iter()
+                    .enumerate()
+                    .map(|(i, param)| {
+                        let element = param.element.map(|e| format!("[{}]", e + 1)).unwrap_or_default();
+                        format!("?{} = {}{element}", i + 1, shown(exprs[param.slot]))
+                    })
+                    .collect();
+                text("SQLite Parameters", &list.join(", "), es);
+            }
+        }
+        if (*es).analyze
+            && let Some(stats) = scan::stats(node)
+        {
+            number("Segments", None, stats.segments, es);
+            number("Workers", None, stats.workers, es);
+            number("Retries", None, stats.retries, es);
+            number("Rows Fetched", None, stats.rows, es);
+            number("Bytes Fetched", None, stats.bytes, es);
+        }
+    }
+}
+
+fn segment_name(plan: &ScanPlan) -> String {
+    let table = crate::table::load(plan.relid.into());
+    let relid = table.relid;
+    match table.table.segment_column() {
+        // SAFETY: the attribute exists; the name is palloc'ed.
+        Some(index) => unsafe {
+            pg::text(pg_sys::quote_identifier(pg_sys::get_attname(relid, index as i16 + 1, false)))
+        },
+        None => "segment".to_owned(),
+    }
+}
+
+/// Conditions on segments read the name where a domain's check reads `VALUE`; shown is the column's name.
+fn with_segment(condition: &str, name: &str) -> String {
+    const VALUE: &str = "VALUE";
+    let mut out = String::with_capacity(condition.len());
+    let mut quote = None;
+    let mut rest = condition;
+    while let Some(c) = rest.chars().next() {
+        let before = out.chars().next_back();
+        let bounded = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        if quote.is_none()
+            && let Some(after) = rest.strip_prefix(VALUE)
+            && bounded(before)
+            && bounded(after.chars().next())
+        {
+            out.push_str(name);
+            rest = after;
+            continue;
+        }
+        match quote {
+            Some(q) if q == c => quote = None,
+            None if c == '\'' || c == '"' => quote = Some(c),
+            _ => {}
+        }
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    out
+}
+
+/// `ExplainForeignModify`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn explain_foreign_modify(
+    _state: *mut pg_sys::ModifyTableState,
+    rel: *mut pg_sys::ResultRelInfo,
+    _private: *mut pg_sys::List,
+    _index: i32,
+    es: *mut pg_sys::ExplainState,
+) {
+    // SAFETY: EXPLAIN's structures.
+    unsafe {
+        if (*es).verbose
+            && let Some(sql) = modify::sql(rel)
+        {
+            text("SQLite SQL", &sql, es);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The options of servers, user mappings, tables and columns: which there are, what they take, and the validator that
+//! `CREATE` and `ALTER` call. docs/SQL.md has the same table for people.
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+use trough_client::discovery::SegmentPattern;
+use trough_core::SchemaId;
+use trough_pushdown::{InvalidText, Storage};
+
+use crate::{
+    errors::{Failure, OrRaise},
+    pg,
+};
+
+/// Where an option may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Wrapper,
+    Server,
+    UserMapping,
+    Table,
+    Column,
+}
+
+impl Place {
+    fn of(catalog: pg_sys::Oid) -> Self {
+        match catalog {
+            pg_sys::ForeignServerRelationId => Self::Server,
+            pg_sys::UserMappingRelationId => Self::UserMapping,
+            pg_sys::ForeignTableRelationId => Self::Table,
+            pg_sys::AttributeRelationId => Self::Column,
+            _ => Self::Wrapper,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Wrapper => "the foreign-data wrapper",
+            Self::Server => "a server",
+            Self::UserMapping => "a user mapping",
+            Self::Table => "a foreign table",
+            Self::Column => "a column",
+        }
+    }
+}
+
+/// What an option's value must be.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bool,
+    Text,
+    Positive,
+    OneOf(&'static [&'static str]),
+    RethinkUrl,
+    Pattern,
+    Schema,
+}
+
+struct Known {
+    name: &'static str,
+    kind: Kind,
+    places: &'static [Place],
+}
+
+/// The names of encodings; which of them a column takes depends on its type.
+const ENCODINGS: &[&str] =
+    &["iso8601", "epoch_s", "epoch_ms", "epoch_us", "julian", "text", "any", "blob", "integer", "real"];
+
+static KNOWN: &[Known] = {
+    use Place::{Column, Server, Table, UserMapping};
+    &[
+        Known { name: "rethinkdb", kind: Kind::RethinkUrl, places: &[Server] },
+        Known { name: "ca_file", kind: Kind::Text, places: &[Server] },
+        Known { name: "request_timeout", kind: Kind::Positive, places: &[Server] },
+        Known { name: "max_rows", kind: Kind::Positive, places: &[Server, Table] },
+        Known { name: "max_bytes", kind: Kind::Positive, places: &[Server, Table] },
+        Known { name: "read_only", kind: Kind::Bool, places: &[Server, Table] },
+        Known { name: "schema", kind: Kind::Schema, places: &[Server, Table] },
+        Known { name: "segments", kind: Kind::Pattern, places: &[Server, Table] },
+        Known { name: "invalid_text", kind: Kind::OneOf(InvalidText::NAMES), places: &[Server, Table, Column] },
+        Known { name: "batch_size", kind: Kind::Positive, places: &[Server, Table] },
+        Known { name: "token", kind: Kind::Text, places: &[UserMapping] },
+        Known { name: "rethinkdb_user", kind: Kind::Text, places: &[UserMapping] },
+        Known { name: "rethinkdb_password", kind: Kind::Text, places: &[UserMapping] },
+        Known { name: "table", kind: Kind::Text, places: &[Table] },
+        Known { name: "trusted", kind: Kind::Bool, places: &[Table, Column] },
+        Known { name: "estimated_rows", kind: Kind::Positive, places: &[Table] },
+        Known { name: "segment", kind: Kind::Bool, places: &[Column] },
+        Known { name: "column_name", kind: Kind::Text, places: &[Column] },
+        Known { name: "encoding", kind: Kind::OneOf(ENCODINGS), places: &[Column] },
+        Known { name: "storage", kind: Kind::OneOf(Storage::NAMES), places: &[Column] },
+    ]
+};
+
+/// One option as it is written in a catalog.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its value.
+    pub(crate) value: String,
+}
+
+/// The options in a list of `DefElem`s.
+///
+/// # Safety
+/// `options` is NIL or a valid list of `DefElem`s.
+pub(crate) unsafe fn settings(options: *mut pg_sys::List) -> Vec<Setting> {
+    unsafe {
+        pg::list::<pg_sys::DefElem>(options)
+            .map(|def| Setting { name: pg::text((*def).defname), value: pg::text(pg_sys::defGetString(def)) })
+            .collect()
+    }
+}
+
+/// The value of an option.
+pub(crate) fn find<'a>(settings: &'a [Setting], name: &str) -> Option<&'a str> {
+    settings.iter().find(|s| s.name == name).map(|s| s.value.as_str())
+}
+
+/// A boolean as PostgreSQL writes them.
+pub(crate) fn parse_bool(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "t" | "y" | "1" => Some(true),
+        "false" | "off" | "no" | "f" | "n" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The name in `candidates` that `name` was most likely meant to be.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+fn check(place: Place, setting: &Setting) -> Result<(), Failure> {
+    let valid = || KNOWN.iter().filter(|k| k.places.contains(&place)).map(|k| k.name);
+    let Some(known) = KNOWN.iter().find(|k| k.name == setting.name && k.places.contains(&place)) else {
+        let failure = Failure::new(
+            PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
+            format!("invalid option \"{}\" of {}", setting.name, place.name()),
+        );
+        let list = valid().collect::<Vec<_>>().join(", ");
+        return Err(match (nearest(&setting.name, valid()), list.is_empty()) {
+            (Some(near), _) => failure.hint(format!("Perhaps you meant the option \"{near}\".")),
+            (None, true) => failure.hint("There are no valid options in this place."),
+            (None, false) => failure.hint(format!("Valid options in this place are: {list}.")),
+        });
+    };
+    let value = setting.value.as_str();
+    let bad = |why: String| {
+        Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+            format!("invalid value for the option \"{}\": {why}", known.name),
+        ))
+    };
+    match known.kind {
+        Kind::Bool if parse_bool(value).is_none() => bad(format!("\"{value}\" is neither true nor false")),
+        Kind::Positive if value.parse::<u64>().is_ok_and(|n| n > 0) => Ok(()),
+        Kind::Positive => bad(format!("\"{value}\" is no whole number above 0")),
+        Kind::OneOf(names) if !names.contains(&value) => {
+            bad(format!("\"{value}\" is none of {}", names.join(", "))).map_err(|failure| match nearest(
+                value,
+                names.iter().copied(),
+            ) {
+                Some(near) => failure.hint(format!("Perhaps you meant \"{near}\".")),
+                None => failure,
+            })
+        }
+        Kind::RethinkUrl => match trough_reql::Options::from_url(value) {
+            Ok(_) => Ok(()),
+            Err(e) => bad(e.to_string()).map_err(|f| f.hint("It looks like: rethinkdb://host1,host2:28015/trough_configuration")),
+        },
+        Kind::Pattern => match SegmentPattern::regex(value) {
+            Ok(_) => Ok(()),
+            Err(e) => bad(e.to_string()),
+        },
+        Kind::Schema => match SchemaId::new(value) {
+            Ok(_) => Ok(()),
+            Err(e) => bad(e.to_string()),
+        },
+        Kind::Text if value.is_empty() => bad("it is empty".into()),
+        _ => Ok(()),
+    }
+}
+
+/// What `CREATE` and `ALTER` of a server, mapping, table or column call with all of its options.
+///
+/// # Safety
+/// `options` is NIL or a valid list of `DefElem`s.
+pub(crate) unsafe fn validate(options: *mut pg_sys::List, catalog: pg_sys::Oid) {
+    let place = Place::of(catalog);
+    for setting in unsafe { settings(options) } {
+        check(place, &setting).or_raise();
+    }
+}

@@ -1,0 +1,356 @@
+//! Planning of a base relation's scan: which conditions run where, what it may cost, and the plan itself.
+
+use std::collections::BTreeSet;
+
+use pgrx::{pg_guard, pg_sys};
+use trough_pushdown::{Column, Keys, Shipper, statement};
+
+use crate::{
+    compat::{self, Cost},
+    guc, memory, pg,
+    plandata::{Output, ScanPlan, Source, Stored},
+    table::{self, ForeignTable},
+    upper::{self, Upper},
+    walk::{self, Walker},
+};
+
+/// What is kept of a base relation while it is planned.
+pub(crate) struct Base {
+    /// The table.
+    pub(crate) table: ForeignTable,
+    /// The conditions by where they run.
+    pub(crate) split: Split,
+    /// Rows read in SQLite.
+    pub(crate) scanned: f64,
+    /// Whether conditions and aggregates may run in SQLite.
+    pub(crate) pushdown: bool,
+}
+
+/// What is kept of a relation: a foreign table's, or an aggregation's over one.
+pub(crate) enum Planning {
+    /// A foreign table.
+    Base(Base),
+    /// An aggregation.
+    Upper(Upper),
+}
+
+/// Conditions by where they run.
+#[derive(Clone, Default)]
+pub(crate) struct Split {
+    /// In SQLite, and nowhere else.
+    pub(crate) remote: Vec<*mut pg_sys::Expr>,
+    /// In SQLite as a superset, and here again.
+    pub(crate) both: Vec<*mut pg_sys::Expr>,
+    /// Here, once per segment.
+    pub(crate) segment: Vec<*mut pg_sys::Expr>,
+    /// Here, per row.
+    pub(crate) local: Vec<*mut pg_sys::Expr>,
+}
+
+impl Split {
+    /// The conditions that PostgreSQL evaluates per row.
+    pub(crate) fn per_row(&self) -> impl Iterator<Item = *mut pg_sys::Expr> {
+        self.local.iter().chain(&self.both).copied()
+    }
+
+    /// Sorts a condition in.
+    ///
+    /// # Safety
+    /// `clause` is a valid expression over the relation.
+    unsafe fn add(&mut self, clause: *mut pg_sys::Expr, relid: pg_sys::Index, table: &ForeignTable, pushdown: bool) {
+        if !pushdown {
+            self.local.push(clause);
+            return;
+        }
+        // SAFETY: as for the caller.
+        unsafe {
+            if walk::only_segment(clause.cast(), relid, &table.table) {
+                self.segment.push(clause);
+                return;
+            }
+            let expr = Walker::new(relid, &table.table).expr(clause.cast());
+            match Shipper::new(&table.table, &walk::collation).condition(&expr) {
+                Ok(shipped) if shipped.exact => self.remote.push(clause),
+                Ok(_) => self.both.push(clause),
+                Err(_) => self.local.push(clause),
+            }
+        }
+    }
+}
+
+/// Fixed cost of asking the cluster.
+pub(crate) const STARTUP: f64 = 100.0;
+/// Cost of a row read in SQLite.
+const SCANNED: f64 = 0.002;
+/// Cost of a row brought here.
+pub(crate) const FETCHED: f64 = 0.02;
+/// Rows of a table that nobody has counted.
+const UNCOUNTED: f64 = 1_000_000.0;
+
+/// What was kept of a relation.
+///
+/// # Safety
+/// The relation is one of ours.
+pub(crate) unsafe fn planning<'a>(rel: *mut pg_sys::RelOptInfo) -> Option<&'a Planning> {
+    // SAFETY: only this module and `upper` set `fdw_private`, to a Planning owned by the planner's context.
+    unsafe { (*rel).fdw_private.cast::<Planning>().as_ref() }
+}
+
+/// `GetForeignRelSize`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    relid: pg_sys::Oid,
+) {
+    // SAFETY: the planner's structures.
+    unsafe {
+        let table = table::load(relid);
+        let pushdown = guc::PUSHDOWN.get();
+        let mut split = Split::default();
+        for info in pg::list::<pg_sys::RestrictInfo>((*rel).baserestrictinfo) {
+            if !(*info).pseudoconstant {
+                split.add((*info).clause, (*rel).relid, &table, pushdown);
+            }
+        }
+        if (*rel).tuples <= 0.0 {
+            (*rel).tuples = table.estimated_rows.unwrap_or(UNCOUNTED);
+        }
+        pg_sys::set_baserel_size_estimates(root, rel);
+        let segments = pg::make_list(split.segment.iter().copied());
+        let share =
+            pg_sys::clauselist_selectivity(root, segments, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
+        let scanned = ((*rel).tuples * share).max(1.0);
+        let base = Planning::Base(Base { table, split, scanned, pushdown });
+        (*rel).fdw_private = memory::own(pg_sys::CurrentMemoryContext, base).cast();
+    }
+}
+
+/// `GetForeignPaths`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn get_foreign_paths(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    _relid: pg_sys::Oid,
+) {
+    // SAFETY: the planner's structures; `fdw_private` was set by get_foreign_rel_size.
+    unsafe {
+        let Some(Planning::Base(base)) = planning(rel) else { return };
+        let mut quals = pg_sys::QualCost::default();
+        pg_sys::cost_qual_eval(&mut quals, pg::make_list(base.split.per_row()), root);
+        let fetched = if base.split.local.is_empty() && base.split.both.is_empty() {
+            (*rel).rows
+        } else {
+            let remote = pg::make_list(base.split.remote.iter().chain(&base.split.segment).copied());
+            let share =
+                pg_sys::clauselist_selectivity(root, remote, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
+            ((*rel).tuples * share).max((*rel).rows)
+        };
+        let cost = Cost {
+            rows: (*rel).rows,
+            startup: STARTUP + quals.startup,
+            total: STARTUP
+                + quals.startup
+                + base.scanned * SCANNED
+                + fetched * (FETCHED + quals.per_tuple + pg_sys::cpu_tuple_cost),
+        };
+        pg_sys::add_path(rel, compat::foreign_scan_path(root, rel, cost, (*rel).lateral_relids));
+    }
+}
+
+/// `GetForeignPlan`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
+    _root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    _relid: pg_sys::Oid,
+    path: *mut pg_sys::ForeignPath,
+    tlist: *mut pg_sys::List,
+    clauses: *mut pg_sys::List,
+    outer_plan: *mut pg_sys::Plan,
+) -> *mut pg_sys::ForeignScan {
+    // SAFETY: the planner's structures; `fdw_private` was set when the relation was sized.
+    unsafe {
+        match planning(rel) {
+            Some(Planning::Base(base)) => base_plan(rel, base, tlist, clauses, outer_plan),
+            Some(Planning::Upper(upper)) => upper::plan(upper, path, tlist, outer_plan),
+            None => unreachable!("a relation of ours was sized before"),
+        }
+    }
+}
+
+/// Prints conditions that run in SQLite and collects the sets of segments of all.
+///
+/// # Safety
+/// The conditions are valid expressions over the relation.
+pub(crate) unsafe fn print_conditions(
+    split: &Split,
+    table: &ForeignTable,
+    pushdown: bool,
+    walker: &mut Walker<'_>,
+    shipper: &mut Shipper<'_>,
+) -> (Vec<String>, Keys) {
+    let mut conditions = Vec::new();
+    let mut keys = Vec::new();
+    // SAFETY: as for the caller.
+    unsafe {
+        for clause in split.remote.iter().chain(&split.both) {
+            let expr = walker.expr((*clause).cast());
+            let shipped = shipper.condition(&expr).expect("the same condition was shipped before");
+            conditions.push(shipped.sql);
+            keys.push(Keys::of(&expr, &table.table, &walk::collation));
+        }
+        if pushdown {
+            for clause in split.segment.iter().chain(&split.local) {
+                keys.push(Keys::of(&walker.expr((*clause).cast()), &table.table, &walk::collation));
+            }
+        }
+    }
+    (conditions, Keys::intersect(keys))
+}
+
+unsafe fn base_plan(
+    rel: *mut pg_sys::RelOptInfo,
+    base: &Base,
+    tlist: *mut pg_sys::List,
+    clauses: *mut pg_sys::List,
+    outer_plan: *mut pg_sys::Plan,
+) -> *mut pg_sys::ForeignScan {
+    // SAFETY: the planner's structures.
+    unsafe {
+        let table = &base.table;
+        let relid = (*rel).relid;
+        // The clauses are the relation's own and, on a parameterized path, those of the join.
+        let mut split = Split::default();
+        for info in pg::list::<pg_sys::RestrictInfo>(clauses) {
+            if !(*info).pseudoconstant {
+                split.add((*info).clause, relid, table, base.pushdown);
+            }
+        }
+        let mut wanted = BTreeSet::new();
+        let mut used = std::ptr::null_mut();
+        for expr in pg::list::<pg_sys::Node>((*(*rel).reltarget).exprs).chain(split.per_row().map(|e| e.cast())) {
+            pg_sys::pull_varattnos(expr, relid, &mut used);
+        }
+        let mut member = -1;
+        loop {
+            member = pg_sys::bms_next_member(used, member);
+            if member < 0 {
+                break;
+            }
+            match member + pg_sys::FirstLowInvalidHeapAttributeNumber {
+                0 => wanted.extend(0..table.table.columns.len()),
+                attribute if attribute > 0 => {
+                    wanted.insert(attribute as usize - 1);
+                }
+                _ => {}
+            }
+        }
+        let mut outputs = Vec::new();
+        let mut columns = Vec::new();
+        for index in wanted {
+            let Some(column) = table.table.column(index) else { continue };
+            let source = if column.segment {
+                Source::Segment
+            } else {
+                columns.push(index);
+                Source::Column(stored(column, table.typmods[index]))
+            };
+            outputs.push(Output { attribute: index, source });
+        }
+        let mut walker = Walker::new(relid, &table.table);
+        let mut shipper = Shipper::new(&table.table, &walk::collation);
+        let (conditions, keys) = print_conditions(&split, table, base.pushdown, &mut walker, &mut shipper);
+        let statement = statement::scan(&table.table, &columns, &conditions);
+        let slots = walker.into_slots();
+        let plan = ScanPlan {
+            relid: table.relid.into(),
+            server: table.server.into(),
+            table: table.table.name.clone(),
+            relations: None,
+            map: statement.map,
+            reduce: None,
+            params: shipper.into_params(),
+            width: columns.len().max(1),
+            outputs,
+            slots: slots.len(),
+            keys,
+            pattern: table.pattern.clone(),
+            max_rows: table.limits.max_rows,
+            max_bytes: table.limits.max_bytes,
+        };
+        let exprs = expressions(&slots, &split.segment, relid, table);
+        let quals = pg::make_list(split.per_row());
+        let recheck = pg::make_list(split.remote.iter().chain(&split.segment).copied());
+        pg_sys::make_foreignscan(
+            tlist,
+            quals,
+            relid,
+            exprs,
+            plan.to_list(),
+            std::ptr::null_mut(),
+            recheck,
+            outer_plan,
+        )
+    }
+}
+
+/// How a column is stored and read.
+pub(crate) fn stored(column: &Column, typmod: i32) -> Stored {
+    Stored {
+        name: column.name.clone(),
+        type_oid: column.type_oid,
+        typmod,
+        encoding: column.encoding,
+        invalid_text: column.invalid_text,
+    }
+}
+
+/// `fdw_exprs`: the values, then the conditions on segments, which read the segment's name where a domain's check would
+/// read its value.
+///
+/// # Safety
+/// The expressions are valid.
+pub(crate) unsafe fn expressions(
+    slots: &[*mut pg_sys::Node],
+    segment: &[*mut pg_sys::Expr],
+    relid: pg_sys::Index,
+    table: &ForeignTable,
+) -> *mut pg_sys::List {
+    // SAFETY: as for the caller; conditions are copied before they are changed.
+    unsafe {
+        let conditions = segment.iter().map(|clause| {
+            let copy = pg_sys::copyObjectImpl((*clause).cast()).cast::<pg_sys::Node>();
+            replace_segment(copy, relid, table);
+            copy
+        });
+        pg::make_list(slots.iter().copied().chain(conditions))
+    }
+}
+
+/// Turns each reading of the segment column into a CoerceToDomainValue, in place. That node takes its value from the
+/// expression context and occurs in no ordinary expression; conditions with domain coercions are not taken.
+unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index, table: &ForeignTable) {
+    const { assert!(size_of::<pg_sys::CoerceToDomainValue>() <= size_of::<pg_sys::Var>()) };
+    if node.is_null() {
+        return;
+    }
+    // SAFETY: the tree is a private copy; the new node fits into the old one's memory.
+    unsafe {
+        if pg::tag(node) == pg_sys::NodeTag::T_Var {
+            let var = std::ptr::read(node.cast::<pg_sys::Var>());
+            debug_assert_eq!(var.varno as pg_sys::Index, relid);
+            let value = node.cast::<pg_sys::CoerceToDomainValue>();
+            (*value).xpr.type_ = pg_sys::NodeTag::T_CoerceToDomainValue;
+            (*value).typeId = var.vartype;
+            (*value).typeMod = var.vartypmod;
+            (*value).collation = var.varcollid;
+            (*value).location = -1;
+            return;
+        }
+        compat::walk_children(node, &mut |child| {
+            replace_segment(child, relid, table);
+            false
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! What a plan carries from planning to execution, by name: one JSON text in `fdw_private`. The expressions that it
+//! counts stand in `fdw_exprs`: first the values (by slot), then the conditions on segments.
+
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
+use trough_pushdown::{Encoding, InvalidText, Keys, Param, StateKind};
+
+use crate::pg;
+
+/// A scan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ScanPlan {
+    /// The foreign table.
+    pub(crate) relid: u32,
+    /// Its server.
+    pub(crate) server: u32,
+    /// The SQLite table's name, for messages.
+    pub(crate) table: String,
+    /// What an aggregating scan stands for, for EXPLAIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) relations: Option<String>,
+    /// Runs in each segment.
+    pub(crate) map: String,
+    /// Runs over the rows of several segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reduce: Option<String>,
+    /// The map's parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) params: Vec<Param>,
+    /// What the tuple's attributes are made of; attributes that are not named stay NULL.
+    pub(crate) outputs: Vec<Output>,
+    /// Columns in a row of the answer.
+    pub(crate) width: usize,
+    /// How many of the expressions are values.
+    pub(crate) slots: usize,
+    /// Which segments can hold rows.
+    pub(crate) keys: Keys,
+    /// The table's segments (a regular expression), if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pattern: Option<String>,
+    /// Limits on what may be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_rows: Option<u64>,
+    /// As above, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_bytes: Option<u64>,
+}
+
+/// One attribute of the scan's tuple.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Output {
+    /// The attribute's index, from 0.
+    pub(crate) attribute: usize,
+    /// What it is made of.
+    pub(crate) source: Source,
+}
+
+/// What an attribute is made of. Answers' columns are taken in the order of the outputs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// The segment that the row came from.
+    Segment,
+    /// One column.
+    Column(Stored),
+    /// An aggregate's transition state, as PostgreSQL's partial aggregate would give it.
+    State(StateKind, Stored),
+    /// A finished aggregate.
+    Final(StateKind, Finish, Stored),
+}
+
+/// How a finished aggregate comes from its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Finish {
+    /// The state is the result.
+    Same,
+    /// The sum.
+    Sum,
+    /// The sum divided by the count.
+    Average,
+}
+
+/// How a column is stored and read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// The name in SQLite, for messages.
+    pub(crate) name: String,
+    /// The type.
+    pub(crate) type_oid: u32,
+    /// Its modifier.
+    pub(crate) typmod: i32,
+    /// How it is stored.
+    pub(crate) encoding: Encoding,
+    /// What becomes of text that PostgreSQL cannot hold.
+    pub(crate) invalid_text: InvalidText,
+}
+
+impl ScanPlan {
+    /// As `fdw_private` holds it.
+    pub(crate) fn to_list(&self) -> *mut pg_sys::List {
+        let json = serde_json::to_string(self).expect("plans are plain data");
+        // SAFETY: a list of one String node.
+        unsafe { pg::make_list([pg::string_node(&json)]) }
+    }
+
+    /// From `fdw_private`.
+    ///
+    /// # Safety
+    /// The list was made by [`ScanPlan::to_list`].
+    pub(crate) unsafe fn from_list(list: *mut pg_sys::List) -> Self {
+        let json = unsafe {
+            let node = pg::list::<pg_sys::Node>(list).next().expect("to_list makes one element");
+            crate::compat::string_value(node)
+        };
+        serde_json::from_str(&json).expect("to_list wrote it")
+    }
+}

@@ -1,0 +1,346 @@
+//! Execution of a scan: values are evaluated, segments chosen, and rows decoded as they come.
+
+use std::rc::Rc;
+
+use pgrx::{pg_guard, pg_sys};
+use trough_client::{Batch, QueryTemplate, query::FanOutStats};
+
+use crate::{
+    cluster::{self, Cluster, Rows},
+    compat,
+    decode::{self, Arena, Decoder, Item, Reader},
+    encode,
+    memory, pg,
+    plandata::{ScanPlan, Source},
+    segments,
+    state::StateDecoder,
+    table::Limits,
+};
+
+/// A scan under way. Owned by the query's memory context.
+pub(crate) struct Scan {
+    plan: ScanPlan,
+    cluster: Rc<Cluster>,
+    values: Vec<(*mut pg_sys::ExprState, pg_sys::Oid)>,
+    conditions: Vec<*mut pg_sys::ExprState>,
+    outputs: Vec<(usize, Maker)>,
+    arena: Arena,
+    rows: Option<Rows>,
+    begun: bool,
+    batch: Option<Current>,
+    /// What earlier runs of the scan did, and this one when it ended.
+    done: FanOutStats,
+}
+
+/// What makes an attribute.
+enum Maker {
+    Segment,
+    Column(Decoder),
+    State(StateDecoder),
+}
+
+/// The batch that rows are taken from.
+struct Current {
+    batch: Batch,
+    at: usize,
+    left: u32,
+    /// The segment's name, in memory of the scan.
+    segment: Option<Vec<u64>>,
+}
+
+/// The executor's node as this module uses it.
+unsafe fn scan_of<'a>(node: *mut pg_sys::ForeignScanState) -> Option<&'a mut Scan> {
+    // SAFETY: only begin_foreign_scan sets it.
+    unsafe { (*node).fdw_state.cast::<Scan>().as_mut() }
+}
+
+/// `BeginForeignScan`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignScanState, flags: i32) {
+    // SAFETY: the executor's structures.
+    unsafe {
+        if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 != 0 {
+            return;
+        }
+        let foreign = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+        let plan = ScanPlan::from_list((*foreign).fdw_private);
+        let cluster = cluster::of(pg_sys::Oid::from(plan.server), compat::scan_user(node));
+        let parent = (&raw mut (*node).ss.ps).cast::<pg_sys::PlanState>();
+        let mut values = Vec::new();
+        let mut conditions = Vec::new();
+        for (i, expr) in pg::list::<pg_sys::Expr>((*foreign).fdw_exprs).enumerate() {
+            let state = pg_sys::ExecInitExpr(expr, parent);
+            if i < plan.slots {
+                values.push((state, crate::table::base_type(pg_sys::exprType(expr.cast()))));
+            } else {
+                conditions.push(state);
+            }
+        }
+        let outputs = plan
+            .outputs
+            .iter()
+            .map(|output| {
+                let maker = match &output.source {
+                    Source::Segment => Maker::Segment,
+                    Source::Column(stored) => Maker::Column(Decoder::new(stored.clone())),
+                    Source::State(kind, stored) => Maker::State(StateDecoder::new(*kind, None, stored.clone())),
+                    Source::Final(kind, finish, stored) => {
+                        Maker::State(StateDecoder::new(*kind, Some(*finish), stored.clone()))
+                    }
+                };
+                (output.attribute, maker)
+            })
+            .collect();
+        let scan = Scan {
+            plan,
+            cluster,
+            values,
+            conditions,
+            outputs,
+            arena: Arena::default(),
+            rows: None,
+            begun: false,
+            batch: None,
+            done: FanOutStats::default(),
+        };
+        (*node).fdw_state = memory::own((*(*node).ss.ps.state).es_query_cxt, scan).cast();
+    }
+}
+
+/// `IterateForeignScan`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn iterate_foreign_scan(
+    node: *mut pg_sys::ForeignScanState,
+) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: the executor's structures; the slot has as many attributes as the scan's tuple.
+    unsafe {
+        let slot = (*node).ss.ss_ScanTupleSlot;
+        let scan = scan_of(node).expect("the scan has begun");
+        // ExecClearTuple; the slot is a virtual one, whose clear callback frees nothing of ours.
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            clear(slot);
+        }
+        if !scan.begun {
+            scan.begin((*node).ss.ps.ps_ExprContext);
+        }
+        if scan.next_row(slot) {
+            pg_sys::ExecStoreVirtualTuple(slot);
+        }
+        slot
+    }
+}
+
+/// `ReScanForeignScan`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::ForeignScanState) {
+    // SAFETY: the executor's node.
+    if let Some(scan) = unsafe { scan_of(node) } {
+        scan.stop();
+        scan.begun = false;
+    }
+}
+
+/// `EndForeignScan`
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanState) {
+    // SAFETY: the executor's node.
+    if let Some(scan) = unsafe { scan_of(node) } {
+        scan.stop();
+    }
+}
+
+/// What a scan did, for EXPLAIN ANALYZE; none if it did not run.
+///
+/// # Safety
+/// The executor's node.
+pub(crate) unsafe fn stats(node: *mut pg_sys::ForeignScanState) -> Option<FanOutStats> {
+    unsafe { scan_of(node) }.map(|scan| scan.so_far())
+}
+
+impl Scan {
+    /// Evaluates the values and asks the segments.
+    unsafe fn begin(&mut self, context: *mut pg_sys::ExprContext) {
+        self.begun = true;
+        // SAFETY: the executor's expression context and states; the values are used before per-tuple memory is reset.
+        unsafe {
+            let before = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_query_memory);
+            let scratch = pg_sys::AllocSetContextCreateInternal(
+                (*context).ecxt_per_query_memory,
+                c"trough scan values".as_ptr(),
+                0,
+                8192,
+                1 << 23,
+            );
+            pg_sys::MemoryContextSwitchTo(scratch);
+            let values: Vec<_> = self
+                .values
+                .iter()
+                .map(|(state, type_oid)| {
+                    let mut null = false;
+                    let evaluate = (**state).evalfunc.expect("ExecInitExpr sets it");
+                    let datum = evaluate(*state, context, &mut null);
+                    ((!null).then_some(datum), *type_oid)
+                })
+                .collect();
+            let params = self
+                .plan
+                .params
+                .iter()
+                .map(|param| {
+                    let (datum, type_oid) = values[param.slot];
+                    encode::parameter(datum, type_oid, param.element, param.encode)
+                })
+                .collect();
+            let set = segments::choose(&self.plan, &values, &self.conditions, context, &self.cluster);
+            if let Some(set) = set {
+                let template = QueryTemplate {
+                    map: self.plan.map.clone(),
+                    reduce: self.plan.reduce.clone(),
+                    params,
+                    ..QueryTemplate::default()
+                };
+                let limits = Limits { max_rows: self.plan.max_rows, max_bytes: self.plan.max_bytes };
+                self.rows = Some(self.cluster.ask(set, template, limits, false));
+            }
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::MemoryContextDelete(scratch);
+        }
+    }
+
+    /// Drops the requests; what they did is kept.
+    fn stop(&mut self) {
+        self.done = self.so_far();
+        self.rows = None;
+        self.batch = None;
+    }
+
+    fn so_far(&self) -> FanOutStats {
+        let mut sum = self.done;
+        if let Some(rows) = &self.rows {
+            let now = rows.stats();
+            sum.segments += now.segments;
+            sum.unknown += now.unknown;
+            sum.workers = sum.workers.max(now.workers);
+            sum.requests += now.requests;
+            sum.retries += now.retries;
+            sum.rows += now.rows;
+            sum.bytes += now.bytes;
+            sum.worker_micros += now.worker_micros;
+        }
+        sum
+    }
+
+    /// Takes the next batch that has rows.
+    fn next_batch(&mut self) -> bool {
+        let Some(rows) = &mut self.rows else { return false };
+        loop {
+            let Some(batch) = rows.next() else {
+                self.stop();
+                return false;
+            };
+            if batch.count == 0 {
+                continue;
+            }
+            let name = batch.segment.as_ref().map(|s| s.as_str().to_owned());
+            if batch.columns.len() != self.plan.width {
+                let why = format!("{} columns came where {} were asked for", batch.columns.len(), self.plan.width);
+                decode::garbage(&self.plan.table, name.as_deref(), &why).raise();
+            }
+            self.arena.reserve(batch.data.len(), self.plan.width);
+            let segment = batch.segment.as_ref().map(|s| varlena_words(s.as_str()));
+            self.batch = Some(Current { at: 0, left: batch.count, segment, batch });
+            return true;
+        }
+    }
+
+    /// Decodes the next row into the slot; false at the end.
+    unsafe fn next_row(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        while self.batch.as_ref().is_none_or(|b| b.left == 0) {
+            self.batch = None;
+            if !self.next_batch() {
+                return false;
+            }
+        }
+        let Some(current) = &mut self.batch else { return false };
+        self.arena.reset();
+        let mut reader = Reader::new(&current.batch.data, current.at);
+        // SAFETY: the slot's arrays hold an entry per attribute of the tuple.
+        let (values, nulls) = unsafe {
+            let natts = (*(*slot).tts_tupleDescriptor).natts as usize;
+            let nulls = std::slice::from_raw_parts_mut((*slot).tts_isnull, natts);
+            nulls.fill(true);
+            (std::slice::from_raw_parts_mut((*slot).tts_values, natts), nulls)
+        };
+        let named = |batch: &Batch| batch.segment.as_ref().map(|s| s.as_str().to_owned());
+        let broken = |batch: &Batch| {
+            decode::garbage(&self.plan.table, named(batch).as_deref(), "the rows end early or hold no MessagePack value")
+        };
+        let mut read = 0;
+        for (attribute, maker) in &mut self.outputs {
+            let datum = match maker {
+                Maker::Segment => match &current.segment {
+                    Some(words) => Some(pg_sys::Datum::from(words.as_ptr())),
+                    None => broken(&current.batch).raise(),
+                },
+                Maker::Column(decoder) => {
+                    let Some(item) = reader.next() else { broken(&current.batch).raise() };
+                    read += 1;
+                    match decoder.decode(item, &mut self.arena) {
+                        Ok(datum) => datum,
+                        Err(why) => {
+                            let segment = named(&current.batch);
+                            decode::unfit(&why, decoder.stored(), &self.plan.table, segment.as_deref()).raise()
+                        }
+                    }
+                }
+                Maker::State(decoder) => {
+                    let mut items = [Item::Null; 4];
+                    let width = decoder.width();
+                    for item in &mut items[..width] {
+                        let Some(next) = reader.next() else { broken(&current.batch).raise() };
+                        *item = next;
+                    }
+                    read += width;
+                    match decoder.decode(&items[..width], &mut self.arena) {
+                        Ok(datum) => datum,
+                        Err(why) => {
+                            let segment = named(&current.batch);
+                            decode::unfit(&why, decoder.stored(), &self.plan.table, segment.as_deref()).raise()
+                        }
+                    }
+                }
+            };
+            if let Some(datum) = datum {
+                values[*attribute] = datum;
+                nulls[*attribute] = false;
+            }
+        }
+        // A row without columns of ours is one NULL.
+        while read < self.plan.width {
+            if reader.next().is_none() {
+                broken(&current.batch).raise();
+            }
+            read += 1;
+        }
+        current.at = reader.at();
+        current.left -= 1;
+        if current.left == 0 && current.at != current.batch.data.len() {
+            decode::garbage(&self.plan.table, named(&current.batch).as_deref(), "bytes are left after the last row")
+                .raise();
+        }
+        true
+    }
+}
+
+/// A text datum's memory, for a name that is used for many rows.
+fn varlena_words(text: &str) -> Vec<u64> {
+    let datum = segments::segment_datum(text);
+    // SAFETY: a fresh four-byte-header varlena; it is copied and freed.
+    unsafe {
+        let bytes = pgrx::varsize_any(datum.cast_mut_ptr());
+        let mut words = vec![0u64; bytes.div_ceil(8)];
+        std::ptr::copy_nonoverlapping(datum.cast_mut_ptr::<u8>(), words.as_mut_ptr().cast(), bytes);
+        pg_sys::pfree(datum.cast_mut_ptr());
+        words
+    }
+}

@@ -1,0 +1,131 @@
+//! Which segments a scan asks, worked out when it starts: by the values in its conditions where they name segments, and
+//! by PostgreSQL evaluating the conditions on each segment's name.
+
+use std::collections::BTreeSet;
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+use trough_client::{SegmentPattern, SegmentSet};
+use trough_core::SegmentId;
+use trough_pushdown::Keys;
+
+use crate::{cluster::Cluster, encode, errors::Failure, pg, plandata::ScanPlan};
+
+/// A scan's values, by slot: the datum and its type.
+pub(crate) type Values = [(Option<pg_sys::Datum>, pg_sys::Oid)];
+
+/// The segments to ask; none if it is known that there are none.
+///
+/// # Safety
+/// The values are evaluated, the conditions are initialised, and the context is the scan's.
+pub(crate) unsafe fn choose(
+    plan: &ScanPlan,
+    values: &Values,
+    conditions: &[*mut pg_sys::ExprState],
+    context: *mut pg_sys::ExprContext,
+    cluster: &Cluster,
+) -> Option<SegmentSet> {
+    let pattern = plan.pattern.as_deref().map(|p| {
+        SegmentPattern::regex(p).unwrap_or_else(|e| {
+            Failure::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, format!("the option segments: {e}")).raise()
+        })
+    });
+    // SAFETY: as for the caller.
+    unsafe {
+        if let Some(named) = named(&plan.keys, values) {
+            let mut ids: Vec<SegmentId> = named
+                .iter()
+                // What cannot be a segment's name names none.
+                .filter_map(|name| SegmentId::new(name).ok())
+                .filter(|id| pattern.as_ref().is_none_or(|p| p.matches(id.as_str())))
+                .collect();
+            ids.retain(|id| holds(conditions, context, id));
+            return (!ids.is_empty()).then_some(SegmentSet::Ids(ids));
+        }
+        let listed = match (pattern, prefix(&plan.keys)) {
+            (None, None) => SegmentPattern::All,
+            (Some(pattern), None) => pattern,
+            (None, Some(prefix)) => SegmentPattern::Prefix(prefix),
+            (Some(pattern), Some(prefix)) => SegmentPattern::And(vec![pattern, SegmentPattern::Prefix(prefix)]),
+        };
+        if conditions.is_empty() {
+            return Some(SegmentSet::Pattern(listed));
+        }
+        let mut ids = cluster.list(listed);
+        ids.retain(|id| holds(conditions, context, id));
+        (!ids.is_empty()).then_some(SegmentSet::Ids(ids))
+    }
+}
+
+/// The names in a set, if its values list them.
+unsafe fn named(keys: &Keys, values: &Values) -> Option<BTreeSet<String>> {
+    // SAFETY: slots of such sets hold texts and arrays of texts.
+    unsafe {
+        match keys {
+            Keys::All | Keys::Prefix(_) => None,
+            Keys::One(slot) => Some(values[*slot].0.map(|datum| encode::text(datum)).into_iter().collect()),
+            Keys::Each(slot) => Some(match values[*slot].0 {
+                None => BTreeSet::new(),
+                Some(array) => {
+                    encode::elements(array).1.into_iter().flatten().map(|datum| encode::text(datum)).collect()
+                }
+            }),
+            Keys::Union(sets) => {
+                let mut all = BTreeSet::new();
+                for set in sets {
+                    all.append(&mut named(set, values)?);
+                }
+                Some(all)
+            }
+            Keys::Intersect(sets) => sets
+                .iter()
+                .filter_map(|set| named(set, values))
+                .reduce(|a, b| a.into_iter().filter(|name| b.contains(name)).collect()),
+        }
+    }
+}
+
+/// A text that the names of all segments in a set begin with.
+fn prefix(keys: &Keys) -> Option<String> {
+    match keys {
+        Keys::Prefix(prefix) => Some(prefix.clone()),
+        Keys::Intersect(sets) => sets.iter().find_map(prefix),
+        _ => None,
+    }
+}
+
+/// Whether all conditions hold for a segment's name.
+unsafe fn holds(conditions: &[*mut pg_sys::ExprState], context: *mut pg_sys::ExprContext, id: &SegmentId) -> bool {
+    if conditions.is_empty() {
+        return true;
+    }
+    pgrx::check_for_interrupts!();
+    // SAFETY: the conditions read the name as a domain's value; their results and the name live in per-tuple memory.
+    unsafe {
+        let before = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
+        (*context).domainValue_datum = segment_datum(id.as_str());
+        (*context).domainValue_isNull = false;
+        let holds = conditions.iter().all(|condition| {
+            let mut null = false;
+            let evaluate = (**condition).evalfunc.expect("ExecInitExpr sets it");
+            let result = evaluate(*condition, context, &mut null);
+            !null && result.value() != 0
+        });
+        pg_sys::MemoryContextSwitchTo(before);
+        pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+        holds
+    }
+}
+
+/// A segment's name as a text, in the current memory context.
+pub(crate) fn segment_datum(id: &str) -> pg_sys::Datum {
+    // SAFETY: a conversion's result is NUL-terminated; the database's encoding is set in every backend.
+    unsafe {
+        let encoding = pg_sys::GetDatabaseEncoding();
+        if encoding == pg_sys::pg_enc::PG_UTF8 as i32 {
+            return pg::make_varlena(id.as_bytes());
+        }
+        let text = pg::cstring(id);
+        let converted = pg_sys::pg_any_to_server(text.as_ptr(), id.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
+        pg::make_varlena(std::ffi::CStr::from_ptr(converted).to_bytes())
+    }
+}

@@ -1,0 +1,148 @@
+//! A foreign table as its options and its server's declare it.
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+use trough_pushdown::{Column, Encoding, InvalidText, Storage, Table};
+
+use crate::{
+    errors::{Failure, OrRaise},
+    options::{self, Setting},
+    pg,
+};
+
+/// What planning and execution need to know about a foreign table.
+#[derive(Clone, Debug)]
+pub(crate) struct ForeignTable {
+    /// `pg_class.oid`.
+    pub(crate) relid: pg_sys::Oid,
+    /// Its server.
+    pub(crate) server: pg_sys::Oid,
+    /// The table and its columns for the shipping rules.
+    pub(crate) table: Table,
+    /// Modifiers of the columns' types, in the order of attribute numbers.
+    pub(crate) typmods: Vec<i32>,
+    /// Which segments belong to it (a regular expression), if not all.
+    pub(crate) pattern: Option<String>,
+    /// Which schema new segments start from.
+    pub(crate) schema: String,
+    /// Whether it refuses INSERT.
+    pub(crate) read_only: bool,
+    /// The rows it is planned for where ANALYZE has not counted.
+    pub(crate) estimated_rows: Option<f64>,
+    /// The most rows and bytes that one query may fetch.
+    pub(crate) limits: Limits,
+    /// Rows per call of the executor.
+    pub(crate) batch_size: i32,
+}
+
+/// Limits on what a query may fetch; none is unlimited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// Rows.
+    pub(crate) max_rows: Option<u64>,
+    /// Bytes.
+    pub(crate) max_bytes: Option<u64>,
+}
+
+/// The base type of a domain, and the type itself otherwise.
+pub(crate) fn base_type(type_oid: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: getBaseType answers for any type.
+    unsafe { pg_sys::getBaseType(type_oid) }
+}
+
+/// Reads a foreign table's declaration from the catalogs.
+pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
+    // SAFETY: the catalogs' structures are palloc'ed copies; the relation is closed before returning.
+    unsafe {
+        let foreign = pg_sys::GetForeignTable(relid);
+        let server = pg_sys::GetForeignServer((*foreign).serverid);
+        let own = options::settings((*foreign).options);
+        let of_server = options::settings((*server).options);
+        let relation = pg_sys::table_open(relid, pg_sys::NoLock as _);
+        let tuple_desc = (*relation).rd_att;
+        let mut columns = Vec::new();
+        let mut typmods = Vec::new();
+        for i in 0..(*tuple_desc).natts {
+            let attribute = crate::compat::attribute(tuple_desc, i as usize);
+            typmods.push((*attribute).atttypmod);
+            columns.push(if (*attribute).attisdropped {
+                None
+            } else {
+                let name = pg::text((*attribute).attname.data.as_ptr());
+                let settings = options::settings(pg_sys::GetForeignColumnOptions(relid, i as i16 + 1));
+                let type_oid = base_type((*attribute).atttypid);
+                Some(column(&name, type_oid, &settings, &own, &of_server).or_raise())
+            });
+        }
+        pg_sys::table_close(relation, pg_sys::NoLock as _);
+        let either = |name| options::find(&own, name).or_else(|| options::find(&of_server, name));
+        let on = |name| either(name).and_then(options::parse_bool).unwrap_or(false);
+        let number = |name| either(name).and_then(|n| n.parse::<u64>().ok());
+        let name = options::find(&own, "table").map_or_else(|| pg::relation_name(relid), str::to_owned);
+        let table = ForeignTable {
+            relid,
+            server: (*foreign).serverid,
+            table: Table { name, columns },
+            typmods,
+            pattern: either("segments").map(str::to_owned),
+            schema: either("schema").unwrap_or("default").to_owned(),
+            read_only: on("read_only"),
+            estimated_rows: number("estimated_rows").map(|n| n as f64),
+            limits: Limits { max_rows: number("max_rows"), max_bytes: number("max_bytes") },
+            batch_size: number("batch_size").map_or(1000, |n| n.min(65_535) as i32),
+        };
+        check(&table).or_raise();
+        table
+    }
+}
+
+fn column(
+    name: &str,
+    type_oid: pg_sys::Oid,
+    own: &[Setting],
+    table: &[Setting],
+    server: &[Setting],
+) -> Result<Column, Failure> {
+    let number = u32::from(type_oid);
+    let segment = options::find(own, "segment").and_then(options::parse_bool).unwrap_or(false);
+    let encoding = match options::find(own, "encoding") {
+        None => Encoding::default_for(number),
+        Some(encoding) => Encoding::parse(encoding, number).map_err(|valid| {
+            Failure::new(
+                PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+                format!("column \"{name}\" of type {} has no encoding \"{encoding}\"", pg::type_name(type_oid)),
+            )
+            .hint(format!("It may be: {}.", valid.join(", ")))
+        })?,
+    };
+    if segment && encoding != Encoding::Text {
+        return Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
+            format!("the segment column \"{name}\" is of type {}, but must be text", pg::type_name(type_oid)),
+        ));
+    }
+    let trusted = options::find(own, "trusted").or_else(|| options::find(table, "trusted"));
+    let invalid_text = options::find(own, "invalid_text")
+        .or_else(|| options::find(table, "invalid_text"))
+        .or_else(|| options::find(server, "invalid_text"));
+    Ok(Column {
+        name: options::find(own, "column_name").unwrap_or(name).to_owned(),
+        type_oid: number,
+        encoding,
+        storage: options::find(own, "storage").and_then(Storage::parse).unwrap_or_default(),
+        trusted: trusted.and_then(options::parse_bool).unwrap_or(false),
+        invalid_text: invalid_text.and_then(InvalidText::parse).unwrap_or(InvalidText::Error),
+        segment,
+    })
+}
+
+fn check(table: &ForeignTable) -> Result<(), Failure> {
+    let segments = table.table.columns.iter().flatten().filter(|c| c.segment).count();
+    if segments > 1 {
+        return Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_FDW_INVALID_COLUMN_NUMBER,
+            format!("foreign table \"{}\" has {segments} segment columns", pg::relation_name(table.relid)),
+        )
+        .hint("Only one column may have the option segment 'true'."));
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! From PostgreSQL's node trees to the expressions of the shipping rules.
+
+use pgrx::{FromDatum, pg_sys};
+use pgrx::pg_sys::NodeTag;
+use trough_pushdown::{BoolTest, Collation, Expr, Literal, Table, Val, aggregate::Call, oid};
+
+use crate::{compat, pg};
+
+/// Collects the values that a statement needs while walking conditions over one relation.
+pub(crate) struct Walker<'a> {
+    relid: pg_sys::Index,
+    table: &'a Table,
+    slots: Vec<*mut pg_sys::Node>,
+}
+
+impl<'a> Walker<'a> {
+    /// For the relation with a range table index.
+    pub(crate) fn new(relid: pg_sys::Index, table: &'a Table) -> Self {
+        Self { relid, table, slots: Vec::new() }
+    }
+
+    /// The expressions that make the values, by slot.
+    pub(crate) fn into_slots(self) -> Vec<*mut pg_sys::Node> {
+        self.slots
+    }
+
+    /// Walks a condition or scalar.
+    ///
+    /// # Safety
+    /// `node` is a valid expression of the planner.
+    pub(crate) unsafe fn expr(&mut self, node: *mut pg_sys::Node) -> Expr {
+        if node.is_null() {
+            return Expr::Opaque;
+        }
+        // SAFETY: each cast follows the node's tag.
+        unsafe {
+            if let Some(column) = self.own_column(node) {
+                return column;
+            }
+            if !reads_relation(node, self.relid) {
+                return if is_stable(node) { Expr::Value(self.value(node)) } else { Expr::Opaque };
+            }
+            match pg::tag(node) {
+                NodeTag::T_RelabelType => {
+                    let relabel = node.cast::<pg_sys::RelabelType>();
+                    let inner = (*relabel).arg.cast::<pg_sys::Node>();
+                    let texts = [oid::TEXT, oid::VARCHAR];
+                    let same = u32::from(pg_sys::exprType(inner));
+                    if texts.contains(&same) && texts.contains(&u32::from((*relabel).resulttype)) {
+                        self.expr(inner)
+                    } else {
+                        Expr::Opaque
+                    }
+                }
+                NodeTag::T_OpExpr => {
+                    let op = node.cast::<pg_sys::OpExpr>();
+                    Expr::Op {
+                        operator: (*op).opno.into(),
+                        collation: (*op).inputcollid.into(),
+                        args: self.list((*op).args),
+                    }
+                }
+                NodeTag::T_DistinctExpr => {
+                    let op = node.cast::<pg_sys::DistinctExpr>();
+                    Expr::Distinct {
+                        operator: (*op).opno.into(),
+                        collation: (*op).inputcollid.into(),
+                        args: self.list((*op).args),
+                    }
+                }
+                NodeTag::T_ScalarArrayOpExpr => {
+                    let op = node.cast::<pg_sys::ScalarArrayOpExpr>();
+                    let mut args = self.list((*op).args);
+                    match (args.pop(), args.pop()) {
+                        (Some(Expr::Value(array)), Some(left)) => Expr::AnyAll {
+                            operator: (*op).opno.into(),
+                            any: (*op).useOr,
+                            collation: (*op).inputcollid.into(),
+                            left: Box::new(left),
+                            array,
+                        },
+                        _ => Expr::Opaque,
+                    }
+                }
+                NodeTag::T_BoolExpr => {
+                    let op = node.cast::<pg_sys::BoolExpr>();
+                    let mut args = self.list((*op).args);
+                    match (*op).boolop {
+                        pg_sys::BoolExprType::AND_EXPR => Expr::And(args),
+                        pg_sys::BoolExprType::OR_EXPR => Expr::Or(args),
+                        _ => args.pop().map_or(Expr::Opaque, |arg| Expr::Not(Box::new(arg))),
+                    }
+                }
+                NodeTag::T_NullTest => {
+                    let test = node.cast::<pg_sys::NullTest>();
+                    let arg = Box::new(self.expr((*test).arg.cast()));
+                    match (*test).nulltesttype {
+                        _ if (*test).argisrow => Expr::Opaque,
+                        pg_sys::NullTestType::IS_NULL => Expr::IsNull(arg),
+                        _ => Expr::IsNotNull(arg),
+                    }
+                }
+                NodeTag::T_BooleanTest => {
+                    let test = node.cast::<pg_sys::BooleanTest>();
+                    let kind = match (*test).booltesttype {
+                        pg_sys::BoolTestType::IS_TRUE => BoolTest::True,
+                        pg_sys::BoolTestType::IS_NOT_TRUE => BoolTest::NotTrue,
+                        pg_sys::BoolTestType::IS_FALSE => BoolTest::False,
+                        pg_sys::BoolTestType::IS_NOT_FALSE => BoolTest::NotFalse,
+                        pg_sys::BoolTestType::IS_UNKNOWN => BoolTest::Unknown,
+                        _ => BoolTest::NotUnknown,
+                    };
+                    Expr::BoolTest(kind, Box::new(self.expr((*test).arg.cast())))
+                }
+                _ => Expr::Opaque,
+            }
+        }
+    }
+
+    /// Walks an aggregate call.
+    ///
+    /// # Safety
+    /// `aggref` is valid.
+    pub(crate) unsafe fn aggregate(&mut self, aggref: *mut pg_sys::Aggref) -> Call {
+        // SAFETY: an Aggref's args are TargetEntries.
+        unsafe {
+            Call {
+                function: (*aggref).aggfnoid.into(),
+                collation: (*aggref).inputcollid.into(),
+                args: pg::list::<pg_sys::TargetEntry>((*aggref).args)
+                    .map(|entry| self.expr((*entry).expr.cast()))
+                    .collect(),
+                filter: (!(*aggref).aggfilter.is_null()).then(|| self.expr((*aggref).aggfilter.cast())),
+                special: !(*aggref).aggdistinct.is_null()
+                    || !(*aggref).aggorder.is_null()
+                    || !(*aggref).aggdirectargs.is_null()
+                    || (*aggref).aggkind != b'n' as i8
+                    || (*aggref).agglevelsup != 0,
+            }
+        }
+    }
+
+    unsafe fn list(&mut self, list: *mut pg_sys::List) -> Vec<Expr> {
+        unsafe { pg::list::<pg_sys::Node>(list).map(|node| self.expr(node)).collect() }
+    }
+
+    unsafe fn own_column(&self, node: *mut pg_sys::Node) -> Option<Expr> {
+        unsafe {
+            if pg::tag(node) != NodeTag::T_Var {
+                return None;
+            }
+            let var = node.cast::<pg_sys::Var>();
+            if (*var).varno as pg_sys::Index != self.relid || (*var).varlevelsup != 0 {
+                return None;
+            }
+            let index = usize::try_from((*var).varattno).ok()?.checked_sub(1);
+            Some(match index {
+                Some(index) if self.table.column(index).is_some() => Expr::Column(index),
+                _ => Expr::Opaque,
+            })
+        }
+    }
+
+    unsafe fn value(&mut self, node: *mut pg_sys::Node) -> Val {
+        // SAFETY: `equal` compares any two nodes; a Const's datum is of its type.
+        unsafe {
+            let slot = self.slots.iter().position(|s| pg_sys::equal(s.cast(), node.cast())).unwrap_or_else(|| {
+                self.slots.push(node);
+                self.slots.len() - 1
+            });
+            let type_oid = u32::from(crate::table::base_type(pg_sys::exprType(node)));
+            let literal = (pg::tag(node) == NodeTag::T_Const).then(|| literal(node.cast(), type_oid));
+            Val { slot, type_oid, literal }
+        }
+    }
+}
+
+unsafe fn literal(constant: *mut pg_sys::Const, type_oid: u32) -> Literal {
+    // SAFETY: a Const that is not null holds a datum of its type.
+    unsafe {
+        if (*constant).constisnull {
+            return Literal::Null;
+        }
+        match type_oid {
+            oid::TEXT | oid::VARCHAR => {
+                String::from_datum((*constant).constvalue, false).map_or(Literal::Other, Literal::Text)
+            }
+            _ if pg_sys::get_element_type((*constant).consttype) != pg_sys::InvalidOid => {
+                let array = pg_sys::pg_detoast_datum((*constant).constvalue.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+                let dims = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<i32>();
+                let len = pg_sys::ArrayGetNItems((*array).ndim, dims);
+                Literal::Array { len: len as usize, nulls: pg_sys::array_contains_nulls(array) }
+            }
+            _ => Literal::Other,
+        }
+    }
+}
+
+/// Whether an expression reads a relation's row, or a sub-plan's.
+///
+/// # Safety
+/// `node` is a valid expression.
+unsafe fn reads_relation(node: *mut pg_sys::Node, relid: pg_sys::Index) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: casts follow tags; the walker visits children only.
+    unsafe {
+        match pg::tag(node) {
+            NodeTag::T_Var => {
+                let var = node.cast::<pg_sys::Var>();
+                (*var).varno as pg_sys::Index == relid && (*var).varlevelsup == 0
+            }
+            NodeTag::T_SubPlan
+            | NodeTag::T_AlternativeSubPlan
+            | NodeTag::T_SubLink
+            | NodeTag::T_Aggref
+            | NodeTag::T_GroupingFunc
+            | NodeTag::T_WindowFunc
+            | NodeTag::T_PlaceHolderVar
+            | NodeTag::T_CurrentOfExpr => true,
+            _ => compat::walk_children(node, &mut |child| reads_relation(child, relid)),
+        }
+    }
+}
+
+/// Whether one evaluation stands for all rows.
+unsafe fn is_stable(node: *mut pg_sys::Node) -> bool {
+    unsafe { !pg_sys::contain_volatile_functions(node) }
+}
+
+/// Whether a condition reads nothing of the relation but its segment column, so that PostgreSQL can evaluate it per
+/// segment instead of per row.
+///
+/// # Safety
+/// `node` is a valid expression.
+pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, relid: pg_sys::Index, table: &Table) -> bool {
+    let Some(segment) = table.segment_column() else { return false };
+    unsafe fn ok(node: *mut pg_sys::Node, relid: pg_sys::Index, attribute: i16, seen: &mut bool) -> bool {
+        if node.is_null() {
+            return true;
+        }
+        // SAFETY: casts follow tags; the walker visits children only.
+        unsafe {
+            match pg::tag(node) {
+                NodeTag::T_Var => {
+                    let var = node.cast::<pg_sys::Var>();
+                    *seen = true;
+                    (*var).varno as pg_sys::Index == relid && (*var).varlevelsup == 0 && (*var).varattno == attribute
+                }
+                NodeTag::T_SubPlan
+                | NodeTag::T_AlternativeSubPlan
+                | NodeTag::T_SubLink
+                | NodeTag::T_PlaceHolderVar
+                | NodeTag::T_CurrentOfExpr
+                | NodeTag::T_CoerceToDomain
+                | NodeTag::T_Aggref => false,
+                _ => !compat::walk_children(node, &mut |child| !ok(child, relid, attribute, seen)),
+            }
+        }
+    }
+    let mut seen = false;
+    // SAFETY: as for the caller.
+    unsafe { ok(node, relid, segment as i16 + 1, &mut seen) && seen && is_stable(node) }
+}
+
+/// What a collation does to text.
+pub(crate) fn collation(oid: u32) -> Collation {
+    let oid = pg_sys::Oid::from(oid);
+    if oid == pg_sys::InvalidOid {
+        return Collation { deterministic: false, bytewise: false };
+    }
+    // SAFETY: catalog look-ups; lc_collate_is_c answers for any collation that exists.
+    unsafe {
+        Collation {
+            deterministic: pg_sys::get_collation_isdeterministic(oid),
+            bytewise: compat::collation_is_c(oid) && pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32,
+        }
+    }
+}
