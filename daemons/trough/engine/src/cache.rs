@@ -1,7 +1,11 @@
 //! Open read connections, kept for the next request on the same segment, within a budget of file descriptors.
 //!
-//! A connection belongs to one file (device and inode; for immutable files also length and mtime): when another file
+//! A connection belongs to one file (device and inode; read as immutable also length and mtime): when another file
 //! lies at the path, the cached ones are closed and the running queries finish on theirs.
+//!
+//! Only this engine writes segments in place, so a file without a writer and without a log is read as immutable: without
+//! locks, and by SQLite's VFS without locks, since the one with locks looks through a list of all its open files
+//! whenever it opens one.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -40,23 +44,21 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn of(id: &SegmentId, path: &Path, mode: Mode) -> Result<Self, SegmentError> {
+    pub(crate) fn of(id: &SegmentId, path: &Path) -> Result<Self, SegmentError> {
         let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => not_here(id),
             _ => errors::io(&format!("segment '{id}'"), &e),
         })?;
-        let (length, mtime) = match mode {
-            Mode::Hot => (0, (0, 0)),
-            Mode::Immutable => (meta.len(), (meta.mtime(), meta.mtime_nsec())),
-        };
-        Ok(Self { mode, device: meta.dev(), inode: meta.ino(), length, mtime })
+        let mtime = (meta.mtime(), meta.mtime_nsec());
+        let (device, inode, length) = (meta.dev(), meta.ino(), meta.len());
+        Ok(Self { mode: Mode::Immutable, device, inode, length, mtime })
     }
 
-    /// Descriptors that a connection takes: the file, and in WAL mode the log and its index.
-    fn descriptors(&self) -> usize {
-        match self.mode {
-            Mode::Hot => 3,
-            Mode::Immutable => 1,
+    /// The same file, read in another way.
+    fn read_as(self, mode: Mode) -> Self {
+        match mode {
+            Mode::Immutable => self,
+            Mode::Hot => Self { mode, length: 0, mtime: (0, 0), ..self },
         }
     }
 }
@@ -65,7 +67,16 @@ struct Handle {
     conn: Connection,
     current: Current,
     identity: Identity,
+    /// What it takes: the file, and in WAL mode the log and its index.
+    descriptors: usize,
     generation: u64,
+}
+
+impl Handle {
+    /// Whether it must not be used while a writer is open.
+    fn is_forbidden(&self, entry: &Entry) -> bool {
+        entry.written && self.identity.mode == Mode::Immutable
+    }
 }
 
 #[derive(Default)]
@@ -165,25 +176,22 @@ impl HandleCache {
     }
 
     /// An open connection to the segment's file, if there is one idle.
-    pub(crate) fn checkout_open(&self, file: &SegmentFile) -> Result<Option<Lease<'_>>, SegmentError> {
-        // The file is looked at before the cache is locked; a replacement in between is seen by the next request.
-        let found = Identity::of(&file.id, &file.path, file.mode)?;
+    fn take_open(&self, file: &SegmentFile, found: Identity) -> Option<Lease<'_>> {
         let mut stale = Vec::new();
         let mut shard = self.shard(&file.id).lock();
-        let Some(entry) = shard.segments.get_mut(&file.id) else { return Ok(None) };
-        let wanted = if entry.written && file.mode == Mode::Immutable {
-            Identity { mode: Mode::Hot, length: 0, mtime: (0, 0), ..found }
-        } else {
-            found
-        };
+        let entry = shard.segments.get_mut(&file.id)?;
         let handle = loop {
             match entry.idle.pop() {
-                Some(handle) if handle.identity == wanted => break handle,
+                Some(handle)
+                    if handle.identity == found.read_as(handle.identity.mode) && !handle.is_forbidden(entry) =>
+                {
+                    break handle;
+                }
                 Some(other) => stale.push(other),
                 None => {
                     drop(shard);
                     self.close(stale);
-                    return Ok(None);
+                    return None;
                 }
             }
         };
@@ -193,12 +201,12 @@ impl HandleCache {
         self.close(stale);
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.hits.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: true }))
+        Some(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: true })
     }
 
     /// An open connection for work on the caller's own thread; nothing if there is none idle, or something is wrong.
     pub(crate) fn checkout_inline(&self, file: &SegmentFile) -> Option<Lease<'_>> {
-        self.checkout_open(file).ok().flatten()
+        self.take_open(file, Identity::of(&file.id, &file.path).ok()?)
     }
 
     /// An answer was made on the caller's own thread.
@@ -208,39 +216,59 @@ impl HandleCache {
 
     /// A connection to the segment's file, opened if need be.
     pub(crate) fn checkout(&self, file: &SegmentFile, options: &EngineOptions) -> Result<Lease<'_>, SegmentError> {
-        if let Some(lease) = self.checkout_open(file)? {
+        // The file is looked at before the cache is locked and before it is opened; a replacement in between is seen by
+        // the next request.
+        let found = Identity::of(&file.id, &file.path)?;
+        if let Some(lease) = self.take_open(file, found) {
             return Ok(lease);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let (mode, generation) = self.begin(file);
+        let (mut mode, generation) = self.begin(&file.id);
         let current = Current::default();
-        let opened = Identity::of(&file.id, &file.path, mode)
-            .and_then(|identity| Ok((identity, conn::open_reader(&file.id, &file.path, mode, options, &current)?)));
-        let (identity, conn) = match opened {
-            Ok(opened) => opened,
+        // Looked at after the connection was counted: a writer that comes now leaves the file's pages alone.
+        let logged = conn::has_log(&file.path);
+        if logged && file.mode == Mode::Hot && mode == Mode::Immutable {
+            mode = Mode::Hot;
+            self.no_longer_immutable(&file.id);
+        }
+        let opened = if logged && mode == Mode::Immutable {
+            Err(conn::wal_is_not_immutable(&file.id))
+        } else {
+            conn::open_reader(&file.id, &file.path, mode, options, &current)
+        };
+        let conn = match opened {
+            Ok(conn) => conn,
             Err(e) => {
                 self.end(&file.id, mode);
                 return Err(e);
             }
         };
+        let (identity, descriptors) = (found.read_as(mode), if logged { 3 } else { 1 });
         self.open.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::Relaxed);
-        let used = self.descriptors.fetch_add(identity.descriptors(), Ordering::Relaxed) + identity.descriptors();
+        let used = self.descriptors.fetch_add(descriptors, Ordering::Relaxed) + descriptors;
         if used > self.budget {
             self.make_room(Self::shard_index(&file.id));
         }
-        let handle = Handle { conn, current, identity, generation };
+        let handle = Handle { conn, current, identity, descriptors, generation };
         Ok(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: false })
     }
 
-    /// Counts a connection that is about to be opened, so that a writer sees it.
-    fn begin(&self, file: &SegmentFile) -> (Mode, u64) {
-        let mut shard = self.shard(&file.id).lock();
-        let entry = shard.segments.get_or_insert_mut(file.id.clone(), Entry::default);
-        let mode = if entry.written { Mode::Hot } else { file.mode };
+    /// Counts a connection that is about to be opened, so that a writer sees it; tells how it may read. What no writer of
+    /// this engine has open nobody writes, so it is read as immutable.
+    fn begin(&self, id: &SegmentId) -> (Mode, u64) {
+        let mut shard = self.shard(id).lock();
+        let entry = shard.segments.get_or_insert_mut(id.clone(), Entry::default);
+        let mode = if entry.written { Mode::Hot } else { Mode::Immutable };
         entry.busy += 1;
         entry.immutable_busy += usize::from(mode == Mode::Immutable);
         (mode, entry.generation)
+    }
+
+    fn no_longer_immutable(&self, id: &SegmentId) {
+        if let Some(entry) = self.shard(id).lock().segments.peek_mut(id) {
+            entry.immutable_busy -= 1;
+        }
     }
 
     fn end(&self, id: &SegmentId, mode: Mode) {
@@ -267,7 +295,7 @@ impl HandleCache {
                     if within
                         && handle.generation == entry.generation
                         && entry.idle.len() < PER_SEGMENT
-                        && !(entry.written && mode == Mode::Immutable) =>
+                        && !handle.is_forbidden(entry) =>
                 {
                     entry.idle.push(handle);
                 }
@@ -291,7 +319,7 @@ impl HandleCache {
                 let mut kept = Vec::new();
                 while freed < excess {
                     let Some((id, mut entry)) = shard.segments.pop_lru() else { break };
-                    freed += entry.idle.iter().map(|h| h.identity.descriptors()).sum::<usize>();
+                    freed += entry.idle.iter().map(|h| h.descriptors).sum::<usize>();
                     victims.append(&mut entry.idle);
                     if entry.is_needed() {
                         kept.push((id, entry));
@@ -311,7 +339,7 @@ impl HandleCache {
 
     fn close(&self, handles: impl IntoIterator<Item = Handle>) {
         for handle in handles {
-            let descriptors = handle.identity.descriptors();
+            let descriptors = handle.descriptors;
             drop(handle);
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.descriptors.fetch_sub(descriptors, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use crate::{
     control::Control,
     engine::Mode,
     errors, functions,
-    options::{EngineOptions, Limits},
+    options::{EngineOptions, Limits, SQLITE_CACHE_KIB},
 };
 
 /// SQLite's machine asks after so many steps whether it should stop: some tens of microseconds.
@@ -77,11 +77,6 @@ pub(crate) fn open_reader(
     current: &Current,
 ) -> std::result::Result<Connection, SegmentError> {
     crate::files::refuse_stub(id, path)?;
-    if mode == Mode::Immutable && crate::files::is_wal(path) {
-        // SQLite would read it, without what may be in a log beside it.
-        let text = format!("segment '{id}': its file is in WAL mode and cannot be read as an immutable file");
-        return Err(SegmentError::new(ErrorCode::Corrupt, text));
-    }
     let opened = match mode {
         Mode::Immutable => open_immutable(path),
         Mode::Hot => {
@@ -92,7 +87,7 @@ pub(crate) fn open_reader(
     let prepare = || {
         set_up(&conn, &options.limits)?;
         conn.busy_timeout(BUSY)?;
-        if options.limits.cache_kib != 2000 {
+        if options.limits.cache_kib != SQLITE_CACHE_KIB {
             conn.pragma_update(None, "cache_size", -i64::from(options.limits.cache_kib))?;
         }
         watch(&conn, current)?;
@@ -106,7 +101,18 @@ pub(crate) fn open_reader(
 /// A read-only connection to a file that nobody changes: no locks, nothing beside it.
 pub(crate) fn open_immutable(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(immutable_uri(path), flags)
+    Connection::open_with_flags_and_vfs(immutable_uri(path), flags, c"unix-none")
+}
+
+/// Whether what is in the file may not be all: its header says WAL, or a journal lies beside it.
+pub(crate) fn has_log(path: &Path) -> bool {
+    crate::files::is_wal(path) || crate::files::beside(path, "-journal").exists()
+}
+
+/// Why a file cannot be read as immutable. SQLite would read it, without what may be in the log beside it.
+pub(crate) fn wal_is_not_immutable(id: &SegmentId) -> SegmentError {
+    let text = format!("segment '{id}': its file is in WAL mode and cannot be read as an immutable file");
+    SegmentError::new(ErrorCode::Corrupt, text)
 }
 
 /// The path as a URI; what a URI gives a meaning to is percent-encoded.

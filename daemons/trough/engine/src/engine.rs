@@ -28,10 +28,10 @@ use crate::{
 /// How a segment's file may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// The file may be written by this engine while it is read.
+    /// The file may be written by this engine, and by nobody else. While no writer is open for it, it is read without
+    /// locks all the same.
     Hot,
-    /// Nobody writes the file in place; it is only ever replaced by rename. Opened with `immutable=1`: no locks at all.
-    /// While this engine has a writer for the segment, such a file is read as [`Mode::Hot`] all the same.
+    /// Nobody writes the file in place; it is only ever replaced by rename. A file that needs a log to be whole is refused.
     Immutable,
 }
 

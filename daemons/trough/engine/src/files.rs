@@ -135,7 +135,8 @@ pub(crate) fn check(path: &Path) -> Result<(), SegmentError> {
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The path with something behind it.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -25,6 +25,9 @@ pub struct Limits {
     pub cache_kib: u32,
 }
 
+/// SQLite's own page cache size; asking for it costs nothing.
+pub(crate) const SQLITE_CACHE_KIB: u32 = 2000;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -36,7 +39,7 @@ impl Default for Limits {
             max_value_bytes: 256 << 20,
             max_partial_bytes: 1 << 30,
             query_timeout: Duration::from_secs(300),
-            cache_kib: 2048,
+            cache_kib: SQLITE_CACHE_KIB,
         }
     }
 }

@@ -90,9 +90,8 @@ pub(crate) fn commit(inner: &Inner, desk: &mut Desk, mut requests: Vec<Request>)
             }
         }
         match round(inner, conn, requests) {
-            Round::Committed { answered } => {
+            Round::Committed => {
                 desk.writes += 1;
-                inner.writers.count(answered);
                 requests = Vec::new();
             }
             Round::Nothing => requests = Vec::new(),
@@ -109,7 +108,7 @@ pub(crate) fn commit(inner: &Inner, desk: &mut Desk, mut requests: Vec<Request>)
 
 enum Round {
     /// Durable, and everybody answered.
-    Committed { answered: usize },
+    Committed,
     /// Nothing was written, and everybody answered.
     Nothing,
     /// The transaction was lost; the one to blame was answered, the others are to be run again.
@@ -170,9 +169,9 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
         kept.into_iter().for_each(|(_, request, _)| request.answer(Err(error.clone())));
         return Round::Nothing;
     }
-    let answered = kept.len();
+    inner.writers.count(kept.len());
     kept.into_iter().for_each(|(_, request, done)| request.answer(Ok(done)));
-    Round::Committed { answered }
+    Round::Committed
 }
 
 /// Ends the transaction, if SQLite did not end it already.
