@@ -54,7 +54,7 @@ pub(super) fn admin(ex: &Exec, args: &mut Args) -> Result<Val> {
                 ex,
                 Box::new(move |tx| {
                     tx.catalog.current(&table)?;
-                    tx.touch();
+                    tx.sync();
                     Ok(object([("synced", Datum::Num(1.0))]))
                 }),
             )?
@@ -95,7 +95,6 @@ fn db_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
             }
             let id = uuid::Uuid::new_v4().to_string();
             tx.connection.execute("INSERT INTO catalog_databases VALUES (?1, ?2)", params![id, name])?;
-            tx.touch();
             let database = Database { id, name: name.clone(), tables: BTreeMap::new() };
             let config = system::db_config(&database);
             Arc::make_mut(&mut tx.catalog).databases.insert(name, Arc::new(database));
@@ -137,7 +136,6 @@ fn remove_table(tx: &mut Tx, table: &Table) -> Result<()> {
     tx.connection.execute("DELETE FROM catalog_indexes WHERE table_num = ?1", [table.num])?;
     tx.connection.execute("DELETE FROM documents WHERE table_num = ?1", [table.num])?;
     tx.connection.execute("DELETE FROM catalog_tables WHERE num = ?1", [table.num])?;
-    tx.touch();
     tx.dropped.push(table.num);
     Ok(())
 }
@@ -208,7 +206,6 @@ fn table_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![id, database.id, name, primary_key.as_ref(), soft, shards, replicas],
             )?;
-            tx.touch();
             let num = tx.connection.last_insert_rowid();
             let indexes = BTreeMap::new();
             let table = Table { num, id, database: db, name, primary_key, soft, shards, indexes };
@@ -290,7 +287,6 @@ fn index_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
                 "INSERT INTO catalog_indexes(table_num, name, function, multi) VALUES (?1, ?2, ?3, ?4)",
                 params![table.num, name, source, multi],
             )?;
-            tx.touch();
             let index = Index::new(tx.connection.last_insert_rowid(), name.clone(), source, multi)?;
             tx.build_index(&table, &index)?;
             table.indexes.insert(name, Arc::new(index));
@@ -332,7 +328,6 @@ fn index_drop(ex: &Exec, args: &mut Args) -> Result<Datum> {
 fn drop_index(tx: &mut Tx, index: &Index) -> Result<()> {
     tx.connection.execute("DELETE FROM entries WHERE index_num = ?1", [index.num])?;
     tx.connection.execute("DELETE FROM catalog_indexes WHERE num = ?1", [index.num])?;
-    tx.touch();
     Ok(())
 }
 
@@ -361,7 +356,6 @@ fn index_rename(ex: &Exec, args: &mut Args) -> Result<Datum> {
             }
             tx.connection
                 .execute("UPDATE catalog_indexes SET name = ?1 WHERE num = ?2", params![new.as_ref(), index.num])?;
-            tx.touch();
             table.indexes.remove(old.as_ref());
             let renamed = Index::new(index.num, new.to_string(), index.source.clone(), index.multi)?;
             table.indexes.insert(new.to_string(), Arc::new(renamed));

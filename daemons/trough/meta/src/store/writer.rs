@@ -209,9 +209,10 @@ fn commit_group(store: &Store, feeds: &Feeds, connection: &Connection, group: Ve
         changes: Vec::new(),
         dropped: Vec::new(),
         number,
-        wrote: false,
+        synced: false,
     };
     let mut broken = None;
+    let before = connection.total_changes();
     for (work, _, done) in group {
         if broken.is_some() {
             answers.push((done, Ok(Datum::Null)));
@@ -225,7 +226,8 @@ fn commit_group(store: &Store, feeds: &Feeds, connection: &Connection, group: Ve
             }
         }
     }
-    let Tx { catalog, changes, dropped, wrote, .. } = tx;
+    let Tx { catalog, changes, dropped, synced, .. } = tx;
+    let wrote = synced || connection.total_changes() != before;
     if let Some(error) = broken {
         return fail_all(answers, error);
     }
@@ -260,7 +262,7 @@ pub(crate) struct Tx<'a> {
     /// Tables that are gone when this commits.
     pub(crate) dropped: Vec<i64>,
     number: i64,
-    wrote: bool,
+    synced: bool,
 }
 
 impl Tx<'_> {
@@ -283,14 +285,13 @@ impl Tx<'_> {
         Ok(answer)
     }
 
-    /// Marks the transaction as one that changed something.
-    pub(crate) fn touch(&mut self) {
-        self.wrote = true;
+    /// Commits the transaction even if nothing in it changed anything.
+    pub(crate) fn sync(&mut self) {
+        self.synced = true;
     }
 
     /// Replaces a document by another, puts a new one or removes it, in the table, its indexes and its feeds.
     pub(crate) fn put(&mut self, table: &Table, key: &[u8], old: Option<&Datum>, new: Option<&Datum>) -> Result<()> {
-        self.wrote = true;
         match new {
             Some(doc) => {
                 let mut bytes = Vec::with_capacity(256);
