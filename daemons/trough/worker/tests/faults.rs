@@ -16,7 +16,7 @@ async fn without_metadata_reads_go_on_and_writes_only_while_the_lease_runs() {
     let cluster = Cluster::start().await;
     let one = cluster.worker("one", "LEASE: 1").await;
     filled(&cluster, &one, "s").await;
-    cluster.meta.shutdown().await;
+    cluster.stop_meta().await;
     wait_for("the end of the lease", async || {
         let (status, text) =
             cluster.post(format!("http://{}/?segment=s", one.at.write), "insert into t values (2)").await;
@@ -29,6 +29,12 @@ async fn without_metadata_reads_go_on_and_writes_only_while_the_lease_runs() {
     .await;
     let url = format!("http://{}/?segment=s", one.at.read);
     assert_eq!(cluster.post(url, "select min(a) m from t").await, (200, "[{\"m\":1}]\n".to_owned()));
+    cluster.start_meta().await;
+    wait_for("writes again", async || {
+        (cluster.write(&one, "s", "insert into t values (3)").await.0 == 200).then_some(())
+    })
+    .await;
+    cluster.provision(&one, "new", "t").await;
     one.stop().await;
 }
 

@@ -59,7 +59,7 @@ async fn the_recorded_exchanges_agree() {
         }
     }
     assert!(differing.is_empty(), "{agreed} agree, but\n{}", differing.join("\n"));
-    assert!(agreed > 65, "only {agreed} cases ran");
+    assert!(agreed >= 65, "only {agreed} cases ran");
     one.stop().await;
 }
 

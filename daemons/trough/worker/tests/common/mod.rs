@@ -1,6 +1,6 @@
 //! A cluster in one process: the metadata server, a directory as canonical store, and workers. There is no sync master: the
 //! tests assign.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,7 +20,8 @@ use trough_worker::Addresses;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Cluster {
-    pub meta: MetaServer,
+    meta: parking_lot::Mutex<Option<MetaServer>>,
+    meta_at: std::net::SocketAddr,
     pub catalog: Catalog,
     pub store: Arc<dyn Store>,
     pub dir: tempfile::TempDir,
@@ -56,14 +57,27 @@ impl Cluster {
         let _ = tracing_subscriber_init();
         let dir = tempfile::tempdir().expect("temporary directory");
         let meta = MetaServer::start_ephemeral(&dir.path().join("meta")).await.expect("metadata server");
-        let url = format!("rethinkdb://{}/trough_configuration", meta.local_addr());
+        let meta_at = meta.local_addr();
+        let url = format!("rethinkdb://{meta_at}/trough_configuration");
         let options = trough_reql::Options::from_url(&url).expect("url");
         let catalog = Catalog::new(trough_reql::Client::new(options));
         catalog.ensure_tables(1).await.expect("tables");
         let root = dir.path().join("store");
         std::fs::create_dir_all(&root).expect("store directory");
         let store = trough_store::open(&root.display().to_string()).expect("store");
-        Self { meta, catalog, store, dir, client: reqwest::Client::new() }
+        let meta = parking_lot::Mutex::new(Some(meta));
+        Self { meta, meta_at, catalog, store, dir, client: reqwest::Client::new() }
+    }
+
+    pub async fn stop_meta(&self) {
+        let meta = self.meta.lock().take();
+        meta.expect("running").shutdown().await;
+    }
+
+    pub async fn start_meta(&self) {
+        let options = trough_meta::MetaOptions::new(self.dir.path().join("meta"), self.meta_at);
+        let meta = MetaServer::start(options).await.expect("metadata server");
+        *self.meta.lock() = Some(meta);
     }
 
     pub fn store_root(&self) -> PathBuf {
@@ -71,14 +85,22 @@ impl Cluster {
     }
 
     pub fn settings(&self, name: &str, extra: &str) -> Settings {
-        let yaml = format!(
-            "HOSTNAME: {name}\nLOCAL_DATA: {data}\nSTORE: {store}\nRETHINKDB_HOSTS: ['{meta}']\nREAD_PORT: 0\nWRITE_PORT: 0\n\
-             SYNC_LOCAL_PORT: 0\nLISTEN: 127.0.0.1\nSYNC_LOOP_TIMING: 0.3\nLEASE: 3\nSHUTDOWN_GRACE: 0.5\n\
-             MINIMUM_ASSIGNMENTS: 1\n{extra}",
-            data = self.dir.path().join(name).display(),
-            store = self.store_root().display(),
-            meta = self.meta.local_addr(),
-        );
+        let defaults = [
+            ("HOSTNAME", name.to_owned()),
+            ("LOCAL_DATA", self.dir.path().join(name).display().to_string()),
+            ("STORE", self.store_root().display().to_string()),
+            ("RETHINKDB_HOSTS", self.meta_at.to_string()),
+            ("READ_PORT", "0".into()),
+            ("WRITE_PORT", "0".into()),
+            ("SYNC_LOCAL_PORT", "0".into()),
+            ("LISTEN", "127.0.0.1".into()),
+            ("SYNC_LOOP_TIMING", "0.3".into()),
+            ("LEASE", "3".into()),
+            ("SHUTDOWN_GRACE", "0.5".into()),
+            ("MINIMUM_ASSIGNMENTS", "1".into()),
+        ];
+        let defaults = defaults.iter().filter(|(key, _)| !extra.contains(key));
+        let yaml = defaults.map(|(key, value)| format!("{key}: '{value}'\n")).collect::<String>() + extra;
         Settings::from_yaml(&yaml).expect("settings")
     }
 
