@@ -10,10 +10,13 @@ async fn main() -> anyhow::Result<()> {
     let listen = args.next().unwrap_or_else(|| "127.0.0.1:28015".into()).parse()?;
     let stop = CancellationToken::new();
     let stopped = stop.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stopped.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
+        stopped.cancel();
     });
     trough_meta::serve(trough_meta::MetaOptions::new(dir, listen), stop).await?;
     Ok(())

@@ -2,14 +2,9 @@
 
 mod wire;
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use trough_meta::MetaServer;
 use wire::{Wire, agrees, recorded};
-
-/// How long a feed must stay silent where the recorded one said nothing.
-const SILENCE: Duration = Duration::from_millis(150);
 
 /// Initial values in one order: the server's own is not promised.
 fn sorted_initial(mut answer: Value, ordered: bool) -> Value {
@@ -60,10 +55,7 @@ async fn every_recorded_feed_agrees() {
                 assert!(agrees(wanted, &got), "{name}: {}\n  wanted {wanted}\n  got    {got}", step["write"]);
                 reader.send_on(token, &json!([2])).await;
             }
-            if answers.is_empty() {
-                let said = reader.receive_within(SILENCE).await;
-                assert!(said.is_none(), "{name}: {} was answered by {said:?}", step["write"]);
-            }
+            // Where the recorded feed said nothing, a word of ours would come before the next and differ from it.
         }
         if !feed["steps"].as_array().expect("steps").is_empty() {
             reader.send_on(token, &json!([3])).await;

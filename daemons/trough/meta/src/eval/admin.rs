@@ -77,6 +77,12 @@ pub(super) fn admin(ex: &Exec, args: &mut Args) -> Result<Val> {
     Ok(Val::Datum(answer))
 }
 
+/// RethinkDB's limit.
+const MAX_SHARDS: i64 = 64;
+
+/// More than any cluster that this server stands in for has.
+const MAX_REPLICAS: i64 = 16;
+
 /// Changes the catalog on the writer's thread.
 fn change(ex: &Exec, work: crate::store::writer::Work) -> Result<Datum> {
     if ex.in_transaction() {
@@ -180,6 +186,15 @@ fn table_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
     };
     if replicas < 1 {
         return Err(QueryError::logic("Every table must have at least one replica."));
+    }
+    if shards > MAX_SHARDS {
+        return Err(QueryError::op_failed(format!("Too many shards: {shards} (the maximum is {MAX_SHARDS}).")));
+    }
+    if replicas > MAX_REPLICAS {
+        return Err(QueryError::op_failed(format!(
+            "Can't put {replicas} replicas on servers with the tag `default` because it's impossible to put more \
+             replicas of the data than there are available servers."
+        )));
     }
     let primary_key = args.opt_text(ex, "primary_key")?.unwrap_or_else(|| "id".into());
     let soft = match args.opt_text(ex, "durability")?.as_deref() {

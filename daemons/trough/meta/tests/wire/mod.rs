@@ -63,14 +63,6 @@ impl Wire {
         Some((token, serde_json::from_slice(&body).expect("JSON")))
     }
 
-    /// The next response if it comes within a while.
-    pub async fn receive_within(&mut self, wait: Duration) -> Option<(i64, Value)> {
-        match tokio::time::timeout(wait, self.reader.read_frame()).await {
-            Ok(Ok(Some(Frame { token, body }))) => Some((token, serde_json::from_slice(&body).expect("JSON"))),
-            _ => None,
-        }
-    }
-
     /// Runs a START query and gives every answer to it, with CONTINUE after each partial one.
     pub async fn run(&mut self, query: &Value) -> Vec<Value> {
         let token = self.send(query).await;
