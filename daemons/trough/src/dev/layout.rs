@@ -223,6 +223,7 @@ impl Layout {
                 ("LEASE", json!(self.choices.lease)),
                 ("MOVE_GRACE", json!(60)),
                 ("COPY_THREAD_POOL_SIZE", json!(8)),
+                ("SHUTDOWN_GRACE", json!(3)),
             ];
             let names = ["READ_PORT", "WRITE_PORT", "SYNC_LOCAL_PORT"];
             if part.ports.len() == names.len() {

@@ -41,12 +41,14 @@ impl Cluster {
     pub fn settings(&self, name: &str, more: &str) -> Arc<Settings> {
         let text = format!(
             "HOSTNAME: {name}\nLISTEN: 127.0.0.1\nSYNC_SERVER_PORT: 0\nRETHINKDB_HOSTS: ['{}']\nSTORE: {}\n\
-             LOCAL_DATA: {}\nSYNC_LOOP_TIMING: 0.5\nELECTION_CYCLE: 0.2\nHOST_CHECK_WAIT_PERIOD: 0.2\n{more}\n",
+             LOCAL_DATA: {}\nSYNC_LOOP_TIMING: 0.5\nELECTION_CYCLE: 0.2\nHOST_CHECK_WAIT_PERIOD: 0.2\n",
             self.meta.local_addr(),
             self.store().display(),
             self.dir.path().display(),
         );
-        Arc::new(Settings::from_yaml(&text).expect("settings"))
+        let over = more.lines().filter_map(|line| line.split_once(": "));
+        let over = over.map(|(key, value)| (format!("TROUGH_{key}"), value.to_owned()));
+        Arc::new(Settings::from_parts(&text, over).expect("settings"))
     }
 
     pub async fn sync(&self, name: &str, more: &str) -> Sync {
