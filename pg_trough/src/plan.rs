@@ -81,7 +81,7 @@ impl Split {
 /// Fixed cost of asking the cluster.
 pub(crate) const STARTUP: f64 = 100.0;
 /// Cost of a row read in SQLite.
-const SCANNED: f64 = 0.002;
+pub(crate) const SCANNED: f64 = 0.002;
 /// Cost of a row brought here.
 pub(crate) const FETCHED: f64 = 0.02;
 /// Rows of a table that nobody has counted.

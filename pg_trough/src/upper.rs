@@ -97,7 +97,7 @@ unsafe fn group_paths(
         let partial = decomposes
             .then(|| shape_of(partial_target))
             .filter(|shape| ships(shape, base, relid, false).is_some());
-        let whole = if having.is_null() { whole_shape(target, base, relid) } else { None };
+        let whole = if having.is_null() { whole_shape(target, group_clause, base, relid) } else { None };
         if partial.is_none() && whole.is_none() {
             return;
         }
@@ -124,8 +124,9 @@ unsafe fn group_paths(
         (*output).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Upper(upper)).cast();
 
         let scan = |rows: f64| {
-            // Aggregating where the rows are is never worth less than bringing the rows here.
-            let total = plan::STARTUP + base.scanned * 0.003 + rows * plan::FETCHED;
+            // Aggregating where the rows are always beats bringing the rows here.
+            let rows = rows.min((*input).rows.max(1.0));
+            let total = plan::STARTUP + 0.9 * (base.scanned * plan::SCANNED + rows * plan::FETCHED);
             Cost { rows, startup: plan::STARTUP, total }
         };
         let tag = |name: &str| pg::make_list([pg::string_node(name)]);
@@ -138,7 +139,7 @@ unsafe fn group_paths(
         }
         // Each worker request answers with every group once.
         let rows = if group_exprs.is_null() { 4.0 } else { groups * 4.0 };
-        let sub = || compat::foreign_upper_path(root, output, partial_target, scan(rows.min((*input).rows.max(1.0))), tag(PARTIAL));
+        let sub = || compat::foreign_upper_path(root, output, partial_target, scan(rows), tag(PARTIAL));
         let costs = compat::final_aggregate_costs(root);
         let split = pg_sys::AggSplit::AGGSPLIT_FINAL_DESERIAL;
         let finalize = |sub: *mut pg_sys::Path, strategy| {
@@ -183,11 +184,8 @@ unsafe fn partial_target(
         let target = pg_sys::create_empty_pathtarget();
         let mut others = std::ptr::null_mut();
         for (i, expr) in pg::list::<pg_sys::Expr>((*grouping).exprs).enumerate() {
-            let sortref = sortref(grouping, i);
-            if sortref != 0
-                && !group_clause.is_null()
-                && !pg_sys::get_sortgroupref_clause_noerr(sortref, group_clause).is_null()
-            {
+            let sortref = key_ref(grouping, i, group_clause);
+            if sortref != 0 {
                 pg_sys::add_column_to_pathtarget(target, expr, sortref);
             } else {
                 others = pg_sys::lappend(others, expr.cast());
@@ -217,6 +215,21 @@ unsafe fn sortref(target: *mut pg_sys::PathTarget, index: usize) -> pg_sys::Inde
     unsafe { if (*target).sortgrouprefs.is_null() { 0 } else { *(*target).sortgrouprefs.add(index) } }
 }
 
+/// The reference of a column that is grouped by; 0 for others.
+unsafe fn key_ref(
+    target: *mut pg_sys::PathTarget,
+    index: usize,
+    group_clause: *mut pg_sys::List,
+) -> pg_sys::Index {
+    unsafe {
+        let sortref = sortref(target, index);
+        let grouped = sortref != 0
+            && !group_clause.is_null()
+            && !pg_sys::get_sortgroupref_clause_noerr(sortref, group_clause).is_null();
+        if grouped { sortref } else { 0 }
+    }
+}
+
 unsafe fn shape_of(target: *mut pg_sys::PathTarget) -> Shape {
     unsafe {
         let items = pg::list::<pg_sys::Expr>((*target).exprs)
@@ -229,7 +242,12 @@ unsafe fn shape_of(target: *mut pg_sys::PathTarget) -> Shape {
 
 /// The columns of a whole aggregation: the segment column is among the keys, and everything else is made of keys and
 /// aggregates.
-unsafe fn whole_shape(target: *mut pg_sys::PathTarget, base: &Base, relid: pg_sys::Index) -> Option<Shape> {
+unsafe fn whole_shape(
+    target: *mut pg_sys::PathTarget,
+    group_clause: *mut pg_sys::List,
+    base: &Base,
+    relid: pg_sys::Index,
+) -> Option<Shape> {
     // SAFETY: the planner's structures.
     unsafe {
         let segment = base.table.table.segment_column()?;
@@ -237,7 +255,7 @@ unsafe fn whole_shape(target: *mut pg_sys::PathTarget, base: &Base, relid: pg_sy
         let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
         let mut by_segment = false;
         for (i, expr) in pg::list::<pg_sys::Expr>((*target).exprs).enumerate() {
-            let sortref = sortref(target, i);
+            let sortref = key_ref(target, i, group_clause);
             let parts: Vec<_> = if sortref != 0 {
                 vec![Item { expr, sortref }]
             } else {
