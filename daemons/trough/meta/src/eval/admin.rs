@@ -8,13 +8,13 @@ use trough_reql::proto::term_type as t;
 
 use super::select::{default_db, name, row};
 use super::val::Val;
-use super::{Args, Env, Exec, system};
+use super::{Args, Exec, indexes, system};
 use crate::datum::{Datum, Object, json, object};
 use crate::error::{QueryError, Result};
-use crate::store::catalog::{Database, Index, Table};
+use crate::store::catalog::{Database, Table};
 use crate::store::scan::{self, Range, Space};
 use crate::store::writer::Tx;
-use crate::term::{Term, deterministic, to_json};
+use crate::term::{Term, to_json};
 
 pub(super) fn admin(ex: &Exec, args: &mut Args) -> Result<Val> {
     let answer = match args.call.op {
@@ -38,14 +38,14 @@ pub(super) fn admin(ex: &Exec, args: &mut Args) -> Result<Val> {
         }
         t::TABLE_CREATE => table_create(ex, args)?,
         t::TABLE_DROP => table_drop(ex, args)?,
-        t::INDEX_CREATE => index_create(ex, args)?,
-        t::INDEX_DROP => index_drop(ex, args)?,
-        t::INDEX_RENAME => index_rename(ex, args)?,
+        t::INDEX_CREATE => indexes::index_create(ex, args)?,
+        t::INDEX_DROP => indexes::index_drop(ex, args)?,
+        t::INDEX_RENAME => indexes::index_rename(ex, args)?,
         t::INDEX_LIST => {
             let table = args.val(ex, 0)?.table(ex)?;
             Datum::array(table.indexes.keys().map(|name| name.as_str().into()).collect())
         }
-        t::INDEX_STATUS | t::INDEX_WAIT => index_status(ex, args)?,
+        t::INDEX_STATUS | t::INDEX_WAIT => indexes::index_status(ex, args)?,
         t::WAIT | t::RECONFIGURE | t::REBALANCE => tables_answer(ex, args)?,
         t::SYNC => {
             let table = args.val(ex, 0)?.table(ex)?;
@@ -84,7 +84,7 @@ const MAX_SHARDS: i64 = 64;
 const MAX_REPLICAS: i64 = 16;
 
 /// Changes the catalog on the writer's thread.
-fn change(ex: &Exec, work: crate::store::writer::Work) -> Result<Datum> {
+pub(super) fn change(ex: &Exec, work: crate::store::writer::Work) -> Result<Datum> {
     if ex.in_transaction() {
         return Err(QueryError::logic("Cannot nest writes or meta ops in stream operations.  Use FOR_EACH instead."));
     }
@@ -248,162 +248,6 @@ fn table_drop(ex: &Exec, args: &mut Args) -> Result<Datum> {
             Ok(object([("config_changes", Datum::array(vec![changes])), ("tables_dropped", Datum::Num(1.0))]))
         }),
     )
-}
-
-fn index_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
-    let table = args.val(ex, 0)?.table(ex)?;
-    system::refuse_write(&table)?;
-    let name = args.text(ex, 1)?.to_string();
-    not_primary(&table, &name)?;
-    if args.opt_bool(ex, "geo")? {
-        return Err(QueryError::logic(
-            "Geospatial indexes are not supported by the embedded metadata server. A real RethinkDB has them.",
-        ));
-    }
-    let multi = args.opt_bool(ex, "multi")?;
-    let source = if args.len() == 3 {
-        match args.val(ex, 2)? {
-            Val::Func(closure) => {
-                if !deterministic(&closure.func.body, false) {
-                    return Err(QueryError::logic("Index functions must be deterministic."));
-                }
-                let env: Env = closure.env.clone();
-                let own = closure.func.params.clone();
-                let outside = move |id: i64| if own.contains(&id) { None } else { env.get(id).cloned() };
-                json::to_string(&to_json(&Term::Func(closure.func), &outside))?
-            }
-            // What INDEX_STATUS gave as an index's function.
-            Val::Datum(Datum::Binary(bytes)) => {
-                let text =
-                    bytes.strip_prefix(FUNCTION_PREFIX.as_bytes()).and_then(|text| std::str::from_utf8(text).ok());
-                text.map(str::to_owned).ok_or_else(|| {
-                    QueryError::logic(
-                        "Cannot create an sindex except from a reql_index_function returned from `index_status` in the \
-                         field `function`.",
-                    )
-                })?
-            }
-            other => return Err(other.wrong(ex, "FUNCTION")),
-        }
-    } else {
-        Index::field_source(&name)?
-    };
-    change(
-        ex,
-        Box::new(move |tx| {
-            let mut table = Table::clone(tx.catalog.current(&table)?);
-            if table.indexes.contains_key(&name) {
-                return Err(QueryError::op_failed(format!(
-                    "Index `{name}` already exists on table `{}`.",
-                    table.full_name()
-                )));
-            }
-            tx.connection.execute(
-                "INSERT INTO catalog_indexes(table_num, name, function, multi) VALUES (?1, ?2, ?3, ?4)",
-                params![table.num, name, source, multi],
-            )?;
-            let index = Index::new(tx.connection.last_insert_rowid(), name.clone(), source, multi)?;
-            tx.build_index(&table, &index)?;
-            table.indexes.insert(name, Arc::new(index));
-            Arc::make_mut(&mut tx.catalog).put_table(table);
-            Ok(object([("created", Datum::Num(1.0))]))
-        }),
-    )
-}
-
-/// Begins what INDEX_STATUS gives as an index's function.
-const FUNCTION_PREFIX: &str = "$reql_index_function$";
-
-fn not_primary(table: &Table, name: &str) -> Result<()> {
-    if name == table.primary_key.as_ref() {
-        return Err(QueryError::logic(format!("Index name conflict: `{name}` is the name of the primary key.")));
-    }
-    Ok(())
-}
-
-fn missing_index(table: &Table, name: &str) -> QueryError {
-    QueryError::op_failed(format!("Index `{name}` does not exist on table `{}`.", table.full_name()))
-}
-
-fn index_drop(ex: &Exec, args: &mut Args) -> Result<Datum> {
-    let table = args.val(ex, 0)?.table(ex)?;
-    let name = args.text(ex, 1)?;
-    change(
-        ex,
-        Box::new(move |tx| {
-            let mut table = Table::clone(tx.catalog.current(&table)?);
-            let index = table.indexes.remove(name.as_ref()).ok_or_else(|| missing_index(&table, &name))?;
-            drop_index(tx, &index)?;
-            Arc::make_mut(&mut tx.catalog).put_table(table);
-            Ok(object([("dropped", Datum::Num(1.0))]))
-        }),
-    )
-}
-
-fn drop_index(tx: &mut Tx, index: &Index) -> Result<()> {
-    tx.connection.execute("DELETE FROM entries WHERE index_num = ?1", [index.num])?;
-    tx.connection.execute("DELETE FROM catalog_indexes WHERE num = ?1", [index.num])?;
-    Ok(())
-}
-
-fn index_rename(ex: &Exec, args: &mut Args) -> Result<Datum> {
-    let table = args.val(ex, 0)?.table(ex)?;
-    let (old, new) = (args.text(ex, 1)?, args.text(ex, 2)?);
-    not_primary(&table, &old)?;
-    not_primary(&table, &new)?;
-    let overwrite = args.opt_bool(ex, "overwrite")?;
-    change(
-        ex,
-        Box::new(move |tx| {
-            let mut table = Table::clone(tx.catalog.current(&table)?);
-            let index = table.indexes.get(old.as_ref()).cloned().ok_or_else(|| missing_index(&table, &old))?;
-            if old == new {
-                return Ok(object([("renamed", Datum::Num(0.0))]));
-            }
-            if let Some(other) = table.indexes.get(new.as_ref()).cloned() {
-                if !overwrite {
-                    return Err(QueryError::op_failed(format!(
-                        "Index `{new}` already exists on table `{}`.",
-                        table.full_name()
-                    )));
-                }
-                drop_index(tx, &other)?;
-            }
-            tx.connection
-                .execute("UPDATE catalog_indexes SET name = ?1 WHERE num = ?2", params![new.as_ref(), index.num])?;
-            table.indexes.remove(old.as_ref());
-            let renamed = Index::new(index.num, new.to_string(), index.source.clone(), index.multi)?;
-            table.indexes.insert(new.to_string(), Arc::new(renamed));
-            Arc::make_mut(&mut tx.catalog).put_table(table);
-            Ok(object([("renamed", Datum::Num(1.0))]))
-        }),
-    )
-}
-
-fn index_status(ex: &Exec, args: &mut Args) -> Result<Datum> {
-    let table = args.val(ex, 0)?.table(ex)?;
-    let mut names = Vec::new();
-    for at in 1..args.len() {
-        names.push(args.text(ex, at)?);
-    }
-    for name in &names {
-        table.index(name)?;
-    }
-    let chosen = table.indexes.values().filter(|index| names.is_empty() || names.iter().any(|n| **n == *index.name));
-    let status = |index: &Arc<Index>| {
-        let function = format!("{FUNCTION_PREFIX}{}", index.source);
-        let multi = if index.multi { ", {multi: true}" } else { "" };
-        row(vec![
-            ("index", index.name.as_str().into()),
-            ("ready", true.into()),
-            ("outdated", false.into()),
-            ("multi", index.multi.into()),
-            ("geo", false.into()),
-            ("function", Datum::Binary(function.into_bytes().into())),
-            ("query", format!("indexCreate('{}', {}{multi})", index.name, index.source).into()),
-        ])
-    };
-    Ok(Datum::array(chosen.map(status).collect()))
 }
 
 /// WAIT, RECONFIGURE and REBALANCE: one server is always ready, and has nowhere to move anything.

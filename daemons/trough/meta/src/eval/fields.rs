@@ -189,7 +189,7 @@ pub(super) fn with_fields(ex: &Exec, args: &mut Args) -> Result<Val> {
 
 pub(super) fn object(ex: &Exec, args: &mut Args) -> Result<Val> {
     if args.call.op == t::OBJECT {
-        if args.len() % 2 != 0 {
+        if !args.len().is_multiple_of(2) {
             return Err(QueryError::logic(format!(
                 "OBJECT expects an even number of arguments (but found {}).",
                 args.len()

@@ -2,16 +2,20 @@
 
 mod admin;
 mod aggregate;
+mod args;
 mod arith;
 mod arrays;
 mod changes;
+mod control;
 mod fields;
 mod group;
+mod indexes;
 mod joins;
 mod limit_feed;
 mod order;
 mod select;
 mod seqs;
+mod stats;
 pub(crate) mod stream;
 mod system;
 mod text;
@@ -30,7 +34,8 @@ use crate::error::{Class, Frame, QueryError, Result};
 use crate::store::Store;
 use crate::store::catalog::{Catalog, Index};
 use crate::term::{Call, Func, Term, spec};
-use val::{Callable, Closure, Val};
+use args::{Args, Shortcut, expand};
+use val::{Closure, Val};
 
 /// What holds for a whole query.
 pub(crate) struct Query {
@@ -217,129 +222,6 @@ fn check_depth(value: Val) -> Result<Val> {
     }
 }
 
-/// A term's arguments with ARGS spliced in.
-fn expand<'t>(ex: &Exec, args: &'t [Term], env: &Env) -> Result<std::borrow::Cow<'t, [Term]>> {
-    let is_args = |term: &Term| matches!(term, Term::Call(call) if call.op == t::ARGS);
-    if !args.iter().any(is_args) {
-        return Ok(args.into());
-    }
-    let mut out = Vec::with_capacity(args.len());
-    for arg in args {
-        match arg {
-            Term::Call(call) if call.op == t::ARGS => {
-                let value = eval(ex, &call.args[0], env)?.datum(ex)?;
-                out.extend(value.as_array()?.iter().cloned().map(Term::Value));
-            }
-            other => out.push(other.clone()),
-        }
-    }
-    Ok(out.into())
-}
-
-/// A call's arguments as its implementation sees them.
-pub(crate) struct Args<'c> {
-    pub(crate) call: &'c Arc<Call>,
-    pub(crate) env: &'c Env,
-    terms: std::borrow::Cow<'c, [Term]>,
-    /// The first argument's value, if it is known already.
-    first: Option<Val>,
-    /// Whether the call stands for a function over a sequence's elements, which must not be sequences.
-    pub(crate) no_recurse: bool,
-    pub(crate) literal_ok: bool,
-}
-
-impl Args<'_> {
-    pub(crate) fn len(&self) -> usize {
-        self.terms.len()
-    }
-
-    pub(crate) fn term(&self, at: usize) -> &Term {
-        &self.terms[at]
-    }
-
-    pub(crate) fn val(&mut self, ex: &Exec, at: usize) -> Result<Val> {
-        self.val_flagged(ex, at, false)
-    }
-
-    pub(crate) fn val_flagged(&mut self, ex: &Exec, at: usize, literal_ok: bool) -> Result<Val> {
-        if at == 0
-            && let Some(first) = self.first.take()
-        {
-            return Ok(first);
-        }
-        eval_flagged(ex, &self.terms[at], self.env, literal_ok).map_err(|error| error.at(Frame::Arg(at)))
-    }
-
-    pub(crate) fn datum(&mut self, ex: &Exec, at: usize) -> Result<Datum> {
-        self.val(ex, at)?.datum(ex).map_err(|error| error.at(Frame::Arg(at)))
-    }
-
-    pub(crate) fn int(&mut self, ex: &Exec, at: usize) -> Result<i64> {
-        self.datum(ex, at)?.as_int().map_err(|error| error.at(Frame::Arg(at)))
-    }
-
-    pub(crate) fn num(&mut self, ex: &Exec, at: usize) -> Result<f64> {
-        self.datum(ex, at)?.as_num().map_err(|error| error.at(Frame::Arg(at)))
-    }
-
-    pub(crate) fn text(&mut self, ex: &Exec, at: usize) -> Result<Arc<str>> {
-        self.datum(ex, at)?.as_str().cloned().map_err(|error| error.at(Frame::Arg(at)))
-    }
-
-    /// A function argument; a plain value becomes a function by `shortcut`.
-    pub(crate) fn func(&mut self, ex: &Exec, at: usize, shortcut: Shortcut) -> Result<Callable> {
-        let val = self.val(ex, at)?;
-        val.callable(ex, shortcut).map_err(|error| error.at(Frame::Arg(at)))
-    }
-
-    /// An optional argument's value: the call's own, else the whole query's.
-    pub(crate) fn opt_val(&self, ex: &Exec, name: &str) -> Result<Option<Val>> {
-        if let Some(term) = self.call.opt(name) {
-            return eval(ex, term, self.env).map(Some).map_err(|error| error.at(Frame::Opt(name.to_owned())));
-        }
-        match ex.query.opt_term(name) {
-            Some(term) => eval(ex, term, &Env::default()).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    pub(crate) fn opt(&self, ex: &Exec, name: &str) -> Result<Option<Datum>> {
-        self.opt_val(ex, name)?.map(|val| val.datum(ex)).transpose()
-    }
-
-    pub(crate) fn opt_bool(&self, ex: &Exec, name: &str) -> Result<bool> {
-        Ok(self.opt(ex, name)?.is_some_and(|value| value.truthy()))
-    }
-
-    pub(crate) fn opt_text(&self, ex: &Exec, name: &str) -> Result<Option<Arc<str>>> {
-        self.opt(ex, name)?.map(|value| value.as_str().cloned()).transpose()
-    }
-
-    /// Whether a bound is open.
-    pub(crate) fn open(&self, ex: &Exec, name: &str, default: bool) -> Result<bool> {
-        let Some(value) = self.opt(ex, name)? else { return Ok(default) };
-        match value.as_str()?.as_ref() {
-            "open" => Ok(true),
-            "closed" => Ok(false),
-            _ => Err(QueryError::logic(format!(
-                "Expected `open` or `closed` for optarg `{name}` (got `{}`).",
-                crate::datum::print::truncated(&value)
-            ))),
-        }
-    }
-}
-
-/// What a value means where a function is wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shortcut {
-    /// An error.
-    None,
-    /// A function that always gives the value.
-    Constant,
-    /// A function that gives the field of that name.
-    Field,
-}
-
 fn eval_call(ex: &Exec, call: &Arc<Call>, env: &Env, literal_ok: LiteralOk) -> Result<Val> {
     let terms = expand(ex, &call.args, env)?;
     if terms.len() != call.args.len() || call.args.iter().any(|arg| matches!(arg, Term::Call(c) if c.op == t::ARGS)) {
@@ -388,30 +270,10 @@ fn groupable(op: u64) -> bool {
 
 fn dispatch(ex: &Exec, args: &mut Args) -> Result<Val> {
     match args.call.op {
-        t::ERROR => {
-            if args.len() == 0 {
-                return Err(QueryError::new(Class::EmptyUser, "Empty ERROR term outside a default block."));
-            }
-            Err(QueryError::new(Class::User, args.text(ex, 0)?.to_string()))
-        }
-        t::DEFAULT => default(ex, args),
-        t::BRANCH => branch(ex, args),
-        t::AND | t::OR => {
-            let stop_at = args.call.op == t::OR;
-            let mut value = Val::Datum(Datum::Bool(!stop_at));
-            for at in 0..args.len() {
-                value = args.val(ex, at)?;
-                if value.truthy(ex)? == stop_at {
-                    break;
-                }
-            }
-            Ok(value)
-        }
-        t::NOT => {
-            let value = args.val(ex, 0)?;
-            Ok(Val::Datum(Datum::Bool(!value.truthy(ex)?)))
-        }
-        t::FUNCALL => funcall(ex, args),
+        t::DEFAULT => control::default(ex, args),
+        t::BRANCH => control::branch(ex, args),
+        t::ERROR | t::AND | t::OR | t::NOT => control::simple(ex, args),
+        t::FUNCALL => control::funcall(ex, args),
         t::ARGS => {
             let value = args.datum(ex, 0)?;
             value.as_array()?;
@@ -477,76 +339,6 @@ fn dispatch(ex: &Exec, args: &mut Args) -> Result<Val> {
         t::CHANGES => changes::changes(ex, args),
         _ => admin::admin(ex, args),
     }
-}
-
-fn default(ex: &Exec, args: &mut Args) -> Result<Val> {
-    let mut caught = None;
-    let found = match args.val(ex, 0) {
-        Ok(Val::Datum(Datum::Null)) => Datum::Null,
-        Ok(Val::Single(single)) => match single.row(ex) {
-            Ok(Datum::Null) => Datum::Null,
-            Ok(_) => return Ok(Val::Single(single)),
-            Err(error) if error.class == Class::NonExistence => {
-                let message = Datum::from(error.message.clone());
-                caught = Some(error);
-                message
-            }
-            Err(error) => return Err(error),
-        },
-        Ok(value) => return Ok(value),
-        Err(error) if error.class == Class::NonExistence => {
-            let message = Datum::from(error.message.clone());
-            caught = Some(error);
-            message
-        }
-        Err(error) => return Err(error),
-    };
-    let instead = args.val(ex, 1).and_then(|value| match value {
-        Val::Func(closure) => closure.call(ex, &[found], false),
-        other => Ok(other),
-    });
-    match instead {
-        Err(error) if error.class == Class::EmptyUser => match caught {
-            Some(caught) => Err(caught),
-            None => Ok(Val::Datum(Datum::Null)),
-        },
-        other => other,
-    }
-}
-
-fn branch(ex: &Exec, args: &mut Args) -> Result<Val> {
-    if args.len() % 2 == 0 {
-        return Err(QueryError::logic("Cannot call `branch` term with an even number of arguments."));
-    }
-    let last = args.len() - 1;
-    for at in (0..last).step_by(2) {
-        if args.val(ex, at)?.truthy(ex)? {
-            return args.val(ex, at + 1);
-        }
-    }
-    args.val(ex, last)
-}
-
-fn funcall(ex: &Exec, args: &mut Args) -> Result<Val> {
-    let func = args.func(ex, 0, Shortcut::Constant)?;
-    if args.len() == 1 {
-        return func.call(ex, &[]);
-    }
-    let first = args.val(ex, 1)?;
-    let mut values = vec![Datum::Null];
-    for at in 2..args.len() {
-        values.push(args.datum(ex, at)?);
-    }
-    if let Val::Grouped(groups) = first {
-        let mut out = Vec::with_capacity(groups.len());
-        for (key, data) in groups {
-            values[0] = data;
-            out.push((key, func.call(ex, &values)?.datum(ex)?));
-        }
-        return Ok(Val::Grouped(out));
-    }
-    values[0] = first.datum(ex).map_err(|error| error.at(Frame::Arg(1)))?;
-    func.call(ex, &values)
 }
 
 /// The values under which a document stands in an index; none if its function fails or gives what cannot be a key.

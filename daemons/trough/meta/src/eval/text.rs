@@ -213,9 +213,8 @@ fn split(ex: &Exec, args: &mut Args) -> Result<Datum> {
         Some(separator) => {
             let separator = separator.as_str()?;
             if separator.is_empty() {
-                let mut chars = text.char_indices();
                 let mut parts: Vec<&str> = Vec::new();
-                while let Some((at, c)) = chars.next() {
+                for (at, c) in text.char_indices() {
                     if parts.len() == limit {
                         parts.push(&text[at..]);
                         break;

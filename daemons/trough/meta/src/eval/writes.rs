@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use trough_reql::proto::term_type as t;
 
+use super::stats::{Return, Stats, add_stats};
 use super::stream::Stream;
 use super::val::{Callable, Val};
 use super::{Args, Exec, Query, Shortcut, system};
@@ -20,14 +21,6 @@ const BATCH: usize = 1000;
 
 /// Longest array in a stored document, in elements.
 const STORED_ARRAY: usize = 100_000;
-
-/// What RETURN_CHANGES asks for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Return {
-    No,
-    Yes,
-    Always,
-}
 
 /// What INSERT does about a document that is there already.
 #[derive(Clone)]
@@ -63,18 +56,6 @@ struct Plan {
     conflict: Conflict,
     rewrite: Rewrite,
     returns: Return,
-}
-
-/// The counters that a write answers with.
-struct Stats {
-    inserted: usize,
-    deleted: usize,
-    skipped: usize,
-    replaced: usize,
-    unchanged: usize,
-    errors: usize,
-    first_error: Option<String>,
-    changes: Vec<Datum>,
 }
 
 pub(super) fn write(ex: &Exec, args: &mut Args) -> Result<Val> {
@@ -367,7 +348,7 @@ fn decide(ex: &Exec, rewrite: &Rewrite, old: Option<&Datum>) -> Result<Datum> {
         Rewrite::Replace(func) => func.datum(ex, &[before()]),
         Rewrite::Update(func) => {
             let Some(old) = old else { return Ok(Datum::Null) };
-            match func.call_flagged(ex, &[old.clone()], true)?.datum(ex)? {
+            match func.call_flagged(ex, std::slice::from_ref(old), true)?.datum(ex)? {
                 Datum::Null => Ok(old.clone()),
                 change => Ok(merge(old, &change)),
             }
@@ -443,89 +424,6 @@ fn finish(
     Ok(())
 }
 
-impl Stats {
-    fn new() -> Stats {
-        Stats {
-            inserted: 0,
-            deleted: 0,
-            skipped: 0,
-            replaced: 0,
-            unchanged: 0,
-            errors: 0,
-            first_error: None,
-            changes: Vec::new(),
-        }
-    }
-
-    fn error(&mut self, returns: Return, old: &Datum, message: String) {
-        self.errors += 1;
-        if returns == Return::Always {
-            let change = [("error", Datum::from(message.as_str())), ("new_val", old.clone()), ("old_val", old.clone())];
-            self.changes.push(crate::datum::object(change));
-        }
-        self.first_error.get_or_insert(message);
-    }
-
-    /// The counters as a value that crosses from the writer's thread.
-    fn part(self) -> Datum {
-        let mut object = self.counters();
-        object.set("changes", Datum::array(self.changes));
-        object.into()
-    }
-
-    fn counters(&self) -> Object {
-        let mut object = Object::with_capacity(8);
-        for (name, count) in [
-            ("deleted", self.deleted),
-            ("errors", self.errors),
-            ("inserted", self.inserted),
-            ("replaced", self.replaced),
-            ("skipped", self.skipped),
-            ("unchanged", self.unchanged),
-        ] {
-            object.set(name, Datum::count(count));
-        }
-        if let Some(message) = &self.first_error {
-            object.set("first_error", Datum::from(message.as_str()));
-        }
-        object
-    }
-
-    fn merge(&mut self, part: &Datum) -> Result<()> {
-        let object = part.as_object()?;
-        let count = |name: &str| match object.get(name) {
-            Some(Datum::Num(number)) => *number as usize,
-            _ => 0,
-        };
-        self.inserted += count("inserted");
-        self.deleted += count("deleted");
-        self.skipped += count("skipped");
-        self.replaced += count("replaced");
-        self.unchanged += count("unchanged");
-        self.errors += count("errors");
-        if let (None, Some(Datum::Str(message))) = (&self.first_error, object.get("first_error")) {
-            self.first_error = Some(message.to_string());
-        }
-        if let Some(Datum::Array(changes)) = object.get("changes") {
-            self.changes.extend(changes.iter().cloned());
-        }
-        Ok(())
-    }
-
-    fn answer(mut self, returns: Return, limit: usize) -> Datum {
-        let mut object = self.counters();
-        if returns != Return::No {
-            if self.changes.len() > limit {
-                self.changes.truncate(limit);
-                let warning = format!("Too many changes, array truncated to {limit}.");
-                object.set("warnings", Datum::array(vec![warning.into()]));
-            }
-            object.set("changes", Datum::array(self.changes));
-        }
-        object.into()
-    }
-}
-
 fn for_each(ex: &Exec, args: &mut Args) -> Result<Val> {
     const FAIL: &str = "FOR_EACH expects one or more basic write queries.";
     let mut stream = args.val(ex, 0)?.stream(ex)?;
@@ -550,23 +448,4 @@ fn for_each(ex: &Exec, args: &mut Args) -> Result<Val> {
         }
     }
     Ok(Val::Datum(total.into()))
-}
-
-/// Adds one write's answer to a sum of them.
-fn add_stats(total: &mut Object, part: &Datum, limit: usize) -> Result<()> {
-    let Datum::Object(part) = part else {
-        return Err(QueryError::logic("FOR_EACH expects one or more basic write queries."));
-    };
-    for (name, value) in part.iter() {
-        let sum = match (total.get(name), value) {
-            (None, value) => value.clone(),
-            (Some(Datum::Num(a)), Datum::Num(b)) => Datum::Num(a + b),
-            (Some(Datum::Array(a)), Datum::Array(b)) => {
-                Datum::array(a.iter().chain(b.iter()).take(limit).cloned().collect())
-            }
-            (Some(first), _) => first.clone(),
-        };
-        total.set(name.clone(), sum);
-    }
-    Ok(())
 }

@@ -285,11 +285,7 @@ fn function(args: &[Datum], opts: Option<&Object>, scope: &mut Scope) -> Result<
 }
 
 fn check_direction(op: u64, scope: &Scope) -> Result<()> {
-    let fits = match scope.parents.as_slice() {
-        [.., t::ORDER_BY | t::UNION] => true,
-        [.., t::UNION, t::MAKE_ARRAY] => true,
-        _ => false,
-    };
+    let fits = matches!(scope.parents.as_slice(), [.., t::ORDER_BY | t::UNION] | [.., t::UNION, t::MAKE_ARRAY]);
     if fits {
         return Ok(());
     }
