@@ -94,7 +94,8 @@ async fn a_host_that_went_silent_is_left() {
         let client = Client::new(Options { query_timeout: limit, connect_timeout: limit, ..hosts });
         let deadline = Instant::now() + LONG;
         while let Err(error) = client.run(&r::now()).await {
-            assert!(matches!(error, Error::Timeout { .. }), "{error}");
+            // On a busy machine even the handshake may take longer than that.
+            assert!(error.is_retryable(), "{error}");
             assert!(Instant::now() < deadline, "the silent host is never left");
         }
     }
