@@ -97,6 +97,11 @@ impl Context {
         }
     }
 
+    /// Whether a segment waits to be looked at.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.lock().is_empty()
+    }
+
     /// Takes all that was marked.
     pub(crate) fn take_dirty(&self) -> Vec<SegmentId> {
         std::mem::take(&mut *self.dirty.lock()).into_iter().collect()

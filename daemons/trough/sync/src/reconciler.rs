@@ -3,35 +3,35 @@
 //! Holds the [`Model`]. Every write is preceded by a look at the term and carries its epoch, so that a master that lost
 //! its election writes nothing, and what it had on its way is refused.
 
+mod commit;
+
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
-use serde_json::json;
-use trough_client::catalog::{ASSIGNMENT, CatalogError, NodeStatus};
+use trough_client::catalog::{CatalogError, NodeStatus};
 use trough_core::{SegmentId, records::Assignment};
-use trough_reql::r;
 
 use crate::{
     context::Context,
     mastership::Term,
     model::{Canonical, Model},
     placing,
-    plan::{Desired, Drop, Plan, Policy, Presence, Put, WorkerView, reconcile},
+    plan::{Desired, Plan, Policy, WorkerView, reconcile},
     view::{self, ClusterView},
     workers::WorkerMemory,
 };
 
-/// Keys in one commit.
-const BATCH: usize = 1_000;
 /// Complete listings in a row that must miss a segment until people are told.
 const MISSED_LIMIT: u8 = 2;
 /// Pause after a nudge, so that one round takes in many.
 const GATHER: Duration = Duration::from_millis(100);
+/// The longest further pause while nothing was promoted.
+const CALM: Duration = Duration::from_secs(1);
 /// Looks at the store at the same time.
 const STATS_AT_ONCE: usize = 32;
 
@@ -134,10 +134,14 @@ impl Reconciler {
             let listing_due = self.listed.map_or(Duration::ZERO, |at| cycle.saturating_sub(at.elapsed()));
             tokio::select! {
                 () = tokio::time::sleep(wait.min(listing_due.max(Duration::from_millis(500)))) => {}
-                // However often it is nudged, at least a third of the time is left to others.
+                // However often it is nudged, at least a third of the time is left to others; where no promotion waits,
+                // more.
                 () = async {
                     self.context.nudge.notified().await;
                     tokio::time::sleep(GATHER.max(took / 2)).await;
+                    if !self.context.is_dirty() {
+                        tokio::time::sleep((took * 4).min(CALM)).await;
+                    }
                 } => {}
                 () = term.over() => return,
             }
@@ -317,150 +321,6 @@ impl Reconciler {
         let survey = self.survey().await.map_err(failed)?;
         let lines = view::worker_lines(&self.model, &survey.workers, &survey.desired, &survey.nodes);
         Ok(view::plan_text(&self.model, &survey.plan, &lines))
-    }
-
-    fn check_term(&self) -> Result<u64, Stop> {
-        match &self.term {
-            Some(term) if term.is_valid() => Ok(term.epoch),
-            _ => Err(Stop::Deposed),
-        }
-    }
-
-    /// Writes the plan in batches, additions first, and publishes its generation.
-    async fn commit(&mut self, survey: &Survey) -> Result<(), Stop> {
-        let now = self.context.catalog.server_now().await?;
-        let mut changed = 0;
-        for batch in survey.plan.puts.chunks(BATCH) {
-            let mut batch = batch.to_vec();
-            let recorded = self.fill_hashes(&mut batch).await?;
-            let epoch = self.check_term()?;
-            let records: Vec<Assignment> = batch
-                .iter_mut()
-                .map(|put| {
-                    put.row.assigned_on.get_or_insert(now);
-                    self.model.assignment(put.segment, &put.row, epoch)
-                })
-                .collect();
-            self.context.catalog.commit_assignments(&records, &[], epoch).await?;
-            records.iter().for_each(|record| self.model.load(record));
-            if !recorded.is_empty() {
-                self.context.catalog.forget_canonical(&recorded).await?;
-            }
-            changed += records.len();
-        }
-        for batch in survey.plan.drops.chunks(BATCH) {
-            let batch = self.still_surplus(batch).await?;
-            let epoch = self.check_term()?;
-            let ids: Vec<String> = batch
-                .iter()
-                .map(|d| Assignment::row_id(self.model.nodes.name(d.node), self.model.id(d.segment)))
-                .collect();
-            if !ids.is_empty() {
-                self.context.catalog.commit_assignments(&[], &ids, epoch).await?;
-            }
-            batch.iter().for_each(|d| self.model.unload(d.segment, d.node));
-            changed += ids.len();
-        }
-        if changed == 0 {
-            return Ok(());
-        }
-        let epoch = self.check_term()?;
-        match self.context.catalog.publish_generation(self.generation, epoch).await {
-            Ok(generation) => self.generation = generation,
-            Err(CatalogError::Conflict { .. }) => {
-                self.generation = self.context.catalog.generation().await?.generation;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let s = &survey.plan.summary;
-        metrics::counter!("trough_sync_assignments_changed_total").increment(changed as u64);
-        tracing::info!(
-            generation = self.generation,
-            repairs = s.repairs,
-            moves = s.moves,
-            refreshes = s.refreshes,
-            drops = s.drops,
-            deferred = s.deferred,
-            "committed assignments"
-        );
-        Ok(())
-    }
-
-    /// Adds the hashes that promotions recorded, to rows of the same length and time. Returned are the segments whose
-    /// promotion is recorded beside the assignments and shall stand in them from now on.
-    async fn fill_hashes(&self, puts: &mut [Put]) -> Result<Vec<SegmentId>, Stop> {
-        let mut unknown = Vec::new();
-        for put in puts.iter_mut().filter(|p| p.row.sha256.is_none()) {
-            let same = |r: &&crate::model::Row| r.bytes == put.row.bytes && r.mtime_ms == put.row.mtime_ms;
-            put.row.sha256 = self.model.rows(put.segment).iter().filter(same).find_map(|r| r.sha256.clone());
-            if put.row.sha256.is_none() {
-                unknown.push(self.model.id(put.segment).clone());
-            }
-        }
-        unknown.dedup();
-        if unknown.is_empty() {
-            return Ok(Vec::new());
-        }
-        let recorded: HashMap<SegmentId, _> = self
-            .context
-            .catalog
-            .canonical_of_segments(&unknown)
-            .await?
-            .into_iter()
-            .map(|c| (c.segment.clone(), c))
-            .collect();
-        for put in puts.iter_mut().filter(|p| p.row.sha256.is_none()) {
-            let Some(found) = recorded.get(self.model.id(put.segment)) else { continue };
-            if found.bytes == put.row.bytes && Some(found.mtime_ms) == put.row.mtime_ms {
-                put.row.sha256 = found.sha256.as_deref().map(Into::into);
-            }
-        }
-        Ok(recorded.into_keys().collect())
-    }
-
-    /// Of drops that were planned, those for which enough other copies are live at this very moment.
-    async fn still_surplus(&self, drops: &[Drop]) -> Result<Vec<Drop>, Stop> {
-        let segments: BTreeSet<&SegmentId> = drops.iter().map(|d| self.model.id(d.segment)).collect();
-        let segments: Vec<SegmentId> = segments.into_iter().cloned().collect();
-        let services = self.context.catalog.services_of_segments(&segments).await?;
-        Ok(drops
-            .iter()
-            .filter(|drop| {
-                let dropped = self.model.nodes.name(drop.node);
-                let live = services.get(self.model.id(drop.segment)).map_or(0, |rows| {
-                    rows.iter()
-                        .filter(|row| row.alive && row.service.role.as_deref() == Some(trough_core::records::ROLE_READ))
-                        .filter(|row| row.service.node.as_ref().is_some_and(|n| n != dropped))
-                        .count()
-                });
-                live >= usize::from(drop.needs_live)
-            })
-            .copied()
-            .collect())
-    }
-
-    /// The document that Python readers look at: every hot worker with a ring and its weight.
-    async fn write_ring_assignments(&mut self, workers: &[WorkerView]) -> Result<(), Stop> {
-        let rings = self.context.settings.maximum_assignments.max(1) as usize;
-        let mut document = serde_json::Map::from_iter([("id".to_owned(), json!("ring-assignments"))]);
-        let hot = workers.iter().filter(|w| !w.cold && w.presence != Presence::Gone);
-        for (i, worker) in hot.enumerate() {
-            let name = self.model.nodes.name(worker.node).to_string();
-            document.insert(name, json!({"ring": i % rings, "weight": worker.weight}));
-        }
-        let document = serde_json::Value::Object(document);
-        let text = document.to_string();
-        if text == self.rings_written {
-            return Ok(());
-        }
-        let epoch = self.check_term()?;
-        if self.context.catalog.current_epoch().await? > epoch {
-            return Err(Stop::Deposed);
-        }
-        let put = r::table(ASSIGNMENT).insert(r::expr(document)).conflict("replace").durability("hard");
-        self.context.catalog.client().write(&put).await.context("write the ring assignments")?;
-        self.rings_written = text;
-        Ok(())
     }
 
     fn publish_view(&self, survey: &Survey, began: Instant) {

@@ -224,7 +224,7 @@ async fn shredding_leaves_nothing_and_nothing_comes_back() {
     let report: Json = answer.json().await.unwrap();
     assert_eq!(status, 200, "{report}");
     assert!(report["steps"].as_array().unwrap().len() >= 5, "{report}");
-    assert!(!support::exists(&cluster.store().join(segment.store_path())));
+    assert!(!cluster.store().join(segment.store_path()).exists());
     for node in ["w1", "w2"] {
         cluster.heartbeat(node, |_| {}).await;
     }

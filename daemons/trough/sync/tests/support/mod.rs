@@ -1,6 +1,6 @@
 //! A metadata server, sync servers and invented workers, all on loopback in this process.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use trough_client::{Catalog, catalog::segment_service};
@@ -12,19 +12,19 @@ use trough_core::{
 use trough_meta::MetaServer;
 use trough_sync::{Server, mastership::Standing};
 
-pub struct Cluster {
-    pub dir: tempfile::TempDir,
-    pub meta: MetaServer,
-    pub catalog: Catalog,
+pub(crate) struct Cluster {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) meta: MetaServer,
+    pub(crate) catalog: Catalog,
 }
 
-pub struct Sync {
-    pub server: Server,
-    pub stop: CancellationToken,
+pub(crate) struct Sync {
+    pub(crate) server: Server,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir_all(dir.path().join("store")).expect("the store's directory");
         let meta = MetaServer::start_ephemeral(&dir.path().join("meta")).await.expect("metadata server");
@@ -34,11 +34,11 @@ impl Cluster {
         Self { dir, meta, catalog }
     }
 
-    pub fn store(&self) -> std::path::PathBuf {
+    pub(crate) fn store(&self) -> std::path::PathBuf {
         self.dir.path().join("store")
     }
 
-    pub fn settings(&self, name: &str, more: &str) -> Arc<Settings> {
+    pub(crate) fn settings(&self, name: &str, more: &str) -> Arc<Settings> {
         let text = format!(
             "HOSTNAME: {name}\nLISTEN: 127.0.0.1\nSYNC_SERVER_PORT: 0\nRETHINKDB_HOSTS: ['{}']\nSTORE: {}\n\
              LOCAL_DATA: {}\nSYNC_LOOP_TIMING: 0.5\nELECTION_CYCLE: 0.2\nHOST_CHECK_WAIT_PERIOD: 0.2\n",
@@ -51,14 +51,14 @@ impl Cluster {
         Arc::new(Settings::from_parts(&text, over).expect("settings"))
     }
 
-    pub async fn sync(&self, name: &str, more: &str) -> Sync {
+    pub(crate) async fn sync(&self, name: &str, more: &str) -> Sync {
         let stop = CancellationToken::new();
         let server = Server::start(self.settings(name, more), stop.clone()).await.expect("sync server");
         Sync { server, stop }
     }
 
     /// A file in the store; only workers care what is in it.
-    pub fn canonical(&self, id: &str, bytes: usize) -> SegmentId {
+    pub(crate) fn canonical(&self, id: &str, bytes: usize) -> SegmentId {
         let segment = SegmentId::new(id).expect("valid");
         let path = self.store().join(segment.store_path());
         std::fs::create_dir_all(path.parent().expect("below the store")).expect("directory");
@@ -66,7 +66,7 @@ impl Cluster {
         segment
     }
 
-    pub async fn heartbeat(&self, name: &str, change: impl FnOnce(&mut Service)) {
+    pub(crate) async fn heartbeat(&self, name: &str, change: impl FnOnce(&mut Service)) {
         let node = NodeId::new(name).expect("valid");
         let mut service = Service {
             id: Service::node_id(&node),
@@ -82,14 +82,14 @@ impl Cluster {
     }
 
     /// What workers do with their assignments: serve them.
-    pub async fn serve_all(&self) {
+    pub(crate) async fn serve_all(&self) {
         for row in self.assignments().await {
             let service = segment_service(ROLE_READ, &row.node, &row.segment, "http://127.0.0.1:1/", 1, 0.0);
             self.catalog.advertise(&[service]).await.expect("advertise");
         }
     }
 
-    pub async fn assignments(&self) -> Vec<trough_core::records::Assignment> {
+    pub(crate) async fn assignments(&self) -> Vec<trough_core::records::Assignment> {
         use futures::StreamExt as _;
         let mut rows = self.catalog.all_assignments().await.expect("assignments");
         let mut all = Vec::new();
@@ -102,38 +102,34 @@ impl Cluster {
 }
 
 impl Sync {
-    pub fn is_master(&self) -> bool {
+    pub(crate) fn is_master(&self) -> bool {
         self.server.standing().borrow().term().is_some()
     }
 
-    pub fn epoch(&self) -> Option<u64> {
+    pub(crate) fn epoch(&self) -> Option<u64> {
         self.server.standing().borrow().term().map(|t| t.epoch)
     }
 
-    pub fn knows_master(&self) -> bool {
+    pub(crate) fn knows_master(&self) -> bool {
         matches!(&*self.server.standing().borrow(), Standing::Follower(_)) || self.is_master()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         let addr: SocketAddr = self.server.addr();
         format!("http://{addr}{path}")
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.server.stopped().await;
     }
 }
 
 /// Waits until `condition` holds.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let limit = std::time::Instant::now() + Duration::from_secs(60);
     while !condition().await {
         assert!(std::time::Instant::now() < limit, "gave up waiting until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.exists()
 }

@@ -1,0 +1,167 @@
+//! Committing a plan: batches of assignments under the term's epoch, then the generation.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::Context as _;
+use serde_json::json;
+use trough_client::catalog::{ASSIGNMENT, CatalogError};
+use trough_core::{
+    SegmentId,
+    records::{Assignment, ROLE_READ},
+};
+use trough_reql::r;
+
+use super::{Reconciler, Stop, Survey};
+use crate::{
+    model::Row,
+    plan::{Drop, Presence, Put, WorkerView},
+};
+
+/// Keys in one commit.
+const BATCH: usize = 1_000;
+
+impl Reconciler {
+    pub(super) fn check_term(&self) -> Result<u64, Stop> {
+        match &self.term {
+            Some(term) if term.is_valid() => Ok(term.epoch),
+            _ => Err(Stop::Deposed),
+        }
+    }
+
+    /// Writes the plan in batches, additions first, and publishes its generation.
+    pub(super) async fn commit(&mut self, survey: &Survey) -> Result<(), Stop> {
+        let now = self.context.catalog.server_now().await?;
+        let mut changed = 0;
+        for batch in survey.plan.puts.chunks(BATCH) {
+            let mut batch = batch.to_vec();
+            let recorded = self.fill_hashes(&mut batch).await?;
+            let epoch = self.check_term()?;
+            let records: Vec<Assignment> = batch
+                .iter_mut()
+                .map(|put| {
+                    put.row.assigned_on.get_or_insert(now);
+                    self.model.assignment(put.segment, &put.row, epoch)
+                })
+                .collect();
+            self.context.catalog.commit_assignments(&records, &[], epoch).await?;
+            records.iter().for_each(|record| self.model.load(record));
+            if !recorded.is_empty() {
+                self.context.catalog.forget_canonical(&recorded).await?;
+            }
+            changed += records.len();
+        }
+        for batch in survey.plan.drops.chunks(BATCH) {
+            let batch = self.still_surplus(batch).await?;
+            let epoch = self.check_term()?;
+            let ids: Vec<String> = batch
+                .iter()
+                .map(|d| Assignment::row_id(self.model.nodes.name(d.node), self.model.id(d.segment)))
+                .collect();
+            if !ids.is_empty() {
+                self.context.catalog.commit_assignments(&[], &ids, epoch).await?;
+            }
+            batch.iter().for_each(|d| self.model.unload(d.segment, d.node));
+            changed += ids.len();
+        }
+        if changed == 0 {
+            return Ok(());
+        }
+        let epoch = self.check_term()?;
+        match self.context.catalog.publish_generation(self.generation, epoch).await {
+            Ok(generation) => self.generation = generation,
+            Err(CatalogError::Conflict { .. }) => {
+                self.generation = self.context.catalog.generation().await?.generation;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let s = &survey.plan.summary;
+        metrics::counter!("trough_sync_assignments_changed_total").increment(changed as u64);
+        tracing::info!(
+            generation = self.generation,
+            repairs = s.repairs,
+            moves = s.moves,
+            refreshes = s.refreshes,
+            drops = s.drops,
+            deferred = s.deferred,
+            "committed assignments"
+        );
+        Ok(())
+    }
+
+    /// Adds the hashes that promotions recorded, to rows of the same length and time. Returned are the segments whose
+    /// promotion is recorded beside the assignments and shall stand in them from now on.
+    async fn fill_hashes(&self, puts: &mut [Put]) -> Result<Vec<SegmentId>, Stop> {
+        let mut unknown = Vec::new();
+        for put in puts.iter_mut().filter(|p| p.row.sha256.is_none()) {
+            let same = |r: &&Row| r.bytes == put.row.bytes && r.mtime_ms == put.row.mtime_ms;
+            put.row.sha256 = self.model.rows(put.segment).iter().filter(same).find_map(|r| r.sha256.clone());
+            if put.row.sha256.is_none() {
+                unknown.push(self.model.id(put.segment).clone());
+            }
+        }
+        unknown.dedup();
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
+        let recorded: HashMap<SegmentId, _> = self
+            .context
+            .catalog
+            .canonical_of_segments(&unknown)
+            .await?
+            .into_iter()
+            .map(|c| (c.segment.clone(), c))
+            .collect();
+        for put in puts.iter_mut().filter(|p| p.row.sha256.is_none()) {
+            let Some(found) = recorded.get(self.model.id(put.segment)) else { continue };
+            if found.bytes == put.row.bytes && Some(found.mtime_ms) == put.row.mtime_ms {
+                put.row.sha256 = found.sha256.as_deref().map(Into::into);
+            }
+        }
+        Ok(recorded.into_keys().collect())
+    }
+
+    /// Of drops that were planned, those for which enough other copies are live at this very moment.
+    async fn still_surplus(&self, drops: &[Drop]) -> Result<Vec<Drop>, Stop> {
+        let segments: BTreeSet<&SegmentId> = drops.iter().map(|d| self.model.id(d.segment)).collect();
+        let segments: Vec<SegmentId> = segments.into_iter().cloned().collect();
+        let services = self.context.catalog.services_of_segments(&segments).await?;
+        Ok(drops
+            .iter()
+            .filter(|drop| {
+                let dropped = self.model.nodes.name(drop.node);
+                let live = services.get(self.model.id(drop.segment)).map_or(0, |rows| {
+                    rows.iter()
+                        .filter(|row| row.alive && row.service.role.as_deref() == Some(ROLE_READ))
+                        .filter(|row| row.service.node.as_ref().is_some_and(|n| n != dropped))
+                        .count()
+                });
+                live >= usize::from(drop.needs_live)
+            })
+            .copied()
+            .collect())
+    }
+
+    /// The document that Python readers look at: every hot worker with a ring and its weight.
+    pub(super) async fn write_ring_assignments(&mut self, workers: &[WorkerView]) -> Result<(), Stop> {
+        let rings = self.context.settings.maximum_assignments.max(1) as usize;
+        let mut document = serde_json::Map::from_iter([("id".to_owned(), json!("ring-assignments"))]);
+        let hot = workers.iter().filter(|w| !w.cold && w.presence != Presence::Gone);
+        for (i, worker) in hot.enumerate() {
+            let name = self.model.nodes.name(worker.node).to_string();
+            document.insert(name, json!({"ring": i % rings, "weight": worker.weight}));
+        }
+        let document = serde_json::Value::Object(document);
+        let text = document.to_string();
+        if text == self.rings_written {
+            return Ok(());
+        }
+        let epoch = self.check_term()?;
+        if self.context.catalog.current_epoch().await? > epoch {
+            return Err(Stop::Deposed);
+        }
+        let put = r::table(ASSIGNMENT).insert(r::expr(document)).conflict("replace").durability("hard");
+        self.context.catalog.client().write(&put).await.context("write the ring assignments")?;
+        self.rings_written = text;
+        Ok(())
+    }
+}
