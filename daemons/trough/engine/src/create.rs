@@ -12,7 +12,13 @@ use std::{
 
 use trough_core::{ErrorCode, SegmentError};
 
-use crate::{describe, errors, files::sync_directory, options::Limits, sql};
+use crate::{
+    describe, errors,
+    files::{directory_of, sync_directory},
+    options::Limits,
+    sql,
+    sync::sync_all,
+};
 
 /// Threads that write and sync the files of one batch.
 const THREADS: usize = 8;
@@ -34,6 +40,9 @@ fn failed(path: &Path, e: &io::Error) -> SegmentError {
     error
 }
 
+/// From so many files on, one sync of the file system is cheaper than one of each file.
+const MANY: usize = 32;
+
 /// Creates the files that are not there; gives each one's length.
 pub(crate) fn create_many(paths: &[PathBuf], schema: &str, limits: &Limits) -> Vec<Result<u64, SegmentError>> {
     let template = match paths.first() {
@@ -44,13 +53,14 @@ pub(crate) fn create_many(paths: &[PathBuf], schema: &str, limits: &Limits) -> V
         Ok(bytes) => bytes,
         Err(e) => return vec![Err(e); paths.len()],
     };
+    let sync_each = paths.len() < MANY;
     let results: Vec<Mutex<Option<Result<u64, SegmentError>>>> = paths.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(path) = paths.get(i) else { break };
-            let made = create_one(path, &bytes).map_err(|e| failed(path, &e));
+            let made = create_one(path, &bytes, sync_each).map_err(|e| failed(path, &e));
             *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
         }
     };
@@ -64,12 +74,15 @@ pub(crate) fn create_many(paths: &[PathBuf], schema: &str, limits: &Limits) -> V
         .into_iter()
         .map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(|| Err(errors::pool_gone())))
         .collect();
-    // The names are durable when the directories are.
+    // The names are durable when the directories are; and with the whole file system everything is.
+    let make_durable = |path: &Path| {
+        if sync_each { sync_directory(path) } else { File::open(directory_of(path)).and_then(|dir| sync_all(&dir)) }
+    };
     let mut directories: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     directories.sort_by_key(|path| path.parent());
     directories.dedup_by_key(|path| path.parent());
     for path in directories {
-        if let Err(e) = sync_directory(path) {
+        if let Err(e) = make_durable(path) {
             for (other, result) in paths.iter().zip(&mut results) {
                 if other.parent() == path.parent() {
                     *result = Err(failed(other, &e));
@@ -81,7 +94,7 @@ pub(crate) fn create_many(paths: &[PathBuf], schema: &str, limits: &Limits) -> V
 }
 
 /// Writes, syncs and names one file.
-fn create_one(path: &Path, bytes: &[u8]) -> io::Result<u64> {
+fn create_one(path: &Path, bytes: &[u8], sync: bool) -> io::Result<u64> {
     match fs::metadata(path) {
         Ok(meta) => return Ok(meta.len()),
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -96,7 +109,9 @@ fn create_one(path: &Path, bytes: &[u8]) -> io::Result<u64> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_data()?;
+        if sync {
+            file.sync_data()?;
+        }
         fs::rename(&temporary, path)
     };
     write().inspect_err(|_| {

@@ -106,7 +106,6 @@ pub(crate) fn run_script(
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
         }
-        drop(batch);
         trusted.run(|| conn.execute_batch("COMMIT"))?;
         current.set(None);
         Ok(())

@@ -22,6 +22,7 @@ use crate::{
     query,
     render::Format,
     stream::ByteStream,
+    sync::Syncer,
     writer::{self, Writers},
 };
 
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     /// Write transactions, and the care of files.
     pub(crate) write: Pool,
     pub(crate) writers: Writers,
+    pub(crate) syncer: Syncer,
 }
 
 /// Everything SQLite on a worker. Cheap to clone.
@@ -112,16 +114,22 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// An engine with threads of its own.
-    pub fn new(options: EngineOptions) -> Self {
+    ///
+    /// Raises the process's limit of open files as far as it may, and keeps the budgets within it.
+    pub fn new(mut options: EngineOptions) -> Self {
+        options.fit_descriptors();
         let inner = Inner {
             cache: HandleCache::new(options.handle_budget),
             point: Pool::new("trough-point", options.point_threads),
             scan: Pool::new("trough-scan", options.threads),
             write: Pool::new("trough-write", options.write_threads),
             writers: Writers::new(options.writer_budget),
+            syncer: Syncer::new(),
             options,
         };
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        writer::close_idle_from_time_to_time(&inner);
+        Self { inner }
     }
 
     /// What the engine was built with.

@@ -149,10 +149,14 @@ fn failed<'a>(id: &'a SegmentId, what: &'a str) -> impl Fn(io::Error) -> Segment
     }
 }
 
+/// The directory that the path names a file in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 /// Makes a rename or removal in the path's directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory_of(path))?.sync_all()
 }
 
 fn state(file: &SegmentFile, desk: &Desk) -> Result<State, SegmentError> {
@@ -167,7 +171,7 @@ fn state(file: &SegmentFile, desk: &Desk) -> Result<State, SegmentError> {
 /// See [`crate::Engine::snapshot`]. The state is pinned between two transactions; copying then goes on beside the writer.
 pub(crate) async fn snapshot(inner: &Arc<Inner>, file: SegmentFile, dest: PathBuf) -> Result<Snapshot, SegmentError> {
     let id = file.id.clone();
-    let (source, state, empty) = writer::exclusive(inner, file, |inner, file, desk| pin(inner, file, desk)).await?;
+    let (source, state, empty) = writer::exclusive(inner, file, pin).await?;
     run(inner, move |_| copy(&id, source, state, empty, dest)).await
 }
 
@@ -270,9 +274,10 @@ pub(crate) async fn settle(
         if !untouched {
             return Ok(false);
         }
-        let since = Duration::from_millis(u64::try_from(mtime_ms).unwrap_or(0));
-        let set = || File::options().write(true).open(&file.path)?.set_modified(SystemTime::UNIX_EPOCH + since);
+        let mtime = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(mtime_ms).unwrap_or(0));
+        let set = || File::options().write(true).open(&file.path)?.set_modified(mtime);
         set().map_err(failed(&file.id, "set its mtime"))?;
+        desk.settled = Some(mtime);
         Ok(true)
     })
     .await
@@ -295,18 +300,10 @@ fn make_plain(inner: &Inner, file: &SegmentFile, desk: &mut Desk) -> Result<bool
                 return Ok(true);
             }
             // Opening it for writing brings in what a killed process left in the log or the journal.
-            WriteConn::open(inner, file)?
+            WriteConn::open(inner, file, true)?
         }
     };
-    // The file's own time is what it was last written at, not when it was put in order.
-    let before = fs::metadata(&file.path).and_then(|meta| meta.modified());
-    let written = fs::metadata(beside(&file.path, "-wal")).is_ok_and(|meta| meta.len() > 0);
-    let plain = conn.close_plain(inner, &file.id)?;
-    if let (Ok(before), false) = (before, written) {
-        let set = || File::options().write(true).open(&file.path)?.set_modified(before);
-        set().map_err(failed(&file.id, "keep its mtime"))?;
-    }
-    Ok(plain)
+    conn.close(inner, &file.id, desk.settled, true)
 }
 
 /// See [`crate::Engine::replace`].

@@ -57,6 +57,8 @@ pub struct EngineOptions {
     pub handle_budget: usize,
     /// The most write connections kept open while idle. One takes up to three descriptors.
     pub writer_budget: usize,
+    /// A writer that was idle for so long is closed, and its file made plain if nobody reads it.
+    pub writer_idle: Duration,
     /// Prepared statements kept per read connection.
     pub statements_per_handle: usize,
     /// What one statement may use.
@@ -79,7 +81,8 @@ impl Default for EngineOptions {
             point_threads: threads.max(2),
             write_threads: (threads * 4).clamp(4, 32),
             handle_budget: 8192,
-            writer_budget: 256,
+            writer_budget: 2048,
+            writer_idle: Duration::from_secs(30),
             statements_per_handle: 16,
             limits: Limits::default(),
             group_commit_requests: 512,
@@ -87,5 +90,25 @@ impl Default for EngineOptions {
             max_segment_pages: 0,
             inline_reads: true,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Raises the soft limit of open files to the hard one; read connections may take half of them, writers a quarter.
+    pub(crate) fn fit_descriptors(&mut self) {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let most = maximum.unwrap_or(1 << 20).min(1 << 20);
+        let mut have = current.unwrap_or(most);
+        if have < most && setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }).is_ok() {
+            have = most;
+        }
+        let have = usize::try_from(have).unwrap_or(usize::MAX);
+        let (handles, writers) = (have / 2, have / 4 / 3);
+        if self.handle_budget > handles || self.writer_budget > writers {
+            tracing::info!(limit = have, handles, writers, "the limit of open files is below the budgets");
+        }
+        self.handle_budget = self.handle_budget.min(handles);
+        self.writer_budget = self.writer_budget.min(writers);
     }
 }

@@ -62,6 +62,11 @@ impl Pool {
         submit(&self.shared, job);
     }
 
+    /// Work that waits for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.state.lock().queue.len()
+    }
+
     pub(crate) fn stats(&self, stats: &mut EngineStats) {
         let state = self.shared.state.lock();
         stats.queued += state.queue.len() as u64;

@@ -20,6 +20,7 @@ use crate::{
     control::Control,
     encode,
     engine::{Inner, SegmentFile},
+    output::{Output, inline, within},
     pool::PoolRef,
     reduce::Partial,
     render::{Format, Renderer},
@@ -34,11 +35,6 @@ pub(crate) const BATCH_BYTES: usize = 128 << 10;
 const BATCH_TIME: Duration = Duration::from_millis(50);
 /// A thread gives way to other requests after so long, between two segments.
 const SLICE: Duration = Duration::from_millis(10);
-/// A statement that runs on the caller's own thread gives up after so long, and is run again in the pool.
-pub(crate) const INLINE_TIME: Duration = Duration::from_micros(250);
-/// … or when its answer becomes so long.
-pub(crate) const INLINE_BYTES: usize = 32 << 10;
-
 /// Everything the threads of one request share.
 pub(crate) struct Run {
     pub(crate) inner: Arc<Inner>,
@@ -57,33 +53,6 @@ pub(crate) struct Run {
     bytes: AtomicU64,
     max_rows: u64,
     max_bytes: u64,
-}
-
-/// One thread's frames on their way to the answer.
-pub(crate) struct Output {
-    pub(crate) frames: Vec<u8>,
-    /// Names of the columns that the frames told last.
-    names: Vec<String>,
-    since: Instant,
-}
-
-impl Output {
-    fn new() -> Self {
-        Self { frames: Vec::new(), names: Vec::new(), since: Instant::now() }
-    }
-
-    /// Tells the columns, unless they were told in these frames already.
-    pub(crate) fn columns(&mut self, segment: Option<u32>, statement: &rusqlite::Statement<'_>) {
-        let n = statement.column_count();
-        let same =
-            self.names.len() == n && (0..n).all(|i| statement.column_name(i).is_ok_and(|name| name == self.names[i]));
-        if same {
-            return;
-        }
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
-        Frame::Columns { segment, names: names.clone() }.encode(&mut self.frames);
-        self.names = names;
-    }
 }
 
 /// Runs a request; see [`crate::Engine::query`].
@@ -490,44 +459,4 @@ impl Run {
 
 fn stopped() -> SegmentError {
     SegmentError::new(ErrorCode::Cancelled, "the reader is gone")
-}
-
-fn within(rows: u64, max_rows: u64, bytes: u64, max_bytes: u64) -> Result<(), SegmentError> {
-    if rows > max_rows {
-        let text = format!("the result has more than {max_rows} rows, the limit of this request");
-        return Err(SegmentError::new(ErrorCode::RowLimit, text));
-    }
-    if bytes > max_bytes {
-        let text = format!("the result has more than {max_bytes} bytes, the limit of this request");
-        return Err(SegmentError::new(ErrorCode::ByteLimit, text));
-    }
-    Ok(())
-}
-
-/// Answers on the caller's own thread if the segment is open already and the statement is over in no time. Gives nothing if not,
-/// and for every failure: the pool's threads then tell it.
-fn inline(inner: &Inner, file: &SegmentFile, map: &Query, max_rows: u64, max_bytes: u64) -> Option<Vec<u8>> {
-    let lease = inner.cache.checkout_inline(file)?;
-    let control = Control::new(INLINE_TIME, Some(INLINE_TIME), None);
-    lease.obey(&control);
-    let mut statement = map.prepare(lease.conn(), Some(&file.id)).ok()?;
-    let mut output = Output { frames: Vec::with_capacity(512), names: Vec::new(), since: Instant::now() };
-    output.columns(Some(0), &statement);
-    let columns = statement.column_count();
-    let mut frame: Option<RowsFrame> = None;
-    let mut rows = statement.raw_query();
-    while let Some(row) = rows.next().ok()? {
-        let open = frame.get_or_insert_with(|| RowsFrame::open(Some(0), &mut output.frames));
-        encode::row(row, columns, &mut output.frames).ok()?;
-        open.row();
-        if output.frames.len() > INLINE_BYTES {
-            return None;
-        }
-    }
-    let (rows, bytes) = frame.map_or((0, 0), |frame| frame.close(&mut output.frames));
-    within(rows, max_rows, bytes, max_bytes).ok()?;
-    let micros = control.elapsed().as_micros() as u64;
-    Frame::End(QueryStats { ok: 1, failed: 0, rows, bytes, micros }).encode(&mut output.frames);
-    inner.cache.count_inline();
-    Some(output.frames)
 }

@@ -11,7 +11,8 @@ use crate::{
     encode::{self, Decoded},
     errors,
     options::Limits,
-    query::{Output, Run},
+    output::Output,
+    query::Run,
     statement::{Failure, Query},
 };
 

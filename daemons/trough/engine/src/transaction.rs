@@ -14,6 +14,7 @@ use crate::{
     options::Limits,
     sql,
     statement::{Bound, Failure},
+    sync::Pending,
     write_conn::WriteConn,
     writer::{Desk, Work},
 };
@@ -27,14 +28,20 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn answer(self, result: Result<Done, SegmentError>) {
+    fn refuse(self, error: SegmentError) {
         // A client that is gone needs no answer.
-        let _ = self.reply.send(match result {
-            Ok(done) => WriteResult::Ok { changes: done.changes, returned: done.returned },
-            Err(error) => WriteResult::Err { error },
-        });
+        let _ = self.reply.send(WriteResult::Err { error });
+    }
+
+    /// The answer to a committed request, to be given when it is durable.
+    fn committed(self, done: Done) -> Pending {
+        let result = WriteResult::Ok { changes: done.changes, returned: done.returned };
+        Pending { path: self.file.path, reply: self.reply, result }
     }
 }
+
+/// With so much waiting for a thread, single fsyncs are what everything would wait for.
+const MANY: usize = 8;
 
 #[derive(Default)]
 struct Done {
@@ -71,15 +78,20 @@ pub(crate) fn commit(inner: &Inner, desk: &mut Desk, mut requests: Vec<Request>)
         tracing::warn!(segment = %file.id, "the file was replaced under the writer");
         drop(replaced);
     }
+    let sync = inner.write.waiting() < MANY;
     if desk.conn.is_none() {
-        match WriteConn::open(inner, &file) {
+        match WriteConn::open(inner, &file, sync) {
             Ok(conn) => desk.conn = Some(conn),
             Err(error) => {
-                return requests.into_iter().for_each(|request| request.answer(Err(error.clone())));
+                return requests.into_iter().for_each(|request| request.refuse(error.clone()));
             }
         }
     }
     let conn = desk.conn.as_ref().expect("opened above");
+    if let Err(e) = conn.set_sync(sync) {
+        let error = crate::conn::explain(&file.id, &file.path, &e);
+        return requests.into_iter().for_each(|request| request.refuse(error.clone()));
+    }
     // Each round settles at least one request, so this ends.
     let mut alone: Vec<Request> = Vec::new();
     loop {
@@ -92,6 +104,7 @@ pub(crate) fn commit(inner: &Inner, desk: &mut Desk, mut requests: Vec<Request>)
         match round(inner, conn, requests) {
             Round::Committed => {
                 desk.writes += 1;
+                desk.settled = None;
                 requests = Vec::new();
             }
             Round::Nothing => requests = Vec::new(),
@@ -104,6 +117,14 @@ pub(crate) fn commit(inner: &Inner, desk: &mut Desk, mut requests: Vec<Request>)
     }
     conn.current.set(None);
     conn.checkpoint_if_due(inner, &file.id);
+}
+
+/// Answers writes that are durable.
+fn answer(pending: Vec<Pending>) {
+    for write in pending {
+        // A client that is gone needs no answer.
+        let _ = write.reply.send(write.result);
+    }
 }
 
 enum Round {
@@ -127,7 +148,7 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
     roll_back(conn);
     if let Err(e) = conn.own("BEGIN IMMEDIATE") {
         let error = crate::conn::explain(&file.id, &file.path, &e);
-        requests.into_iter().for_each(|request| request.answer(Err(error.clone())));
+        requests.into_iter().for_each(|request| request.refuse(error.clone()));
         return Round::Nothing;
     }
     let several = requests.len() > 1;
@@ -136,10 +157,10 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
     while let Some(request) = waiting.next() {
         match attempt(inner, conn, &request, several) {
             Ok(result) => done.push((request, result)),
-            Err(Lost::Request(error)) => request.answer(Err(error)),
+            Err(Lost::Request(error)) => request.refuse(error),
             Err(Lost::Transaction(error)) => {
                 roll_back(conn);
-                request.answer(Err(error));
+                request.refuse(error);
                 return Round::Again(done.into_iter().map(|(request, _)| request).chain(waiting).collect());
             }
         }
@@ -152,7 +173,9 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
     if !refused.is_empty() {
         roll_back(conn);
         for (guard, request, _) in refused {
-            request.answer(guard.map(|()| Done::default()));
+            if let Err(error) = guard {
+                request.refuse(error);
+            }
         }
         return Round::Again(kept.into_iter().map(|(_, request, _)| request).collect());
     }
@@ -166,11 +189,16 @@ fn round(inner: &Inner, conn: &WriteConn, requests: Vec<Request>) -> Round {
             return Round::Alone(kept.into_iter().map(|(_, request, _)| request).collect());
         }
         let error = crate::conn::explain(&file.id, &file.path, &e);
-        kept.into_iter().for_each(|(_, request, _)| request.answer(Err(error.clone())));
+        kept.into_iter().for_each(|(_, request, _)| request.refuse(error.clone()));
         return Round::Nothing;
     }
     inner.writers.count(kept.len());
-    kept.into_iter().for_each(|(_, request, done)| request.answer(Ok(done)));
+    let pending = kept.into_iter().map(|(_, request, done)| request.committed(done)).collect();
+    if conn.syncs() {
+        answer(pending);
+    } else {
+        inner.syncer.submit(pending);
+    }
     Round::Committed
 }
 

@@ -4,7 +4,14 @@
 //! writer wait for each other. The log's pages are moved into the file between commits, and only while nobody reads the file as
 //! immutable.
 
-use std::{cell::Cell, fs::File, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    fs::File,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rusqlite::{Connection, OpenFlags, hooks::Wal};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
@@ -14,6 +21,7 @@ use crate::{
     conn::{self, BUSY, Current},
     engine::{Inner, SegmentFile, not_here},
     errors,
+    files::beside,
 };
 
 /// What the log's file may keep of its length once it was moved into the database.
@@ -32,16 +40,19 @@ pub(crate) struct WriteConn {
     pub(crate) current: Current,
     path: Arc<Path>,
     file: (u64, u64),
+    /// Whether SQLite syncs each commit itself.
+    sync: Cell<bool>,
 }
 
 impl WriteConn {
-    /// Opens the segment's file for writing and puts it into WAL mode. From here on nothing reads it as immutable anew.
-    pub(crate) fn open(inner: &Inner, file: &SegmentFile) -> Result<Self, SegmentError> {
+    /// Opens the segment's file for writing and puts it into WAL mode, durably unless `sync` is false. From here on nothing
+    /// reads it as immutable anew.
+    pub(crate) fn open(inner: &Inner, file: &SegmentFile, sync: bool) -> Result<Self, SegmentError> {
         inner.cache.set_written(&file.id, true);
-        Self::try_open(inner, file).inspect_err(|_| inner.cache.set_written(&file.id, false))
+        Self::try_open(inner, file, sync).inspect_err(|_| inner.cache.set_written(&file.id, false))
     }
 
-    fn try_open(inner: &Inner, file: &SegmentFile) -> Result<Self, SegmentError> {
+    fn try_open(inner: &Inner, file: &SegmentFile, sync: bool) -> Result<Self, SegmentError> {
         let id = &file.id;
         let identity = identity(id, &file.path)?;
         crate::files::refuse_stub(id, &file.path)?;
@@ -50,7 +61,7 @@ impl WriteConn {
         let conn = Connection::open_with_flags(&file.path, flags).map_err(explain)?;
         conn.busy_timeout(BUSY).map_err(explain)?;
         conn::set_up(&conn, &inner.options.limits).map_err(explain)?;
-        set_wal(id, &file.path, &conn)?;
+        set_wal(id, &file.path, &conn, sync)?;
         let current = Current::default();
         let set_up = || {
             conn.pragma_update(None, "synchronous", "FULL")?;
@@ -68,12 +79,27 @@ impl WriteConn {
             auth::guard_writes(&conn)
         };
         let trusted = set_up().map_err(explain)?;
-        Ok(Self { conn, trusted, current, path: file.path.clone(), file: identity })
+        Ok(Self { conn, trusted, current, path: file.path.clone(), file: identity, sync: Cell::new(true) })
     }
 
     /// Whether the file at the path is still the one that was opened.
     pub(crate) fn is_on(&self, file: &SegmentFile) -> bool {
         identity(&file.id, &file.path).is_ok_and(|found| found == self.file)
+    }
+
+    /// Whether a commit is durable when it is done.
+    pub(crate) fn syncs(&self) -> bool {
+        self.sync.get()
+    }
+
+    /// Whether SQLite is to sync each commit; if not, somebody else has to before it is acknowledged.
+    pub(crate) fn set_sync(&self, sync: bool) -> rusqlite::Result<()> {
+        if self.sync.get() != sync {
+            let mode = if sync { "FULL" } else { "OFF" };
+            self.trusted.run(|| self.conn.pragma_update(None, "synchronous", mode))?;
+            self.sync.set(sync);
+        }
+        Ok(())
     }
 
     /// Runs one of the engine's own statements.
@@ -92,6 +118,8 @@ impl WriteConn {
     }
 
     fn checkpoint(&self, mode: &str) -> rusqlite::Result<bool> {
+        // The log must be durable before the file is changed, and the file before the log is.
+        self.set_sync(true)?;
         self.trusted.run(|| {
             self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
                 let (busy, log, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -114,40 +142,47 @@ impl WriteConn {
         without_waiting().map_err(|e| errors::sqlite(id, &e))
     }
 
-    /// Closes the connection. What could not be moved stays in the log, which the next connection reads.
-    pub(crate) fn close(self, inner: &Inner, id: &SegmentId) {
-        if let Err(e) = self.checkpoint_now(inner, id) {
-            tracing::warn!(segment = %id, error = %e, "cannot checkpoint before closing");
+    /// Closes the connection. What could not be moved into the file stays in the log, which the next connection reads.
+    /// With `plain` the file's header is made plain too; gives whether that was possible (nobody reads it).
+    ///
+    /// The file keeps its mtime if nothing was moved into it, or gets `settled`, the mtime of the promoted copy that it equals.
+    pub(crate) fn close(
+        self,
+        inner: &Inner,
+        id: &SegmentId,
+        settled: Option<SystemTime>,
+        plain: bool,
+    ) -> Result<bool, SegmentError> {
+        let log = std::fs::metadata(beside(&self.path, "-wal")).map_or(0, |meta| meta.len());
+        let before = std::fs::metadata(&self.path).and_then(|meta| meta.modified()).ok();
+        let mtime = if log == 0 { settled.or(before) } else { settled };
+        let path = self.path.clone();
+        if plain {
+            inner.cache.evict(id);
         }
+        let done = self.checkpoint_now(inner, id).and_then(|whole| Ok(plain && whole && self.leave_wal(id)?));
         drop(self);
         inner.cache.set_written(id, false);
+        if let Some(mtime) = mtime {
+            let set = File::options().write(true).open(&path).and_then(|file| file.set_modified(mtime));
+            set.map_err(|e| errors::io(&format!("segment '{id}': keep its mtime"), &e))?;
+        }
+        done
     }
 
-    /// Closes the connection and makes the file's header plain; whether that was possible (nobody reads it).
-    pub(crate) fn close_plain(self, inner: &Inner, id: &SegmentId) -> Result<bool, SegmentError> {
-        inner.cache.evict(id);
-        let whole = self.checkpoint_now(inner, id)?;
+    /// Makes the header plain, unless somebody reads the file.
+    fn leave_wal(&self, id: &SegmentId) -> Result<bool, SegmentError> {
         let leave = || {
             self.conn.busy_timeout(Duration::ZERO)?;
-            // Everything is in the file and synced; the one page that changes now is synced below.
+            // Everything is in the file and synced, the log is empty: whichever header a crash leaves, the file is whole.
             self.conn.pragma_update(None, "synchronous", "OFF")?;
             self.conn.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))
         };
-        let plain = if whole {
-            match self.trusted.run(leave) {
-                Ok(mode) => mode == "delete",
-                Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => false,
-                Err(e) => return Err(errors::sqlite(id, &e)),
-            }
-        } else {
-            false
-        };
-        if plain {
-            sync(id, &self.path)?;
+        match self.trusted.run(leave) {
+            Ok(mode) => Ok(mode == "delete"),
+            Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+            Err(e) => Err(errors::sqlite(id, &e)),
         }
-        drop(self);
-        inner.cache.set_written(id, false);
-        Ok(plain)
     }
 }
 
@@ -164,7 +199,7 @@ fn sync(id: &SegmentId, path: &Path) -> Result<(), SegmentError> {
 }
 
 /// Puts the file into WAL mode, durably.
-fn set_wal(id: &SegmentId, path: &Path, conn: &Connection) -> Result<(), SegmentError> {
+fn set_wal(id: &SegmentId, path: &Path, conn: &Connection, durably: bool) -> Result<(), SegmentError> {
     let explain = |e: rusqlite::Error| conn::explain(id, path, &e);
     let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(explain)?;
     if mode == "wal" {
@@ -177,5 +212,5 @@ fn set_wal(id: &SegmentId, path: &Path, conn: &Connection) -> Result<(), Segment
         let text = format!("segment '{id}': its file cannot be opened for writing while it is being read; try again");
         return Err(SegmentError::new(ErrorCode::Unavailable, text));
     }
-    sync(id, path)
+    if durably { sync(id, path) } else { Ok(()) }
 }

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -49,8 +50,9 @@ struct Queue {
     waiting: VecDeque<Queued>,
     /// A thread works on it, or is about to.
     scheduled: bool,
-    /// When it was used last, in uses of any slot.
+    /// When it was used last, in uses of any slot and by the clock.
     used: u64,
+    used_at: Option<Instant>,
     open: bool,
 }
 
@@ -63,6 +65,19 @@ pub(crate) struct Desk {
     pub(crate) writes: u64,
     /// Tells this slot from an earlier one of the same segment.
     pub(crate) slot: u64,
+    /// The mtime of the promoted copy that the segment equals, until it is written again.
+    pub(crate) settled: Option<SystemTime>,
+}
+
+impl Desk {
+    /// Closes the writer, if one is open; see [`WriteConn::close`]. What fails is told in the log: the commits are durable.
+    pub(crate) fn close(&mut self, inner: &Inner, id: &SegmentId, plain: bool) {
+        if let Some(conn) = self.conn.take()
+            && let Err(e) = conn.close(inner, id, self.settled, plain)
+        {
+            tracing::warn!(segment = %id, error = %e, "cannot move the log into the file before closing");
+        }
+    }
 }
 
 struct Slot {
@@ -117,8 +132,19 @@ impl Writers {
         let mut queue = slot.queue.lock();
         queue.waiting.push_back(queued);
         queue.used = use_number;
+        queue.used_at = Some(Instant::now());
         let idle = !std::mem::replace(&mut queue.scheduled, true);
         idle.then(|| slot.clone())
+    }
+
+    /// The open slots that nobody used for so long.
+    fn idle(&self, time: Duration) -> Vec<SegmentId> {
+        let slots = self.slots.lock();
+        let idle = slots.iter().filter(|(_, slot)| {
+            let queue = slot.queue.lock();
+            queue.open && !queue.scheduled && queue.used_at.is_some_and(|at| at.elapsed() > time)
+        });
+        idle.map(|(id, _)| id.clone()).collect()
     }
 
     /// The open slot that was used longest ago and does nothing, if there are more than the budget allows.
@@ -265,13 +291,31 @@ fn next(inner: &Inner, slot: &Arc<Slot>) -> Next {
 
 fn close_surplus(inner: &Arc<Inner>) {
     if let Some(id) = inner.writers.surplus() {
-        // The file's path is the connection's own; what is given here is only the segment.
-        let file = SegmentFile::new(id.clone(), std::path::Path::new(""), crate::engine::Mode::Hot);
-        let close: Exclusive = Box::new(|inner, file, desk| {
-            if let Some(conn) = desk.conn.take() {
-                conn.close(inner, &file.id);
+        close(inner, &id, false);
+    }
+}
+
+fn close(inner: &Arc<Inner>, id: &SegmentId, plain: bool) {
+    // The file's path is the connection's own; what is given here is only the segment.
+    let file = SegmentFile::new(id.clone(), std::path::Path::new(""), crate::engine::Mode::Hot);
+    let work: Exclusive = Box::new(move |inner, file, desk| desk.close(inner, &file.id, plain));
+    schedule(inner, id, Queued::Exclusive(file, work));
+}
+
+/// Starts the thread that closes writers which nobody uses; it ends soon after the engine.
+pub(crate) fn close_idle_from_time_to_time(inner: &Arc<Inner>) {
+    let engine = Arc::downgrade(inner);
+    let pause = (inner.options.writer_idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
+    let tend = move || {
+        loop {
+            std::thread::sleep(pause);
+            let Some(inner) = engine.upgrade() else { return };
+            for id in inner.writers.idle(inner.options.writer_idle) {
+                close(&inner, &id, true);
             }
-        });
-        schedule(inner, &id, Queued::Exclusive(file, close));
+        }
+    };
+    if let Err(e) = std::thread::Builder::new().name("trough-tend".into()).spawn(tend) {
+        tracing::error!(error = %e, "cannot start a thread");
     }
 }

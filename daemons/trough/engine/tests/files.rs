@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{allow, bench, id};
 use trough_core::ErrorCode;
-use trough_engine::Mode;
+use trough_engine::{EngineOptions, Mode};
 
 fn wal_header(path: &std::path::Path) -> bool {
     std::fs::read(path).unwrap().get(18) == Some(&2)
@@ -184,4 +184,28 @@ async fn what_a_killed_process_left_is_read_and_brought_in_order() {
     b.engine.write_script(b.hot("s"), "insert into t values(1)".into(), allow()).await.unwrap();
     assert!(b.engine.seal(b.hot("s")).await.unwrap());
     assert!(!b.engine.is_being_written(&id("s")));
+}
+
+#[tokio::test]
+async fn an_idle_writer_is_closed_and_the_file_keeps_its_settled_time() {
+    let options = EngineOptions { writer_idle: Duration::from_millis(50), ..EngineOptions::default() };
+    let b = common::bench_with(options);
+    b.engine.create(b.path("s"), "create table t(a)".into()).await.unwrap();
+    b.write("s", "insert into t values(1)").await.unwrap();
+    let snapshot = b.engine.snapshot(b.hot("s"), b.dir.path().join("copy")).await.unwrap();
+    let raised = snapshot.mtime_ms + 5000;
+    // Whether the writer is still open or closed already.
+    assert!(b.engine.settle(b.hot("s"), snapshot, raised).await.unwrap());
+    let closed = async {
+        while b.engine.is_being_written(&id("s")) || wal_header(&b.path("s")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.unwrap();
+    assert!(b.engine.seal(b.hot("s")).await.unwrap());
+    let mtime = std::fs::metadata(b.path("s")).unwrap().modified().unwrap();
+    assert_eq!(mtime.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64, raised);
+    assert!(!b.path("s").with_extension("sqlite-wal").exists());
+    b.write("s", "insert into t values(2)").await.unwrap();
+    assert_eq!(b.read("s", "select count(*) c from t").await.unwrap(), "[{\"c\":2}]\n");
 }

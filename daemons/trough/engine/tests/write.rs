@@ -276,3 +276,23 @@ async fn an_immutable_reader_keeps_its_pages_until_it_ends() {
     let rows = first.iter().chain(&rest).filter(|byte| **byte == b'\n').count();
     assert_eq!(rows, 60_000);
 }
+
+#[tokio::test]
+async fn many_segments_are_made_durable_together() {
+    let b = bench();
+    let names: Vec<String> = (0..300).map(|i| format!("s{i}")).collect();
+    let paths = names.iter().map(|name| b.path(name)).collect();
+    assert!(b.engine.create_many(paths, "create table t(a)".into()).await.iter().all(Result::is_ok));
+    for _ in 0..2 {
+        let writes = names.iter().map(|name| b.write(name, "insert into t values(1)"));
+        for done in futures::future::join_all(writes).await {
+            done.unwrap();
+        }
+    }
+    for name in &names {
+        assert_eq!(b.read(name, "select count(*) c from t").await.unwrap(), "[{\"c\":2}]\n");
+    }
+    // One alone again, by its own fsync.
+    b.write("s0", "insert into t values(1)").await.unwrap();
+    assert_eq!(b.read("s0", "select count(*) c from t").await.unwrap(), "[{\"c\":3}]\n");
+}
