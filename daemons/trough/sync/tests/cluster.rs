@@ -33,6 +33,34 @@ async fn one_of_two_is_master_and_the_other_follows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_masters_tenure_ends_first_and_without_metadata_nobody_is_master() {
+    let cluster = Cluster::start().await;
+    let dead = trough_client::catalog::Candidate {
+        holder: "killed".into(),
+        node: NodeId::new("killed").unwrap(),
+        url: "http://127.0.0.1:1/".into(),
+        port: 1,
+        ttl: 2.0,
+        load: 0.0,
+        host: "killed".into(),
+    };
+    assert!(cluster.catalog.elect(&dead).await.unwrap().mine);
+    let began = std::time::Instant::now();
+    let sync = cluster.sync("a", "").await;
+    until("it knows the master", async || sync.knows_master()).await;
+    assert!(!sync.is_master());
+    until("it is master", async || sync.is_master()).await;
+    assert!(began.elapsed().as_secs_f64() >= 1.9, "a living mastership was stolen");
+
+    // It cannot renew: by its own clock it is master no longer than half a ttl, whatever the metadata may say later.
+    let term = sync.server.standing().borrow().term().cloned().unwrap();
+    cluster.meta.shutdown().await;
+    until("its term ends", async || !term.is_valid()).await;
+    assert!(!sync.is_master());
+    sync.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deposed_master_commits_nothing() {
     let cluster = Cluster::start().await;
     for node in ["w1", "w2"] {
