@@ -1,5 +1,6 @@
 """`trough dev`: one command, ready line, clean stop, the same data when started again."""
 
+import http.client
 import signal
 
 import harness
@@ -39,7 +40,7 @@ def manager(port):
     try:
         return harness.http("GET", f"http://127.0.0.1:{port}/schema", timeout=2).status == 200 and harness.http(
             "GET", f"http://127.0.0.1:{port}/", headers={"accept": "text/html"}, timeout=2).status == 200
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
