@@ -25,11 +25,11 @@
 //! `errors` of a write is always looked at; locks, election, epoch and assignments are written with durability hard and
 //! read with `majority`; a row that cannot be read (another version's) is skipped with a warning and never stops a stream.
 
-use std::pin::Pin;
+use std::{borrow::Cow, pin::Pin};
 
 use futures::{Stream, StreamExt};
-use serde::de::DeserializeOwned;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value as Json, json, value::RawValue};
 use trough_reql::{Client, Cursor, Expr, WriteSummary, r};
 
 mod assignments;
@@ -107,7 +107,7 @@ impl Catalog {
     }
 
     async fn read_vec<T: DeserializeOwned>(&self, what: &'static str, query: &Expr) -> Result<Vec<T>> {
-        let cursor: Cursor<Json> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
+        let cursor: Cursor<Box<RawValue>> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
         let mut rows = decode_rows(what, cursor);
         let mut all = Vec::new();
         while let Some(row) = rows.next().await {
@@ -121,7 +121,7 @@ impl Catalog {
         what: &'static str,
         query: &Expr,
     ) -> Result<Rows<T>> {
-        let cursor: Cursor<Json> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
+        let cursor: Cursor<Box<RawValue>> = self.client.cursor(query).await.map_err(|e| CatalogError::reql(what, e))?;
         Ok(Box::pin(decode_rows(what, cursor)))
     }
 
@@ -143,11 +143,11 @@ impl Catalog {
         source: Expr,
     ) -> Result<Rows<Change<T>>> {
         let feed = source.changes().include_initial(true).include_states(true);
-        let cursor: Cursor<Json> = self.client.feed(&feed).await.map_err(|e| CatalogError::reql(what, e))?;
+        let cursor: Cursor<Box<RawValue>> = self.client.feed(&feed).await.map_err(|e| CatalogError::reql(what, e))?;
         Ok(Box::pin(cursor.filter_map(move |item| {
             std::future::ready(match item {
                 Err(e) => Some(Err(CatalogError::reql(what, e))),
-                Ok(event) => decode_change(what, event).map(Ok),
+                Ok(event) => decode_change(what, &event).map(Ok),
             })
         })))
     }
@@ -168,21 +168,25 @@ fn document<const N: usize>(fields: Json, computed: [(&str, Expr); N]) -> Expr {
     r::expr(fields).merge(r::object(computed))
 }
 
-fn decode_rows<T: DeserializeOwned>(what: &'static str, cursor: Cursor<Json>) -> impl Stream<Item = Result<T>> {
+fn decode_rows<T: DeserializeOwned>(
+    what: &'static str,
+    cursor: Cursor<Box<RawValue>>,
+) -> impl Stream<Item = Result<T>> {
     cursor.filter_map(move |item| {
         std::future::ready(match item {
             Err(e) => Some(Err(CatalogError::reql(what, e))),
-            Ok(row) => decode_row(what, row).map(Ok),
+            Ok(row) => decode_row(what, &row).map(Ok),
         })
     })
 }
 
 /// None for a row that is not ours to understand.
-fn decode_row<T: DeserializeOwned>(what: &'static str, row: Json) -> Option<T> {
-    match T::deserialize(&row) {
+fn decode_row<T: DeserializeOwned>(what: &'static str, row: &RawValue) -> Option<T> {
+    match serde_json::from_str(row.get()) {
         Ok(row) => Some(row),
         Err(error) => {
             // The Python master's `ring-assignments` has neither node nor segment and is expected.
+            let row: Json = serde_json::from_str(row.get()).unwrap_or_default();
             if row.get("segment").is_some() || row.get("role").is_some() {
                 let id = row.get("id").and_then(Json::as_str).unwrap_or("?");
                 tracing::warn!(what, id, %error, "skipped a document that cannot be read");
@@ -192,15 +196,30 @@ fn decode_row<T: DeserializeOwned>(what: &'static str, row: Json) -> Option<T> {
     }
 }
 
-fn decode_change<T: DeserializeOwned>(what: &'static str, mut event: Json) -> Option<Change<T>> {
-    if let Some(state) = event.get("state") {
+/// An event of a feed, its documents not read yet.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(default, borrow)]
+    old_val: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    new_val: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    state: Option<Cow<'a, str>>,
+}
+
+fn decode_change<T: DeserializeOwned>(what: &'static str, event: &RawValue) -> Option<Change<T>> {
+    let event: Event<'_> = match serde_json::from_str(event.get()) {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::warn!(what, %error, "skipped an event that cannot be read");
+            return None;
+        }
+    };
+    if let Some(state) = event.state {
         return (state == "ready").then_some(Change::Ready);
     }
-    let mut side = |name: &str| match event.get_mut(name).map(Json::take) {
-        None | Some(Json::Null) => None,
-        Some(row) => decode_row(what, row),
-    };
-    let (old, new) = (side("old_val"), side("new_val"));
+    let side = |row: Option<&RawValue>| row.filter(|row| row.get() != "null").and_then(|row| decode_row(what, row));
+    let (old, new) = (side(event.old_val), side(event.new_val));
     (old.is_some() || new.is_some()).then_some(Change::Row { old, new })
 }
 
