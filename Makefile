@@ -7,8 +7,7 @@ help: ## this list
 
 build: ## the binary `trough` and the extension, optimised
 	@scripts/setup.sh build
-	cargo build --release -p trough
-	cargo build --release -p pg_trough
+	cargo build --release -p trough -p pg_trough
 
 install: build ## the extension into PostgreSQL, the binary into /usr/local/bin
 	scripts/install-extension.sh release

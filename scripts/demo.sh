@@ -44,8 +44,7 @@ began=$(now_ms)
 bold "1. Install what is missing, and build"
 if [ -z "${DEMO_NO_BUILD:-}" ]; then
   scripts/setup.sh build
-  cargo build --release -p trough
-  cargo build --release -p pg_trough
+  cargo build --release -p trough -p pg_trough
 fi
 scripts/install-extension.sh release
 

@@ -10,7 +10,7 @@ venv=$PWD/target/test-venv
 
 setup() { scripts/setup.sh test; }
 check() { tests/check.sh; }
-build() { cargo build --release -p trough && cargo build --release -p pg_trough && scripts/install-extension.sh release; }
+build() { cargo build --release -p trough -p pg_trough && scripts/install-extension.sh release; }
 python_env() {
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
