@@ -24,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// All parts on loopback in one process tree, with a local directory as canonical store
+    #[command(long_about = dev::LONG)]
     Dev(dev::DevArgs),
     /// The embedded metadata server: one node, durable, speaking RethinkDB's wire protocol
     Meta(MetaArgs),
@@ -32,8 +33,10 @@ enum Command {
     /// A worker: copies, serves, writes, promotes
     Worker(WorkerArgs),
     /// The interactive shell
+    #[command(long_about = shell::LONG)]
     Shell(shell::ShellArgs),
     /// Checks a configuration and a running cluster, and says what is wrong and what to do
+    #[command(long_about = doctor::LONG)]
     Doctor(doctor::DoctorArgs),
 }
 

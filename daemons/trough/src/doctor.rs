@@ -22,13 +22,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Clocks further apart than this make heartbeats hard to read; nothing decides by them.
 const CLOCK_LIMIT: f64 = 2.0;
 
-const LONG: &str = "\
+/// The long help.
+pub(crate) const LONG: &str = "\
 Checks the settings, then the metadata, the canonical store, the sync master, the workers and the segments, in this \
 order, since each needs the ones before. Says what is wrong and what to do. The exit status is 1 if something is wrong.";
 
 /// Options of `trough doctor`.
 #[derive(Args, Debug)]
-#[command(long_about = LONG)]
 pub struct DoctorArgs {
     #[command(flatten)]
     config: ConfigArg,

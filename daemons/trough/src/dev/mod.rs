@@ -17,7 +17,8 @@ use crate::lifeline;
 /// How long all parts together may take until they serve.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-const LONG: &str = "\
+/// The long help.
+pub(crate) const LONG: &str = "\
 All parts on loopback, each a process of its own: metadata server, sync server, workers and cold workers. Prints \
 `ready rethinkdb://127.0.0.1:PORT/trough_configuration` on standard output once every part serves. SIGTERM or Ctrl-C \
 stops all of them in order; if this process is killed, its parts end by themselves. Started again on the same DIR it \
@@ -43,7 +44,6 @@ that are set for each part (names, ports, directories, store).";
 
 /// Options of `trough dev`.
 #[derive(Args, Debug)]
-#[command(long_about = LONG)]
 pub struct DevArgs {
     /// Directory of everything; made if missing
     #[arg(long, value_name = "DIR")]

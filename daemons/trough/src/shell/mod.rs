@@ -19,7 +19,8 @@ use trough_client::{
 };
 use trough_core::SchemaId;
 
-const LONG: &str = "\
+/// The long help.
+pub(crate) const LONG: &str = "\
 The interactive shell. Type HELP for its commands. With -c, or with commands on standard input, it runs them and ends; \
 its exit status then tells whether all went well.
 
@@ -28,7 +29,6 @@ its exit status then tells whether all went well.
 
 /// Options of `trough shell`.
 #[derive(Args, Debug)]
-#[command(long_about = LONG)]
 pub struct ShellArgs {
     /// The cluster's metadata: rethinkdb://[USER[:PASSWORD]@]HOST[:PORT][,HOST…]/DATABASE
     #[arg(

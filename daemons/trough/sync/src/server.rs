@@ -50,7 +50,7 @@ impl Server {
         let queries = QueryClient::new(discovery, &http_options(&settings)?)?;
         let api = Arc::new(Api {
             context: context.clone(),
-            engine: Engine::new(EngineOptions { threads: 1, point_threads: 1, write_threads: 1, ..Default::default() }),
+            engine: Engine::new(schema_engine()),
             queries,
             own_url: own_url.clone(),
         });
@@ -130,6 +130,18 @@ impl Server {
             }
         }
         self.served.stopped().await;
+    }
+}
+
+/// The engine only checks and describes schemas: it opens no segment.
+fn schema_engine() -> EngineOptions {
+    EngineOptions {
+        threads: 1,
+        point_threads: 1,
+        write_threads: 1,
+        handle_budget: 8,
+        writer_budget: 1,
+        ..EngineOptions::default()
     }
 }
 

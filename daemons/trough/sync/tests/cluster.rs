@@ -263,3 +263,28 @@ async fn shredding_leaves_nothing_and_nothing_comes_back() {
     assert!(services.iter().all(|s| s.service.role.as_deref() != Some(ROLE_READ)));
     sync.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_decide_who_may_do_what() {
+    let cluster = Cluster::start().await;
+    let tokens = "TOKENS: [{token: reader, role: read}, {token: writer, role: write}, {token: boss, role: admin}]";
+    let sync = cluster.sync("a", tokens).await;
+    until("it is master", async || sync.is_master()).await;
+    let client = reqwest::Client::new();
+    let ask = async |method: reqwest::Method, path: &str, token: &str| {
+        let request = client.request(method, sync.url(path)).header("accept", "text/html").body("{}");
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        request.send().await.unwrap().status().as_u16()
+    };
+    use reqwest::Method;
+    assert_eq!(ask(Method::GET, "/", "").await, 200, "the page itself holds nothing");
+    assert_eq!(ask(Method::GET, "/readyz", "").await, 200);
+    assert_eq!(ask(Method::GET, "/v1/cluster", "").await, 401);
+    assert_eq!(ask(Method::GET, "/v1/cluster", "reader").await, 200);
+    assert_eq!(ask(Method::POST, "/v1/provision", "reader").await, 403);
+    assert_eq!(ask(Method::POST, "/v1/provision", "writer").await, 400, "allowed, but the body is none");
+    assert_eq!(ask(Method::POST, "/v1/drain", "writer").await, 403);
+    assert_eq!(ask(Method::PUT, "/schema/s", "writer").await, 403);
+    assert_eq!(ask(Method::DELETE, "/segment/never", "boss").await, 404);
+    sync.stop().await;
+}
