@@ -32,7 +32,7 @@ pub(crate) fn promote_all(
     worker: Arc<Worker>,
     segments: Vec<SegmentId>,
 ) -> impl Stream<Item = (SegmentId, Result<Entry, SegmentError>)> {
-    let at_once = (worker.settings.copy_thread_pool_size * 4).max(8);
+    let at_once = (worker.settings.copy_thread_pool_size * 4).max(32);
     futures::stream::iter(segments)
         .map(move |segment| {
             let worker = worker.clone();
