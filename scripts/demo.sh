@@ -98,6 +98,7 @@ promote=$!
 scripts/progress.sh "$promote" "canonical files" 4044 "SELECT count(DISTINCT segment) FROM trough.assignments('archive')"
 wait $promote
 scripts/progress.sh 0 "live copies" 8088 "SELECT count(*) FROM trough.segments('archive') WHERE healthy"
+scripts/progress.sh 0 "write locks released" 4044 "SELECT 4044 - count(*) FROM trough.locks('archive')"
 ms=$(($(now_ms) - started))
 echo "promoted, assigned and copied in $((ms / 1000)).$((ms % 1000 / 100)) s"
 psql -c "SELECT node, tier, count(*) AS segments, pg_size_pretty(sum(bytes)) AS bytes FROM trough.segments('archive') GROUP BY 1, 2 ORDER BY 1"
@@ -113,13 +114,12 @@ scripts/tour.sh "$dir/tour-after-kill" brief
 
 ms=$(($(now_ms) - began))
 bold "All answers agree. $((ms / 60000)) min $((ms % 60000 / 1000)) s from the first command."
-status=$(psql -Atc "SELECT trough.status_url('archive')" 2>/dev/null || true)
 cat <<TXT
 
 It is all still running:
   psql            psql -h 127.0.0.1 -p $port -U postgres demo        (tables: archive.flights, plain.flights, airlines, planes)
   shell           $bin shell -u $url
-  status page     ${status:-http://127.0.0.1:$((base_port + 1))/}
+  status page     http://127.0.0.1:$((base_port + 1))/
   the cluster     $cluster  (pids.json, logs, each worker's directory)
   stop            make demo-stop
 TXT
