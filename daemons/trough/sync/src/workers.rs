@@ -1,7 +1,7 @@
 //! From node rows to workers as planning sees them, with memory of those that went away.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -46,12 +46,24 @@ impl WorkerMemory {
         for view in self.strangers(model, &present) {
             self.known.entry(view.node).or_insert((now, view));
         }
+        let vanished = |node: &NodeIx| present.iter().all(|w| w.node != *node);
         let mut workers = present.clone();
-        for (node, (seen, view)) in &self.known {
-            if present.iter().all(|w| w.node != *node) {
-                let presence = if now.duration_since(*seen) < grace { Presence::Grace } else { Presence::Gone };
-                workers.push(WorkerView { presence, ..view.clone() });
+        let mut over = Vec::new();
+        for (node, (seen, view)) in self.known.iter_mut().filter(|(node, _)| vanished(node)) {
+            // One whose grace was over before its row was removed gets no second one.
+            if view.presence == Presence::Gone || now.duration_since(*seen) >= grace {
+                view.presence = Presence::Gone;
+                over.push(*node);
             }
+            let presence = if view.presence == Presence::Gone { Presence::Gone } else { Presence::Grace };
+            workers.push(WorkerView { presence, ..view.clone() });
+        }
+        if !over.is_empty() {
+            let assigned: HashSet<NodeIx> =
+                model.segments().flat_map(|ix| model.rows(ix)).map(|row| row.node).collect();
+            let forgotten = |node: &NodeIx| over.contains(node) && !assigned.contains(node);
+            self.known.retain(|node, _| !forgotten(node));
+            workers.retain(|w| !forgotten(&w.node));
         }
         workers.sort_by_key(|w| w.node);
         workers
@@ -136,7 +148,14 @@ mod tests {
         let workers = memory.workers(&mut model, &[status("b", 95.0)], grace, t0 + Duration::from_secs(59));
         assert_eq!(presence(&workers, &model, "a"), Some((Presence::Grace, 500)), "stopped in order, may be back");
         assert_eq!(presence(&workers, &model, "b"), Some((Presence::Gone, 500)));
-        let workers = memory.workers(&mut model, &[], grace, t0 + Duration::from_secs(61));
+        let workers = memory.workers(&mut model, &[], grace, t0 + Duration::from_secs(60));
         assert_eq!(presence(&workers, &model, "old"), Some((Presence::Gone, 500)));
+        assert_eq!(presence(&workers, &model, "b"), None, "its grace was over when its row was removed");
+        model.unload(ix, node);
+        let workers = memory.workers(&mut model, &[], grace, t0 + Duration::from_secs(61));
+        assert_eq!(workers, []);
+        // Back again, it is a worker like any other.
+        let workers = memory.workers(&mut model, &[status("b", 1.0)], grace, t0 + Duration::from_secs(70));
+        assert_eq!(presence(&workers, &model, "b"), Some((Presence::Alive, 500)));
     }
 }

@@ -100,7 +100,7 @@ async fn segments_are_assigned_moved_and_kept() {
     assert!(plan.contains("300 segments") && plan.contains("would add 600 copies"), "{plan}");
     assert!(cluster.assignments().await.is_empty(), "planning changes nothing");
 
-    let sync = cluster.sync("a", "MOVE_GRACE: 0").await;
+    let sync = cluster.sync("a", "MOVE_GRACE: 1").await;
     until("all are assigned twice", async || cluster.assignments().await.len() == 600).await;
     let count = |rows: &[trough_core::records::Assignment]| {
         rows.iter().fold(HashMap::<NodeId, usize>::new(), |mut count, row| {
@@ -152,6 +152,9 @@ async fn segments_are_assigned_moved_and_kept() {
         !count(&cluster.assignments().await).contains_key(&w3) && cluster.catalog.node(&w3).await.unwrap().is_none()
     })
     .await;
+    let forgotten = sync.server.context().view.read().at;
+    until("more rounds", async || sync.server.context().view.read().at > forgotten + 1.5).await;
+    assert!(!count(&cluster.assignments().await).contains_key(&w3), "nothing is given to one that is forgotten");
 
     // A canonical file that vanishes takes nothing with it.
     std::fs::remove_file(cluster.store().join("seg0/seg0007.sqlite")).unwrap();
