@@ -260,7 +260,11 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
     let failure = |code, message: String| Failure::new(code, message);
     match error {
         QueryError::Segment { segment, node, url, error } => {
-            failure(sqlstate(error), format!("segment \"{segment}\": {}", error.message))
+            let message = match error.message.strip_prefix("type mismatch: ") {
+                Some(place) => format!("segment \"{segment}\", {place}"),
+                None => format!("segment \"{segment}\": {}", error.message),
+            };
+            failure(sqlstate(error), message)
                 .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."))
         }
         QueryError::Worker { node, url, first, count, error } => {

@@ -39,5 +39,10 @@ mod walk;
 /// Called once when the library is loaded into a process.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // Errors of PostgreSQL pass through Rust as panics; a backtrace in each of them would cost time and tell nobody.
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: the library is loaded by the process's only thread.
+        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    }
     guc::register();
 }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
-use trough_client::WriteClient;
+use trough_client::{SegmentPattern, WriteClient};
 use trough_core::{
     SchemaId, SegmentId, Value,
     wire::{SegmentWrite, WriteResult, WriteStatement},
@@ -28,6 +28,8 @@ pub(crate) struct Modify {
     columns: Vec<(usize, Column)>,
     sql: String,
     writer: Option<Writer>,
+    /// The table's segments, if not all.
+    pattern: Option<SegmentPattern>,
     pending: HashMap<String, Pending>,
     bytes: usize,
     budget: usize,
@@ -171,6 +173,7 @@ unsafe fn begin(estate: *mut pg_sys::EState, rel: *mut pg_sys::ResultRelInfo, ex
             columns,
             sql,
             writer,
+            pattern: table.segment_pattern(),
             pending: HashMap::new(),
             bytes: 0,
             budget: guc::WRITE_BUFFER.get() as usize * 1024,
@@ -305,6 +308,14 @@ impl Modify {
                     let segment = SegmentId::new(&name)
                         .map_err(|e| Failure::new(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, e.to_string()))
                         .or_raise();
+                    if self.pattern.as_ref().is_some_and(|p| !p.matches(&name)) {
+                        Failure::new(
+                            PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+                            format!("segment \"{name}\" does not belong to foreign table \"{}\"", self.relation),
+                        )
+                        .hint("The option segments says which do.")
+                        .raise();
+                    }
                     bytes += 128;
                     self.pending.insert(name, Pending { segment: Some(segment), rows: vec![row] });
                 }

@@ -55,7 +55,8 @@ pub(crate) struct Output {
     pub(crate) source: Source,
 }
 
-/// What an attribute is made of. Answers' columns are taken in the order of the outputs.
+/// What an attribute is made of, and of which columns of a row. Columns of their own come in the order of the outputs,
+/// before those of aggregates.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Source {
@@ -64,9 +65,9 @@ pub(crate) enum Source {
     /// One column.
     Column(Stored),
     /// An aggregate's transition state, as PostgreSQL's partial aggregate would give it.
-    State(StateKind, Stored),
+    State(StateKind, Stored, Vec<usize>),
     /// A finished aggregate.
-    Final(StateKind, Finish, Stored),
+    Final(StateKind, Finish, Stored, Vec<usize>),
 }
 
 /// How a finished aggregate comes from its state.

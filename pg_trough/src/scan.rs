@@ -36,7 +36,8 @@ pub(crate) struct Scan {
 enum Maker {
     Segment,
     Column(Decoder),
-    State(StateDecoder),
+    /// Of these columns, counted from the first that is no column of its own.
+    State(StateDecoder, Vec<usize>),
 }
 
 /// The batch that rows are taken from.
@@ -76,6 +77,8 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
                 conditions.push(state);
             }
         }
+        let own = plan.outputs.iter().filter(|o| matches!(o.source, Source::Column(_))).count();
+        let after = |columns: &[usize]| columns.iter().map(|c| c - own).collect::<Vec<_>>();
         let outputs = plan
             .outputs
             .iter()
@@ -83,9 +86,11 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
                 let maker = match &output.source {
                     Source::Segment => Maker::Segment,
                     Source::Column(stored) => Maker::Column(Decoder::new(stored.clone())),
-                    Source::State(kind, stored) => Maker::State(StateDecoder::new(*kind, None, stored.clone())),
-                    Source::Final(kind, finish, stored) => {
-                        Maker::State(StateDecoder::new(*kind, Some(*finish), stored.clone()))
+                    Source::State(kind, stored, columns) => {
+                        Maker::State(StateDecoder::new(*kind, None, stored.clone()), after(columns))
+                    }
+                    Source::Final(kind, finish, stored, columns) => {
+                        Maker::State(StateDecoder::new(*kind, Some(*finish), stored.clone()), after(columns))
                     }
                 };
                 (output.attribute, maker)
@@ -276,6 +281,7 @@ impl Scan {
             decode::garbage(&self.plan.table, named(batch).as_deref(), "the rows end early or hold no MessagePack value")
         };
         let mut read = 0;
+        let mut rest = Vec::new();
         for (attribute, maker) in &mut self.outputs {
             let datum = match maker {
                 Maker::Segment => match &current.segment {
@@ -293,15 +299,17 @@ impl Scan {
                         }
                     }
                 }
-                Maker::State(decoder) => {
-                    let mut items = [Item::Null; 4];
-                    let width = decoder.width();
-                    for item in &mut items[..width] {
-                        let Some(next) = reader.next() else { broken(&current.batch).raise() };
-                        *item = next;
+                Maker::State(decoder, columns) => {
+                    while read < self.plan.width {
+                        let Some(item) = reader.next() else { broken(&current.batch).raise() };
+                        rest.push(item);
+                        read += 1;
                     }
-                    read += width;
-                    match decoder.decode(&items[..width], &mut self.arena) {
+                    let mut items = [Item::Null; 4];
+                    for (item, column) in items.iter_mut().zip(columns.iter()) {
+                        *item = rest[*column];
+                    }
+                    match decoder.decode(&items[..columns.len()], &mut self.arena) {
                         Ok(datum) => datum,
                         Err(why) => {
                             let segment = named(&current.batch);

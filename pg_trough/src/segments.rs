@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 use trough_client::{SegmentPattern, SegmentSet};
 use trough_core::SegmentId;
 use trough_pushdown::Keys;
 
-use crate::{cluster::Cluster, encode, errors::Failure, pg, plandata::ScanPlan};
+use crate::{cluster::Cluster, encode, pg, plandata::ScanPlan, table};
 
 /// A scan's values, by slot: the datum and its type.
 pub(crate) type Values = [(Option<pg_sys::Datum>, pg_sys::Oid)];
@@ -24,11 +24,7 @@ pub(crate) unsafe fn choose(
     context: *mut pg_sys::ExprContext,
     cluster: &Cluster,
 ) -> Option<SegmentSet> {
-    let pattern = plan.pattern.as_deref().map(|p| {
-        SegmentPattern::regex(p).unwrap_or_else(|e| {
-            Failure::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, format!("the option segments: {e}")).raise()
-        })
-    });
+    let pattern = plan.pattern.as_deref().map(table::segment_pattern);
     // SAFETY: as for the caller.
     unsafe {
         if let Some(named) = named(&plan.keys, values) {

@@ -31,11 +31,6 @@ impl StateDecoder {
         Self { kind, finish, value: Decoder::new(stored) }
     }
 
-    /// How many columns make one.
-    pub(crate) fn width(&self) -> usize {
-        self.kind.width()
-    }
-
     /// The argument's column.
     pub(crate) fn stored(&self) -> &Stored {
         self.value.stored()
@@ -78,7 +73,11 @@ impl StateDecoder {
                 let empty = parts.count == 0;
                 let sum = if empty { 0.0 } else { parts.real_sum() };
                 match (self.kind, self.finish) {
-                    (StateKind::RealTriple, None) => Some(float8_array(&[parts.count as f64, sum, 0.0])),
+                    // As PostgreSQL's own states, whose third number is NaN once the sum is not finite.
+                    (StateKind::RealTriple, None) => {
+                        let spread = if sum.is_finite() { 0.0 } else { f64::NAN };
+                        Some(float8_array(&[parts.count as f64, sum, spread]))
+                    }
                     _ if empty => None,
                     _ if average => Some(float8(sum / parts.count as f64)),
                     _ => Some(float8(sum)),

@@ -1,6 +1,7 @@
 //! A foreign table as its options and its server's declare it.
 
 use pgrx::{PgSqlErrorCode, pg_sys};
+use trough_client::SegmentPattern;
 use trough_pushdown::{Column, Encoding, InvalidText, Storage, Table};
 
 use crate::{
@@ -32,6 +33,22 @@ pub(crate) struct ForeignTable {
     pub(crate) limits: Limits,
     /// Rows per call of the executor.
     pub(crate) batch_size: i32,
+}
+
+impl ForeignTable {
+    /// Which segments belong to the table, if not all.
+    pub(crate) fn segment_pattern(&self) -> Option<SegmentPattern> {
+        self.pattern.as_deref().map(segment_pattern)
+    }
+}
+
+/// The option `segments` as a condition.
+pub(crate) fn segment_pattern(regex: &str) -> SegmentPattern {
+    SegmentPattern::regex(regex)
+        .map_err(|e| {
+            Failure::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, format!("the option segments: {e}"))
+        })
+        .or_raise()
 }
 
 /// Limits on what a query may fetch; none is unlimited.

@@ -279,10 +279,14 @@ unsafe fn whole_shape(
 }
 
 /// The printed columns of a shape.
+#[derive(Default)]
 struct Printed {
     keys: Vec<String>,
     aggregates: Vec<Aggregate>,
+    /// What the keys make.
     outputs: Vec<Output>,
+    /// What the aggregates make, in their order.
+    states: Vec<Output>,
     by_segment: bool,
 }
 
@@ -296,8 +300,7 @@ unsafe fn print(
 ) -> Option<Printed> {
     // SAFETY: the items are valid expressions over the relation.
     unsafe {
-        let mut printed = Printed { keys: Vec::new(), aggregates: Vec::new(), outputs: Vec::new(), by_segment: false };
-        let mut states = Vec::new();
+        let mut printed = Printed::default();
         for (attribute, item) in shape.items.iter().enumerate() {
             let node = item.expr.cast::<pg_sys::Node>();
             if pg::tag(node) == pg_sys::NodeTag::T_Aggref {
@@ -306,12 +309,12 @@ unsafe fn print(
                 let aggregate = aggregate::partial(&call, shipper).ok()?;
                 let stored = argument(&call, table);
                 let source = if whole {
-                    Source::Final(aggregate.state, finish(call.function, aggregate.state), stored)
+                    Source::Final(aggregate.state, finish(call.function, aggregate.state), stored, Vec::new())
                 } else {
-                    Source::State(aggregate.state, stored)
+                    Source::State(aggregate.state, stored, Vec::new())
                 };
                 printed.aggregates.push(aggregate);
-                states.push(Output { attribute, source });
+                printed.states.push(Output { attribute, source });
                 continue;
             }
             // What is neither a key nor an aggregate is only there where the keys determine it.
@@ -334,7 +337,6 @@ unsafe fn print(
             let source = Source::Column(plan::stored(column, table.typmods[index]));
             printed.outputs.push(Output { attribute, source });
         }
-        printed.outputs.extend(states);
         Some(printed)
     }
 }
@@ -395,25 +397,26 @@ pub(crate) unsafe fn plan(
         let printed =
             print(shape, table, whole, &mut walker, &mut shipper).expect("the shape was printed when the path was made");
         let (conditions, keys) = plan::print_conditions(&upper.split, table, true, &mut walker, &mut shipper);
-        let statement = statement::grouped(
-            &table.table,
-            &printed.keys,
-            &printed.aggregates,
-            &conditions,
-            printed.by_segment,
-        );
+        let grouped =
+            statement::grouped(&table.table, &printed.keys, &printed.aggregates, &conditions, printed.by_segment);
+        let mut outputs = printed.outputs;
+        for (mut output, columns) in printed.states.into_iter().zip(grouped.columns) {
+            if let Source::State(_, _, places) | Source::Final(_, _, _, places) = &mut output.source {
+                *places = columns;
+            }
+            outputs.push(output);
+        }
         let slots = walker.into_slots();
-        let width = printed.keys.len() + printed.aggregates.iter().map(|a| a.columns.len()).sum::<usize>();
         let scan = ScanPlan {
             relid: table.relid.into(),
             server: table.server.into(),
             table: table.table.name.clone(),
             relations: Some(format!("Aggregate on ({})", pg::relation_name(table.relid))),
-            map: statement.map,
-            reduce: statement.reduce,
+            map: grouped.statement.map,
+            reduce: grouped.statement.reduce,
             params: shipper.into_params(),
-            outputs: printed.outputs,
-            width: width.max(1),
+            outputs,
+            width: grouped.width,
             slots: slots.len(),
             keys,
             pattern: table.pattern.clone(),

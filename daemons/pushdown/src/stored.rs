@@ -52,10 +52,10 @@ pub(crate) fn checked(table: &Table, column: &Column) -> Result<String, Refusal>
         }
     };
     Ok(match (repr.family, repr.encoding) {
-        (Family::Bool, _) => integer(Some(format!("{c} IN (0, 1)")), "boolean"),
+        (Family::Bool, _) => integer(Some(format!("{c} IN (0, 1)")), "boolean (0 or 1)"),
         (Family::Int, _) => match column.type_oid {
-            oid::INT2 => integer(Some(format!("{c} BETWEEN -32768 AND 32767")), "smallint"),
-            oid::INT4 => integer(Some(format!("{c} BETWEEN -2147483648 AND 2147483647")), "integer"),
+            oid::INT2 => integer(Some(format!("{c} BETWEEN -32768 AND 32767")), "smallint (16 bits)"),
+            oid::INT4 => integer(Some(format!("{c} BETWEEN -2147483648 AND 2147483647")), "integer (32 bits)"),
             _ => integer(None, "bigint"),
         },
         (Family::Float, _) => match column.storage {

@@ -1,6 +1,5 @@
 //! The SQL functions that exist on every connection, as the old trough defined them.
 
-use regex::Regex;
 use rusqlite::{
     Connection, Error, Result,
     functions::{Context, FunctionFlags},
@@ -29,20 +28,44 @@ pub(crate) const REJECTED: &str = "type mismatch: ";
 /// scan would refuse.
 fn reject(ctx: &Context<'_>) -> Result<bool> {
     let text = |i| ctx.get::<String>(i);
+    let (table, column, expected, found) = (text(0)?, text(1)?, text(2)?, text(3)?);
+    let article = if found == "integer" { "an" } else { "a" };
     Err(Error::UserFunctionError(
-        format!(
-            "{REJECTED}column \"{}\" of table \"{}\" holds a value of type {} that is no {}",
-            text(1)?,
-            text(0)?,
-            text(3)?,
-            text(2)?
-        )
-        .into(),
+        format!("{REJECTED}table \"{table}\", column \"{column}\": {article} {found} cannot be read as {expected}")
+            .into(),
     ))
 }
 
 fn raised() -> Error {
     Error::UserFunctionError(RAISED.into())
+}
+
+/// A search as Python's `re` means it. What has look-around or back-references is searched by backtracking, with an end
+/// to its patience; everything else in linear time.
+enum Search {
+    Linear(regex::Regex),
+    Backtracking(Box<fancy_regex::Regex>),
+}
+
+impl Search {
+    fn new(pattern: &str) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        match regex::Regex::new(pattern) {
+            Ok(linear) => Ok(Self::Linear(linear)),
+            Err(plain) => match fancy_regex::Regex::new(pattern) {
+                Ok(other) => Ok(Self::Backtracking(Box::new(other))),
+                Err(_) => Err(format!("REGEXP: {plain}").into()),
+            },
+        }
+    }
+
+    fn is_found_in(&self, text: &str) -> Result<bool> {
+        match self {
+            Self::Linear(regex) => Ok(regex.is_match(text)),
+            Self::Backtracking(regex) => {
+                regex.is_match(text).map_err(|e| Error::UserFunctionError(format!("REGEXP: {e}").into()))
+            }
+        }
+    }
 }
 
 /// `text REGEXP expr`: whether `expr` is found anywhere in `text`; NULL gives false. A constant expression is
@@ -61,15 +84,11 @@ fn regexp(ctx: &Context<'_>) -> Result<bool> {
             number.as_str().into()
         }
     };
-    let regex =
-        ctx.get_or_create_aux(0, |pattern| -> std::result::Result<Regex, Box<dyn std::error::Error + Send + Sync>> {
-            let pattern = match pattern {
-                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => std::str::from_utf8(bytes)?,
-                _ => return Err(RAISED.into()),
-            };
-            Regex::new(pattern).map_err(|e| format!("REGEXP: {e}").into())
-        })?;
-    Ok(regex.is_match(&text))
+    let search = ctx.get_or_create_aux(0, |pattern| match pattern {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Search::new(std::str::from_utf8(bytes)?),
+        _ => Err(RAISED.into()),
+    })?;
+    search.is_found_in(&text)
 }
 
 /// A status as Python's `int()` reads it; NULL is none.

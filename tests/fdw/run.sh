@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# The extension's tests: starts a PostgreSQL and a cluster (`trough dev`) of its own on loopback, runs sql/*.sql in order
+# and compares what psql prints with expected/*.out, then runs the differential check (differential.py).
+#
+#   tests/fdw/run.sh [--accept] [--keep] [NAME ...]
+#
+# NAME picks files of sql/ (01_options …; setup always runs). --accept makes what came the expected output. --keep leaves
+# everything running and prints how to reach it. TROUGH_PROFILE=release tests release builds; QUERIES is the number of
+# random queries of the differential check.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+profile=${TROUGH_PROFILE:-debug}
+trough=${TROUGH_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/$profile/trough}
+accept= keep= names=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --accept) accept=1 ;;
+    --keep) keep=1 ;;
+    -*) echo "unknown option $1" >&2; exit 2 ;;
+    *) names+=("$1") ;;
+  esac
+  shift
+done
+
+[ -x "$trough" ] || { echo "$trough is missing; build it: cargo build -p trough -p pg_trough" >&2; exit 1; }
+scripts/install-extension.sh "$profile" >/dev/null
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/trough-fdw-XXXXXX")
+chmod 755 "$dir"
+# Below the range that the kernel gives to clients, so that nothing takes them meanwhile.
+read -r port base_port < <(python3 - <<'PY'
+import random, socket
+def free(first, count):
+    held = []
+    try:
+        for port in range(first, first + count):
+            s = socket.socket(); s.bind(("127.0.0.1", port)); held.append(s)
+        return True
+    except OSError:
+        return False
+    finally:
+        for s in held: s.close()
+while True:
+    first = random.randrange(12000, 30000, 200)
+    if free(first, 120):
+        print(first, first + 10); break
+PY
+)
+
+cleanup() {
+  if [ -n "$keep" ]; then
+    echo "left running: PGHOST=$dir/pg PGPORT=$port PGUSER=postgres PGDATABASE=regress; cluster $(cat "$dir/ready"), pid $(cat "$dir/cluster.pid")"
+    return
+  fi
+  if [ -f "$dir/cluster.pid" ]; then
+    kill -TERM "$(cat "$dir/cluster.pid")" 2>/dev/null || true
+    tail --pid="$(cat "$dir/cluster.pid")" -f /dev/null 2>/dev/null || true
+  fi
+  scripts/pg.sh stop "$dir/pg" 2>/dev/null || true
+  if [ -z "${failed:-}" ]; then rm -rf "$dir"; else echo "logs and output are in $dir" >&2; fi
+}
+failed=1
+trap cleanup EXIT
+
+scripts/pg.sh start "$dir/pg" "$port" max_connections=20
+mkdir -p "$dir/cluster" "$dir/results"
+"$trough" dev --dir "$dir/cluster" --workers 2 --cold-workers 1 --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
+echo $! >"$dir/cluster.pid"
+for _ in $(seq 300); do
+  grep -q '^ready ' "$dir/ready" && break
+  kill -0 "$(cat "$dir/cluster.pid")" 2>/dev/null || { echo "the cluster did not start:" >&2; tail -20 "$dir/cluster.log" >&2; exit 1; }
+  read -rt 0.1 <> <(:) || true
+done
+grep -q '^ready ' "$dir/ready" || { echo "the cluster was not ready in 30 s:" >&2; tail -20 "$dir/cluster.log" >&2; exit 1; }
+
+export PGHOST=$dir/pg PGPORT=$port PGUSER=postgres PGDATABASE=regress
+export PGOPTIONS='-c client_min_messages=warning -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres'
+export TROUGH_URL; TROUGH_URL=$(awk '/^ready /{print $2}' "$dir/ready")
+PGDATABASE=postgres psql -X -q -c 'CREATE DATABASE regress'
+
+# What differs from run to run: ports, workers' names, the directory.
+stable() { sed -E -e "s#$dir#DIR#g" -e 's#127\.0\.0\.1:[0-9]+#HOST:PORT#g' -e 's/worker-[0-9]+/WORKER/g'; }
+
+bad=0 count=0
+for file in tests/fdw/sql/*.sql; do
+  name=$(basename "$file" .sql)
+  if [ ${#names[@]} -gt 0 ] && [ "$name" != 00_setup ] && ! printf '%s\n' "${names[@]}" | grep -qx "$name"; then continue; fi
+  count=$((count + 1))
+  psql -X -a -q -v ON_ERROR_STOP=0 -v VERBOSITY=default -P pager=off -P null=NULL -f "$file" 2>&1 | stable >"$dir/results/$name.out" || true
+  if [ -n "$accept" ]; then cp "$dir/results/$name.out" "tests/fdw/expected/$name.out"; fi
+  if diff -u "tests/fdw/expected/$name.out" "$dir/results/$name.out" >"$dir/results/$name.diff"; then
+    echo "ok    $name"
+  else
+    echo "FAIL  $name"
+    head -60 "$dir/results/$name.diff"
+    bad=$((bad + 1))
+  fi
+done
+
+if [ ${#names[@]} -eq 0 ]; then
+  python3 tests/fdw/differential.py --queries "${QUERIES:-600}" --out "$dir/results" || bad=$((bad + 1))
+fi
+if grep -q 'TRAP:\|PANIC:\|terminated by signal' "$dir/pg/server.log"; then
+  echo "FAIL  PostgreSQL's log:" && grep 'TRAP:\|PANIC:\|terminated by signal' "$dir/pg/server.log"
+  bad=$((bad + 1))
+fi
+[ $bad = 0 ] && failed=
+echo "$count files, $bad failed"
+[ $bad = 0 ]

@@ -1,0 +1,26 @@
+-- What is shipped in WHERE, what stays, and that the answers are PostgreSQL's.
+CREATE TABLE local_item AS SELECT * FROM item;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT kind FROM item WHERE n = 5;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT kind FROM item WHERE n BETWEEN 5 AND 7::smallint AND price <= 2.5::float8;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT kind FROM item WHERE n IN (1, 2, NULL) OR NOT (price > 3);
+EXPLAIN (COSTS OFF, VERBOSE) SELECT kind FROM item WHERE n NOT IN (1, 2);
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE kind = 'apple' AND note IS NULL AND raw IS NOT NULL;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE kind < 'b' AND kind COLLATE "en-x-icu" > 'a';
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE kind LIKE 'b%k' AND note NOT LIKE '_x\_%' AND kind ILIKE 'B%';
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE raw = '\x0001' AND note IS DISTINCT FROM 'x';
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE n + 1 = 5 AND abs(n) = 4;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE n > (SELECT 4990) AND price = 'NaN';
+EXPLAIN (COSTS OFF, VERBOSE) SELECT n FROM item WHERE n > extract(epoch FROM now())::bigint AND random() < 2;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT 1 FROM item WHERE n = 5;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT i FROM item i WHERE n = 5;
+SELECT count(*) FROM (SELECT kind, n FROM item WHERE n IN (1, 2, NULL) OR NOT (price > 3)) a;
+SELECT count(*) FROM (SELECT kind, n FROM local_item WHERE n IN (1, 2, NULL) OR NOT (price > 3)) a;
+SELECT segment, id, n FROM item WHERE n = 9007199254740993;
+SELECT n FROM item WHERE n > (SELECT 4995) ORDER BY n;
+SELECT n FROM item WHERE price < 'NaN' AND n > 4998 ORDER BY n;
+SELECT i FROM item i WHERE n = 5 ORDER BY i.kind, i.segment, i.id;
+SELECT count(*) FROM item WHERE note LIKE '%中%';
+SELECT count(*) FROM item WHERE note = 'é中😀';
+SELECT count(*) FROM item WHERE raw < '\x0010';
+SELECT count(*) FROM local_item WHERE raw < '\x0010';
+SELECT tableoid::regclass, count(*) FROM item WHERE n < 3 GROUP BY 1;

@@ -1,0 +1,51 @@
+-- The functions of the schema trough.
+SELECT extension, library ~ '^0\.' AS library FROM trough.version();
+SELECT count(*) > 2 AS workers, bool_and(alive) AS alive, count(*) FILTER (WHERE tier = 'cold') AS cold FROM trough.workers('archive');
+SELECT segment, tier, healthy FROM trough.segments('archive', '^s1$');
+SELECT count(*) FROM trough.segments('archive', '^nosuch$');
+SELECT segment, under_promotion, fence > 0 AS fenced FROM trough.locks('archive') WHERE segment IN ('s1', 's2') ORDER BY 1;
+SELECT id FROM trough.schemas('archive') ORDER BY 1;
+SELECT trough.provision('archive', 's1', 'strict') = trough.provision('archive', 's1') AS same;
+SELECT trough.promote('archive', 's1') LIKE '%/s1.sqlite' AS promoted;
+SELECT segment, remote_path IS NOT NULL AS promoted, error FROM trough.promote('archive', '{s2,s9}'::text[]) ORDER BY 1;
+SELECT * FROM trough.promote('archive', '{}'::text[]);
+SELECT trough.promote('archive', 'nosuch');
+SELECT trough.provision('archive', 's:new', 'nosuch');
+SELECT trough.register_schema('archive', 'broken', 'CREATE TABLE (');
+SELECT * FROM trough.query('archive', '{s1,s2}'::text[], 'SELECT :segment AS segment, count(*) AS n FROM item WHERE kind = ''apple''') q ORDER BY q->>'segment';
+SELECT * FROM trough.query('archive', '^s[12]$', 'SELECT kind, count(*) AS n FROM item WHERE kind <> ''bulk'' GROUP BY 1', 'SELECT kind, sum(n) AS n FROM partial GROUP BY 1 ORDER BY 1') q ORDER BY q->>'kind';
+SELECT trough.query('archive', '{s1}'::text[], 'SELECT 1 AS i, 1.5 AS r, NULL AS n, x''00ff'' AS b, ''é'' AS t, 1e999 AS inf');
+SELECT trough.query('archive', '{nosuch}'::text[], 'SELECT 1');
+SELECT trough.query('archive', '{s1}'::text[], 'SELEC 1');
+SELECT trough.query('archive', '{s1}'::text[], 'SELECT "nosuch" FROM item');
+SELECT trough.query('archive', '{s1}'::text[], 'DELETE FROM item');
+SELECT trough.query('archive', '{s1}'::text[], 'ATTACH ''/tmp/x'' AS x');
+SELECT trough.query('archive', '{../x}'::text[], 'SELECT 1');
+SELECT trough.query('archive', '(', 'SELECT 1');
+SELECT trough.query('nosuch', '{s1}'::text[], 'SELECT 1');
+SELECT trough.shred('archive', 's1');
+-- A promoted segment's lock is given back in its time; from then on it can be shredded.
+DO $$
+BEGIN
+    FOR i IN 1..600 LOOP
+        EXIT WHEN NOT EXISTS (SELECT FROM trough.locks('archive') WHERE segment = 's9');
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+    PERFORM trough.shred('archive', 's9');
+END $$;
+SELECT count(*) FROM item WHERE segment = 's9';
+-- What changes the cluster is not everybody's.
+CREATE ROLE someone;
+GRANT USAGE ON FOREIGN SERVER archive TO someone;
+SET ROLE someone;
+SELECT trough.provision('archive', 'x');
+SELECT trough.promote('archive', 's1');
+SELECT trough.shred('archive', 's1');
+SELECT trough.register_schema('archive', 'x', '');
+SELECT count(*) > 0 AS may_read FROM trough.segments('archive');
+RESET ROLE;
+REVOKE USAGE ON FOREIGN SERVER archive FROM someone;
+SET ROLE someone;
+SELECT count(*) FROM trough.segments('archive');
+RESET ROLE;
+DROP ROLE someone;
