@@ -80,7 +80,7 @@ export TROUGH_URL; TROUGH_URL=$(awk '/^ready /{print $2}' "$dir/ready")
 PGDATABASE=postgres psql -X -q -c 'CREATE DATABASE regress'
 
 # What differs from run to run: ports, workers' names, the directory.
-stable() { sed -E -e "s#$dir#DIR#g" -e 's#127\.0\.0\.1:[0-9]+#HOST:PORT#g' -e 's/worker-[0-9]+/WORKER/g'; }
+stable() { sed -E -e 's#^psql:[^ ]+: ##' -e "s#$dir#DIR#g" -e 's#127\.0\.0\.1:[0-9]+#HOST:PORT#g' -e 's/worker-[0-9]+/WORKER/g'; }
 
 bad=0 count=0
 for file in tests/fdw/sql/*.sql; do
