@@ -17,6 +17,9 @@ use crate::{
 /// SQLite's machine asks after so many steps whether it should stop: some tens of microseconds.
 const STEPS_BETWEEN_CHECKS: i32 = 1000;
 
+/// What the engine may put around a client's text.
+const OWN_SQL_BYTES: usize = 1024;
+
 /// How long a connection waits for a lock. Readers and the writer of a segment in WAL mode never wait for each other;
 /// what is waited for is the change of a file into WAL mode and back.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -53,7 +56,7 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
         conn.set_db_config(option, on)?;
     }
     let clamp = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    conn.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, clamp(limits.max_sql_bytes))?;
+    conn.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, clamp(limits.max_sql_bytes + OWN_SQL_BYTES))?;
     conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, clamp(limits.max_value_bytes))?;
     conn.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, clamp(limits.max_expr_depth as usize))?;
     conn.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, clamp(limits.max_variables as usize))?;

@@ -228,6 +228,12 @@ impl Engine {
         files::seal(&self.inner, segment).await
     }
 
+    /// Closes all writers, after the writes that wait, and makes their files plain: the clean end of a worker. Writes that come
+    /// later open them again.
+    pub async fn close_writers(&self) {
+        writer::close_all(&self.inner).await;
+    }
+
     /// Renames `from` (same file system, complete and fsynced) over the segment's file, durably. Running queries finish on the old file, new
     /// ones open the new one.
     ///

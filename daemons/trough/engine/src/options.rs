@@ -83,7 +83,7 @@ impl Default for EngineOptions {
             handle_budget: 8192,
             writer_budget: 2048,
             writer_idle: Duration::from_secs(30),
-            statements_per_handle: 16,
+            statements_per_handle: 8,
             limits: Limits::default(),
             group_commit_requests: 512,
             checkpoint_pages: 1000,

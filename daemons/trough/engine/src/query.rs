@@ -427,7 +427,7 @@ impl Run {
             None => self.sender.send(chunk(frames)),
             Some(renderer) => {
                 // Held while sending: what is rendered depends on what went before.
-                let mut renderer = renderer.lock();
+                let mut renderer = renderer.try_lock().unwrap_or_else(|| self.pool.while_blocked(|| renderer.lock()));
                 self.sender.send(chunk(renderer.render(&frames)))
             }
         }

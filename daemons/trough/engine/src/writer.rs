@@ -147,6 +147,16 @@ impl Writers {
         idle.map(|(id, _)| id.clone()).collect()
     }
 
+    /// All segments whose writer is open or just being opened.
+    fn in_use(&self) -> Vec<SegmentId> {
+        let slots = self.slots.lock();
+        let in_use = slots.iter().filter(|(_, slot)| {
+            let queue = slot.queue.lock();
+            queue.open || queue.scheduled
+        });
+        in_use.map(|(id, _)| id.clone()).collect()
+    }
+
     /// The open slot that was used longest ago and does nothing, if there are more than the budget allows.
     fn surplus(&self) -> Option<SegmentId> {
         if self.open.load(Ordering::Relaxed) <= self.budget as u64 {
@@ -300,6 +310,18 @@ fn close(inner: &Arc<Inner>, id: &SegmentId, plain: bool) {
     let file = SegmentFile::new(id.clone(), std::path::Path::new(""), crate::engine::Mode::Hot);
     let work: Exclusive = Box::new(move |inner, file, desk| desk.close(inner, &file.id, plain));
     schedule(inner, id, Queued::Exclusive(file, work));
+}
+
+/// Closes all writers, after what waits for them, and makes their files plain.
+pub(crate) async fn close_all(inner: &Arc<Inner>) {
+    let closing = inner.writers.in_use().into_iter().map(|id| {
+        let file = SegmentFile::new(id, std::path::Path::new(""), crate::engine::Mode::Hot);
+        exclusive(inner, file, |inner, file, desk| {
+            desk.close(inner, &file.id, true);
+            Ok(())
+        })
+    });
+    futures::future::join_all(closing).await;
 }
 
 /// Starts the thread that closes writers which nobody uses; it ends soon after the engine.

@@ -187,6 +187,21 @@ async fn what_a_killed_process_left_is_read_and_brought_in_order() {
 }
 
 #[tokio::test]
+async fn a_clean_end_leaves_plain_files() {
+    let b = bench();
+    for name in ["a", "b", "c"] {
+        b.engine.create(b.path(name), "create table t(a)".into()).await.unwrap();
+        b.write(name, "insert into t values(1)").await.unwrap();
+    }
+    b.engine.close_writers().await;
+    for name in ["a", "b", "c"] {
+        assert!(!wal_header(&b.path(name)));
+        b.engine.check(b.path(name)).await.unwrap();
+    }
+    assert_eq!(std::fs::read_dir(b.dir.path()).unwrap().count(), 3);
+}
+
+#[tokio::test]
 async fn an_idle_writer_is_closed_and_the_file_keeps_its_settled_time() {
     let options = EngineOptions { writer_idle: Duration::from_millis(50), ..EngineOptions::default() };
     let b = common::bench_with(options);

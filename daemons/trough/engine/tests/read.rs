@@ -41,6 +41,10 @@ async fn recorded_answers() {
             "select 'abc' regexp '^b' as no, 'abc' regexp 'b' as yes, null regexp 'a' as n",
             "[{\"no\":0,\"yes\":1,\"n\":0}]\n",
         ),
+        (
+            "select 'foobar' regexp 'foo(?!baz)' as a, 'abab' regexp '^(ab)\\1$' as b, 5 regexp '5' as c",
+            "[{\"a\":1,\"b\":1,\"c\":1}]\n",
+        ),
         ("select seedcrawledstatus(200) s", "[{\"s\":\"Crawled\"}]\n"),
         ("select seedcrawledstatus(404) s", "[{\"s\":\"Crawled (HTTP error 404)\"}]\n"),
         ("select seedcrawledstatus(-5003) s", "[{\"s\":\"Not crawled (queued)\"}]\n"),
@@ -111,6 +115,8 @@ async fn recorded_refusals() {
     assert_eq!(b.read("seg-1", "select count(*) c from foo").await.unwrap(), "[{\"c\":5}]\n");
     let invalid = b.read("seg-1", "select cast(x'41ff' as text) as t").await.unwrap_err();
     assert_eq!(invalid.message, "Could not decode to UTF-8 column 't' with text 'A\u{fffd}'");
+    let pattern = b.read("seg-1", "select 'a' regexp '('").await.unwrap_err();
+    assert!(pattern.message.starts_with("REGEXP: "), "{pattern}");
     assert!(b.read("seg-1", "select 'a\0b'").await.unwrap_err().message.contains("NUL"));
 }
 
