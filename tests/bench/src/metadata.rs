@@ -36,7 +36,11 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         let transaction = peer.unchecked_transaction()?;
         for i in batch * BATCH..(batch + 1) * BATCH {
             let doc = document(i);
-            peer.prepare_cached("insert into d values (?1, ?2, ?3)")?.execute((doc["id"].as_str(), doc["segment"].as_str(), doc.to_string()))?;
+            peer.prepare_cached("insert into d values (?1, ?2, ?3)")?.execute((
+                doc["id"].as_str(),
+                doc["segment"].as_str(),
+                doc.to_string(),
+            ))?;
         }
         transaction.commit()?;
     }
@@ -44,15 +48,22 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let started = Instant::now();
     for i in 0..LOOKUPS {
         let mut statement = peer.prepare_cached("select doc from d where segment = ?1")?;
-        let rows = statement.query_map([format!("segment-{}", i * 7919 % SEGMENTS)], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-        let parsed: Vec<serde_json::Value> = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<_, _>>()?;
+        let rows = statement
+            .query_map([format!("segment-{}", i * 7919 % SEGMENTS)], |row| row.get::<_, String>(0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        let parsed: Vec<serde_json::Value> =
+            rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<_, _>>()?;
         ensure!(parsed.len() == DOCUMENTS / SEGMENTS);
     }
     let peer_lookup = started.elapsed();
 
     let server = MetaServer::start_ephemeral(dir.path().join("meta")).await?;
     let address = server.local_addr();
-    let client = Client::new(Options { hosts: vec![(address.ip().to_string(), address.port())], db: "bench".into(), ..Options::default() });
+    let client = Client::new(Options {
+        hosts: vec![(address.ip().to_string(), address.port())],
+        db: "bench".into(),
+        ..Options::default()
+    });
     client.run(&r::db_create("bench")).await?;
     client.run(&r::table_create("d")).await?;
     client.run(&r::table("d").index_create("segment")).await?;
@@ -65,15 +76,30 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let insert = started.elapsed();
     let started = Instant::now();
     for i in 0..LOOKUPS {
-        let found = client.run(&r::table("d").get_all([format!("segment-{}", i * 7919 % SEGMENTS)]).index("segment")).await?;
+        let found =
+            client.run(&r::table("d").get_all([format!("segment-{}", i * 7919 % SEGMENTS)]).index("segment")).await?;
         ensure!(found.as_array().is_some_and(|a| a.len() == DOCUMENTS / SEGMENTS), "{found}");
     }
     let lookup = started.elapsed();
     server.shutdown().await;
 
     let ratio = |a: Duration, b: Duration| format!("{:.2} x", a.as_secs_f64() / b.as_secs_f64());
-    report.row("trough meta: 100,000 inserts", ms(insert), format!("{} SQLite in-process", ms(peer_insert)), ratio(insert, peer_insert), "printed", None);
+    report.row(
+        "trough meta: 100,000 inserts",
+        ms(insert),
+        format!("{} SQLite in-process", ms(peer_insert)),
+        ratio(insert, peer_insert),
+        "printed",
+        None,
+    );
     let each = lookup / LOOKUPS as u32;
-    report.row("trough meta: 10,000 lookups by index", format!("{} each", ms(each)), format!("{} SQLite in-process", ms(peer_lookup / LOOKUPS as u32)), ratio(lookup, peer_lookup), "< 1 ms each", Some(each < Duration::from_millis(1)));
+    report.row(
+        "trough meta: 10,000 lookups by index",
+        format!("{} each", ms(each)),
+        format!("{} SQLite in-process", ms(peer_lookup / LOOKUPS as u32)),
+        ratio(lookup, peer_lookup),
+        "< 1 ms each",
+        Some(each < Duration::from_millis(1)),
+    );
     Ok(())
 }

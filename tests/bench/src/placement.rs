@@ -13,15 +13,38 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
     }
     for (segments, seconds, gib) in sizes {
         let output = Command::new("cargo")
-            .args(["run", "--release", "--quiet", "-p", "trough-core", "--example", "placement_bench", "--", &segments.to_string(), "100", "2"])
+            .args([
+                "run",
+                "--release",
+                "--quiet",
+                "-p",
+                "trough-core",
+                "--example",
+                "placement_bench",
+                "--",
+                &segments.to_string(),
+                "100",
+                "2",
+            ])
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         let figure = |name: &str| {
-            text.split_whitespace().find_map(|word| word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).and_then(|n| n.parse::<f64>().ok())).unwrap_or(f64::NAN)
+            text.split_whitespace()
+                .find_map(|word| {
+                    word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).and_then(|n| n.parse::<f64>().ok())
+                })
+                .unwrap_or(f64::NAN)
         };
         let (time, memory) = (figure("seconds"), figure("peak_gib"));
-        report.row(&format!("placement of {segments} segments x 2 on 100 workers"), format!("{time:.1} s, {memory:.2} GiB"), String::new(), String::new(), &format!("<= {seconds} s, <= {gib} GiB"), Some(time <= seconds && memory <= gib));
+        report.row(
+            &format!("placement of {segments} segments x 2 on 100 workers"),
+            format!("{time:.1} s, {memory:.2} GiB"),
+            String::new(),
+            String::new(),
+            &format!("<= {seconds} s, <= {gib} GiB"),
+            Some(time <= seconds && memory <= gib),
+        );
     }
     Ok(())
 }

@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 use trough_core::SegmentId;
 
-use crate::{Args, http, report::{Report, ms, percentile}};
+use crate::{
+    Args, http,
+    report::{Report, ms, percentile},
+};
 
 const SQL: &str = "select time_hour, carrier, flight, dest, dep_delay from flights where rowid = 1";
 const CONNECTIONS: usize = 8;
@@ -69,12 +72,18 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     let peer = {
         let connections: Vec<Connection> = segments
             .iter()
-            .map(|(_, _, file)| Ok(Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?))
+            .map(|(_, _, file)| {
+                Ok(Connection::open_with_flags(
+                    file,
+                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+                )?)
+            })
             .collect::<Result<_>>()?;
         let ask = |c: &Connection| -> Result<i64> {
             let mut statement = c.prepare_cached(SQL)?;
             Ok(statement.query_row([], |row| {
-                let texts = row.get_ref(0)?.as_str()?.len() + row.get_ref(1)?.as_str()?.len() + row.get_ref(3)?.as_str()?.len();
+                let texts =
+                    row.get_ref(0)?.as_str()?.len() + row.get_ref(1)?.as_str()?.len() + row.get_ref(3)?.as_str()?.len();
                 Ok(row.get::<_, i64>(2)? + row.get::<_, Option<i64>>(4)?.unwrap_or(0) + texts as i64)
             })?)
         };
@@ -86,7 +95,8 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
         REQUESTS as f64 / started.elapsed().as_secs_f64()
     };
 
-    let paths: Vec<(String, String)> = segments.iter().map(|(id, host, _)| (host.clone(), format!("/?segment={}", id.url_encoded()))).collect();
+    let paths: Vec<(String, String)> =
+        segments.iter().map(|(id, host, _)| (host.clone(), format!("/?segment={}", id.url_encoded()))).collect();
     let next = AtomicUsize::new(0);
     let client = || -> Result<Vec<Duration>> {
         let mut connections: HashMap<&str, http::Connection> = HashMap::new();
@@ -117,8 +127,22 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     times.sort();
     let cores = std::thread::available_parallelism()?.get() as f64;
     let per_core = rate / cores / peer;
-    report.row("point SELECT over HTTP, 1,000 segments, 8 connections", format!("{rate:.0}/s"), format!("{peer:.0}/s in-process, one thread"), format!("{:.0} % per core", per_core * 100.0), ">= 10,000/s, >= 20 % per core", Some(rate >= 10_000.0 && per_core >= 0.2));
+    report.row(
+        "point SELECT over HTTP, 1,000 segments, 8 connections",
+        format!("{rate:.0}/s"),
+        format!("{peer:.0}/s in-process, one thread"),
+        format!("{:.0} % per core", per_core * 100.0),
+        ">= 10,000/s, >= 20 % per core",
+        Some(rate >= 10_000.0 && per_core >= 0.2),
+    );
     let p99 = percentile(&times, 0.99);
-    report.row("  its latency", format!("p50 {}, p99 {}", ms(percentile(&times, 0.5)), ms(p99)), String::new(), String::new(), "p99 < 10 ms", Some(p99 < Duration::from_millis(10)));
+    report.row(
+        "  its latency",
+        format!("p50 {}, p99 {}", ms(percentile(&times, 0.5)), ms(p99)),
+        String::new(),
+        String::new(),
+        "p99 < 10 ms",
+        Some(p99 < Duration::from_millis(10)),
+    );
     Ok(())
 }

@@ -12,7 +12,15 @@ pub(crate) struct Report {
 
 impl Report {
     /// Adds a line: what was measured, ours, the peer's, their ratio, the target, and whether it is met.
-    pub(crate) fn row(&mut self, what: &str, ours: String, peer: String, ratio: String, target: &str, met: Option<bool>) {
+    pub(crate) fn row(
+        &mut self,
+        what: &str,
+        ours: String,
+        peer: String,
+        ratio: String,
+        target: &str,
+        met: Option<bool>,
+    ) {
         let verdict = match met {
             Some(true) => "met",
             Some(false) => "MISSED",

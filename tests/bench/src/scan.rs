@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use futures::TryStreamExt as _;
 
-use crate::{Args, report::{Report, median}};
+use crate::{
+    Args,
+    report::{Report, median},
+};
 
 const ROWS: i64 = 1_000_000;
 
 async fn scan(pg: &tokio_postgres::Client, schema: &str) -> Result<Duration> {
     // Every row crosses into the executor and is looked at there: the aggregate's argument cannot be pushed down.
-    let sql = format!("SELECT count(*), sum(length(t) + n::int % 7), max(r) FROM (SELECT n, t, r, d FROM {schema}.million OFFSET 0) m");
+    let sql = format!(
+        "SELECT count(*), sum(length(t) + n::int % 7), max(r) FROM (SELECT n, t, r, d FROM {schema}.million OFFSET 0) m"
+    );
     let started = Instant::now();
     let row = pg.query_one(&sql, &[]).await?;
     let time = started.elapsed();
@@ -44,7 +49,13 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
             fetches.1.push(streamed.1);
         }
     }
-    report.times("full scan of 1,000,000 rows, aggregated locally", median(scans.0), "postgres_fdw", median(scans.1), 1.0);
+    report.times(
+        "full scan of 1,000,000 rows, aggregated locally",
+        median(scans.0),
+        "postgres_fdw",
+        median(scans.1),
+        1.0,
+    );
     report.times("  the same, sent to the client", median(fetches.0), "postgres_fdw", median(fetches.1), 1.0);
     Ok(())
 }

@@ -11,7 +11,11 @@ const ROWS: usize = 4_000;
 
 pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     let pg = args.postgres().await?;
-    pg.execute("SELECT trough.register_schema('archive', 'bench', 'create table w (n integer primary key, t text) strict;')", &[]).await?;
+    pg.execute(
+        "SELECT trough.register_schema('archive', 'bench', 'create table w (n integer primary key, t text) strict;')",
+        &[],
+    )
+    .await?;
     let segment = format!("bench-writes-{}", std::process::id());
     let url: String = pg.query_one("SELECT trough.provision('archive', $1, 'bench')", &[&segment]).await?.get(0);
     let host = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).context("write url")?.to_owned();
@@ -22,7 +26,8 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     peer.execute_batch("pragma synchronous = full; create table w (n integer primary key, t text) strict;")?;
     let started = Instant::now();
     for n in 0..ROWS {
-        peer.prepare_cached("insert into w values (?1, 'some text of a usual length, about as long as a URL')")?.execute([n])?;
+        peer.prepare_cached("insert into w values (?1, 'some text of a usual length, about as long as a URL')")?
+            .execute([n as i64])?;
     }
     let peer = ROWS as f64 / started.elapsed().as_secs_f64();
 
@@ -35,7 +40,9 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
                     let mut connection = http::Connection::open(host)?;
                     for i in 0..ROWS / WRITERS {
                         let n = i * WRITERS + writer;
-                        let sql = format!("insert into w values ({n}, 'some text of a usual length, about as long as a URL')");
+                        let sql = format!(
+                            "insert into w values ({n}, 'some text of a usual length, about as long as a URL')"
+                        );
                         let (status, body) = connection.post(&path, sql.as_bytes())?;
                         ensure!(status == 200, "{status} {}", String::from_utf8_lossy(body));
                     }
@@ -46,6 +53,13 @@ pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
         handles.into_iter().try_for_each(|h| h.join().expect("the writer does not panic"))
     })?;
     let ours = ROWS as f64 / started.elapsed().as_secs_f64();
-    report.row("durable single-row writes, one segment, 8 writers", format!("{ours:.0}/s"), format!("{peer:.0}/s rusqlite, one transaction a row"), format!("{:.2} x", ours / peer), ">= 1.0 x", Some(ours >= peer));
+    report.row(
+        "durable single-row writes, one segment, 8 writers",
+        format!("{ours:.0}/s"),
+        format!("{peer:.0}/s rusqlite, one transaction a row"),
+        format!("{:.2} x", ours / peer),
+        ">= 1.0 x",
+        Some(ours >= peer),
+    );
     Ok(())
 }
