@@ -12,6 +12,7 @@ mod copies;
 mod decide;
 mod files;
 mod follow;
+mod heal;
 mod lease;
 mod locks;
 mod manage;

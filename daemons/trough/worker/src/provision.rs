@@ -283,7 +283,8 @@ async fn from_store(worker: &Arc<Worker>, segment: &SegmentId) -> Result<Option<
     }
 }
 
-fn want_of(entry: Entry) -> Want {
+/// The assignment that a canonical copy would have.
+pub(crate) fn want_of(entry: Entry) -> Want {
     Want {
         remote_path: entry.path.into(),
         bytes: entry.bytes,

@@ -199,27 +199,4 @@ impl Worker {
         }
         Ok(())
     }
-
-    /// Reports a copy that SQLite found broken: it is checked, and if it really is, withdrawn and fetched again.
-    pub(crate) fn suspect(self: &Arc<Self>, segment: &SegmentId) {
-        let Some(busy) = self.busy.try_acquire(std::slice::from_ref(segment)) else { return };
-        let Some(local) = self.files.get(segment).filter(|f| f.broken.is_none()) else { return };
-        let (worker, segment) = (self.clone(), segment.clone());
-        tokio::spawn(async move {
-            let _busy = busy;
-            let Err(error) = worker.engine.check(local.path.to_path_buf()).await else { return };
-            if error.code != ErrorCode::Corrupt {
-                return;
-            }
-            if worker.locks.held(&segment).is_some() {
-                tracing::error!(%segment, %error, "a segment under this node's write lock is corrupt; restore it from the canonical store or shred it");
-                return;
-            }
-            tracing::error!(%segment, %error, "local copy is corrupt, withdrawn, and fetched again where it is assigned");
-            worker.files.update(&segment, |file| file.broken = Some(error.message.as_str().into()));
-            worker.advertiser.clear(&segment);
-            worker.engine.evict(&segment);
-            worker.wants.look_at(segment);
-        });
-    }
 }

@@ -157,3 +157,30 @@ async fn a_fenced_master_and_an_unknown_schema_are_refused() {
     assert!(status == 400 && answer.to_string().contains("too long"), "{answer}");
     one.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_file_under_a_write_lock_is_kept_beside_and_replaced() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "").await;
+    filled(&cluster, &one, "s").await;
+    cluster.promote(&one, "s").await;
+    let data = one.data.clone();
+    one.stop().await;
+    let path = data.join("s.sqlite");
+    let mut content = std::fs::read(&path).expect("read");
+    content[..16].copy_from_slice(b"this is no data!");
+    std::fs::write(&path, &content).expect("write");
+    let one = cluster.worker("one", "").await;
+    wait_for("a good file again", async || {
+        let (status, text) = cluster.read(&one, "s", "select count(*) n from t").await;
+        assert!(status != 200 || text == "[{\"n\":1}]\n", "{text}");
+        (status == 200).then_some(())
+    })
+    .await;
+    let names = std::fs::read_dir(&data).expect("directory").map(|e| e.expect("entry").file_name());
+    let kept: Vec<_> = names.filter(|n| n.to_string_lossy().contains("s.sqlite.broken-")).collect();
+    assert_eq!(kept.iter().filter(|n| !n.to_string_lossy().ends_with("-wal")).count(), 1, "{kept:?}");
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    cluster.promote(&one, "s").await;
+    one.stop().await;
+}
