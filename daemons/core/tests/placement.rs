@@ -76,7 +76,7 @@ fn cluster() -> impl Strategy<Value = (Vec<Worker>, usize, u64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn loads_are_even_and_little_moves((mut workers, rings, seed) in cluster(), gone: Index) {

@@ -48,8 +48,8 @@ pub(super) struct Histogram {
 
 impl Histogram {
     pub(super) fn new(sites: usize) -> Self {
-        // At most 32 MiB a thread.
-        let bits = (22 - (usize::BITS - sites.leading_zeros()).min(16)).clamp(6, 12);
+        // Half a MiB, as far as that goes, so that it stays in the cache.
+        let bits = 16_u32.saturating_sub(usize::BITS - sites.leading_zeros()).clamp(6, 12);
         Self { bits, bytes: vec![0; sites << bits] }
     }
 
@@ -98,6 +98,16 @@ fn small<'r>(plan: &Plan<'_>, first: usize, rows: &'r mut [u16], mut each: impl 
         if !plan.is_large(segment) {
             each(segment, row);
         }
+    }
+}
+
+/// The same for a pass that looks at the rings.
+fn small_warm(plan: &Plan<'_>, first: usize, rows: &mut [u16], mut each: impl FnMut(usize, &mut [u16])) {
+    const BLOCK: usize = 64;
+    for (n, rows) in rows.chunks_mut(BLOCK * plan.rings).enumerate() {
+        let first = first + n * BLOCK;
+        plan.sites.warm(&plan.table.keys()[first..][..rows.len() / plan.rings]);
+        small(plan, first, rows, &mut each);
     }
 }
 
@@ -156,7 +166,7 @@ impl Plan<'_> {
         Histogram::merge(threads.run(rows, |first, rows| {
             let mut offers = self.histogram();
             let mut stood = [NONE; MAX_RINGS];
-            small(self, first, rows, |segment, row| {
+            small_warm(self, first, rows, |segment, row| {
                 self.stood(segment, starved.new_only, &mut stood[..self.rings]);
                 for copy in (0..self.rings).filter(|copy| stood[*copy] == NONE) {
                     if let Some(taker) = self.taker(segment, row, copy, starved) {
@@ -168,29 +178,28 @@ impl Plan<'_> {
         }))
     }
 
-    /// Lets the starved take over what is below their cuts. Returns all loads.
+    /// Lets the starved take over what is below their cuts. Returns what each site gained, then what each lost.
     pub(super) fn take_over(&self, threads: &Threads, rows: &mut [u16], starved: &Starved, cuts: &[u32]) -> Vec<u64> {
         let buckets = self.histogram();
+        let sites = self.sites.len();
         add_up(threads.run(rows, |first, rows| {
-            let mut load = vec![0; self.sites.len()];
+            let mut moved = vec![0; 2 * sites];
             let (mut before, mut stood) = ([NONE; MAX_RINGS], [NONE; MAX_RINGS]);
-            for (segment, row) in (first..).zip(rows.chunks_mut(self.rings)) {
-                if !self.is_large(segment) {
-                    let before = &mut before[..self.rings];
-                    before.copy_from_slice(row);
-                    self.stood(segment, starved.new_only, &mut stood[..self.rings]);
-                    for copy in (0..self.rings).filter(|copy| stood[*copy] == NONE) {
-                        let Some(taker) = self.taker(segment, before, copy, starved) else { continue };
-                        let bucket = buckets.bucket(order(self.table.key(segment), copy));
-                        if bucket < cuts[usize::from(taker)] && self.may_take(row, copy, taker) {
-                            row[copy] = taker;
-                        }
+            small_warm(self, first, rows, |segment, row| {
+                let before = &mut before[..self.rings];
+                before.copy_from_slice(row);
+                self.stood(segment, starved.new_only, &mut stood[..self.rings]);
+                for copy in (0..self.rings).filter(|copy| stood[*copy] == NONE) {
+                    let Some(taker) = self.taker(segment, before, copy, starved) else { continue };
+                    let bucket = buckets.bucket(order(self.table.key(segment), copy));
+                    if bucket < cuts[usize::from(taker)] && self.may_take(row, copy, taker) {
+                        moved[usize::from(taker)] += self.cost(segment);
+                        moved[sites + usize::from(row[copy])] += self.cost(segment);
+                        row[copy] = taker;
                     }
                 }
-                let cost = self.cost(segment);
-                row.iter().filter(|site| **site != NONE).for_each(|site| load[usize::from(*site)] += cost);
-            }
-            load
+            });
+            moved
         }))
     }
 
@@ -252,7 +261,7 @@ impl Plan<'_> {
     pub(super) fn name(&self, threads: &Threads, rows: &mut [u16]) -> Histogram {
         Histogram::merge(threads.run(rows, |first, rows| {
             let mut named = self.histogram();
-            small(self, first, rows, |segment, row| {
+            small_warm(self, first, rows, |segment, row| {
                 let key = self.table.key(segment);
                 for copy in 0..self.wanted(segment) {
                     if row[copy] != NONE {

@@ -256,7 +256,11 @@ impl Plan<'_> {
         let offered = self.offers(threads, rows, &starved);
         let left = |site: usize| fair[site] - loads.load[site] as f64;
         let cuts: Vec<u32> = (0..self.sites.len()).map(|site| offered.cut(site, left(site))).collect();
-        loads.load = self.take_over(threads, rows, &starved, &cuts);
+        let moved = self.take_over(threads, rows, &starved, &cuts);
+        let (gained, lost) = moved.split_at(self.sites.len());
+        for ((load, gained), lost) in loads.load.iter_mut().zip(gained).zip(lost) {
+            *load = *load + gained - lost;
+        }
         loads.load != before_all
     }
 

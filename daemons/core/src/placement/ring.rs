@@ -1,8 +1,9 @@
-//! One consistent hash ring: sorted points, each a worker's, with an index that finds a key's successor in about
-//! one step.
+//! One consistent hash ring: sorted points, each a worker's, and two indexes: one that mostly names a key's worker
+//! at once, one that finds its successor in about one step.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::NONE;
 use crate::NodeId;
 
 /// A bijective scrambling of 64 bits (the finalizer of splitmix64).
@@ -21,7 +22,12 @@ pub(super) struct Ring {
     /// Per slice of the ring, the first point at or behind its begin.
     starts: Vec<u32>,
     shift: u32,
+    /// Per slice a quarter as wide, the worker of all keys in it; [`NONE`] where there are several, or none.
+    owners: Vec<u16>,
 }
+
+/// Slices of `owners` per slice of `starts`, as a power of two.
+const FINER: u32 = 2;
 
 impl Ring {
     /// Ring number `number` with `(node, points)` per worker. Workers are named by their index in `workers`.
@@ -37,7 +43,7 @@ impl Ring {
         }
         points.sort_unstable();
         let bits = usize::BITS - points.len().leading_zeros();
-        let shift = 48 - bits.min(47);
+        let shift = 48 - bits.min(40);
         let mut starts = vec![0; 1 << (48 - shift)];
         let mut at = 0;
         for (slice, start) in starts.iter_mut().enumerate() {
@@ -46,7 +52,25 @@ impl Ring {
             }
             *start = at as u32;
         }
-        Self { seed, points, starts, shift }
+        let mut at = 0;
+        let fine = shift - FINER;
+        let owner = |slice: u64| {
+            while at < points.len() && (points[at] >> 16) < slice << fine {
+                at += 1;
+            }
+            match points.get(at).or(points.first()) {
+                Some(point) if at == points.len() || point >> 16 >= (slice + 1) << fine => *point as u16,
+                _ => NONE,
+            }
+        };
+        let owners = (0..1 << (48 - fine)).map(owner).collect();
+        Self { seed, points, starts, shift, owners }
+    }
+
+    /// The worker of the first point behind `key`'s position, if it can be told at once; else [`NONE`].
+    pub(super) fn owner(&self, key: u64) -> u16 {
+        let position = mix(key ^ self.seed) >> 16;
+        self.owners[(position >> (self.shift - FINER)) as usize]
     }
 
     /// The workers behind `key`'s position, point by point, once around.
@@ -76,6 +100,7 @@ mod tests {
                 let before = ring.points.iter().filter(|p| *p >> 16 < position);
                 let expected: Vec<_> = behind.chain(before).map(|p| *p as u16).collect();
                 assert_eq!(ring.walk(key).collect::<Vec<_>>(), expected);
+                assert!(ring.owner(key) == NONE || Some(&ring.owner(key)) == expected.first());
             }
         }
     }

@@ -169,6 +169,10 @@ impl SegmentTable {
         Ok(())
     }
 
+    pub(super) fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
     pub(super) fn nodes(&self) -> &[NodeId] {
         &self.nodes
     }
