@@ -36,6 +36,13 @@ pub struct Canonical {
     pub sha256: Option<String>,
 }
 
+/// What says that a segment exists: an assignment, without the rest of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Assigned {
+    /// Which segment is assigned.
+    pub segment: SegmentId,
+}
+
 impl Catalog {
     /// A node's assignments, as a stream.
     ///
@@ -127,6 +134,15 @@ impl Catalog {
     /// [`CatalogError`].
     pub async fn assignment_feed(&self, node: &NodeId) -> Result<Rows<Change<Assignment>>> {
         self.follow("follow a node's assignments", r::table(ASSIGNMENT).get_all([node.as_str()]).index("node")).await
+    }
+
+    /// Follows which segments are assigned to anybody, beginning with all: one row for each assignment. Changes that leave
+    /// the segment as it was are not told.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn assigned_feed(&self) -> Result<Rows<Change<Assigned>>> {
+        self.follow("follow the assignments", r::table(ASSIGNMENT).pluck(["segment"])).await
     }
 
     /// Records what a promotion made in the segment's assignments, or, where it has none yet, beside them for the master

@@ -53,6 +53,14 @@ pub enum CatalogError {
         /// What is wrong.
         why: String,
     },
+    /// A followed table changed faster than its changes were taken, and some were lost: the feed must be begun anew.
+    #[error("{what}: {why}")]
+    FeedGap {
+        /// The operation, as a verb phrase.
+        what: &'static str,
+        /// What the server says.
+        why: String,
+    },
     /// The segment's write lock is not the one that the caller holds.
     #[error("segment {segment}: the write lock is no longer held by node {node} under this fence")]
     LockLost {
@@ -84,7 +92,11 @@ impl CatalogError {
 
     /// Whether the same call may succeed later without anything being repaired (the server is away).
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Reql { source, .. } if source.is_retryable())
+        match self {
+            Self::Reql { source, .. } => source.is_retryable(),
+            Self::FeedGap { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether a newer master has been at work.

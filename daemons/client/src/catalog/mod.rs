@@ -41,7 +41,7 @@ mod schemas;
 mod services;
 mod tables;
 
-pub use assignments::{Canonical, Generation};
+pub use assignments::{Assigned, Canonical, Generation};
 pub use election::{Candidate, Election, Master};
 pub use error::{CatalogError, Result};
 pub use locks::{LockOutcome, TAKEOVER_MARGIN};
@@ -147,7 +147,7 @@ impl Catalog {
         Ok(Box::pin(cursor.filter_map(move |item| {
             std::future::ready(match item {
                 Err(e) => Some(Err(CatalogError::reql(what, e))),
-                Ok(event) => decode_change(what, &event).map(Ok),
+                Ok(event) => decode_change(what, &event).transpose(),
             })
         })))
     }
@@ -205,22 +205,31 @@ struct Event<'a> {
     new_val: Option<&'a RawValue>,
     #[serde(default, borrow)]
     state: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    error: Option<Cow<'a, str>>,
 }
 
-fn decode_change<T: DeserializeOwned>(what: &'static str, event: &RawValue) -> Option<Change<T>> {
+/// None for what is not ours to understand.
+///
+/// # Errors
+/// [`CatalogError::FeedGap`] if the server could not keep every change for us.
+fn decode_change<T: DeserializeOwned>(what: &'static str, event: &RawValue) -> Result<Option<Change<T>>> {
     let event: Event<'_> = match serde_json::from_str(event.get()) {
         Ok(event) => event,
         Err(error) => {
             tracing::warn!(what, %error, "skipped an event that cannot be read");
-            return None;
+            return Ok(None);
         }
     };
     if let Some(state) = event.state {
-        return (state == "ready").then_some(Change::Ready);
+        return Ok((state == "ready").then_some(Change::Ready));
+    }
+    if let Some(why) = event.error {
+        return Err(CatalogError::FeedGap { what, why: why.into_owned() });
     }
     let side = |row: Option<&RawValue>| row.filter(|row| row.get() != "null").and_then(|row| decode_row(what, row));
     let (old, new) = (side(event.old_val), side(event.new_val));
-    (old.is_some() || new.is_some()).then_some(Change::Row { old, new })
+    Ok((old.is_some() || new.is_some()).then_some(Change::Row { old, new }))
 }
 
 /// The `new_val`s (where there are, else the `old_val`s) of a write that returned its changes.
@@ -237,4 +246,22 @@ fn changed_rows<T: DeserializeOwned>(what: &'static str, summary: &WriteSummary)
 
 fn to_json<T: serde::Serialize>(record: &T) -> Json {
     serde_json::to_value(record).unwrap_or_else(|e| json!({ "unserializable": e.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_changes_are_an_error() {
+        let decode = |event: &str| {
+            let raw = RawValue::from_string(event.to_owned()).expect("JSON");
+            decode_change::<Assigned>("follow", &raw)
+        };
+        let gap = decode(r#"{"error":"Changefeed cache over array size limit, skipped 7 elements."}"#);
+        assert!(gap.is_err_and(|e| e.is_retryable() && e.to_string().contains("skipped 7")));
+        assert_eq!(decode(r#"{"state":"ready"}"#).ok(), Some(Some(Change::Ready)));
+        assert_eq!(decode(r#"{"state":"initializing"}"#).ok(), Some(None));
+        assert_eq!(decode(r#"{"new_val":{}}"#).ok(), Some(None), "the Python master's ring weights");
+    }
 }

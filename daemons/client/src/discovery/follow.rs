@@ -3,15 +3,15 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Weak},
+    sync::Weak,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
-use trough_core::records::{Lock, ROLE_READ, Service};
+use trough_core::records::{Lock, Service};
 
 use super::{Followed, Inner, Phase, State};
-use crate::catalog::{CatalogError, Change};
+use crate::catalog::{Assigned, CatalogError, Change};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -33,6 +33,8 @@ pub(super) async fn load_nodes(inner: &Inner) -> Result<(), CatalogError> {
     state.clock = Some((server_now, now));
     state.version += 1;
     state.nodes_version += 1;
+    drop(state);
+    inner.changed.send_replace(());
     Ok(())
 }
 
@@ -49,7 +51,9 @@ pub(super) async fn nodes(weak: Weak<Inner>) {
             drop(inner);
             while let Some(changes) = feed.next().await {
                 let Some(inner) = weak.upgrade() else { return Ok(()) };
-                take_nodes(&mut inner.state.write(), changes)?;
+                let taken = take_nodes(&mut inner.state.write(), changes);
+                inner.changed.send_replace(());
+                taken?;
             }
             Ok::<(), CatalogError>(())
         }
@@ -89,7 +93,7 @@ fn take_nodes(state: &mut State, changes: Vec<Result<Change<Service>, CatalogErr
     Ok(())
 }
 
-/// Follows all service rows and locks.
+/// Follows all service rows, locks and assignments.
 pub(super) async fn table(weak: Weak<Inner>) {
     let mut pause = FIRST_PAUSE;
     while weak.strong_count() > 0 {
@@ -97,7 +101,7 @@ pub(super) async fn table(weak: Weak<Inner>) {
         let ended = follow_table(&weak).await;
         let Some(inner) = weak.upgrade() else { return };
         let why = ended.err().map_or_else(|| "the feed ended".to_owned(), |e| e.to_string());
-        tracing::warn!(error = %why, "lost the feed of services; discovery goes on with what was known");
+        tracing::warn!(error = %why, "lost the feed of services, locks and assignments; discovery goes on with what was known");
         inner.phase.send_if_modified(|phase| {
             let first = !matches!(phase, Phase::Ready);
             if first {
@@ -115,9 +119,10 @@ async fn follow_table(weak: &Weak<Inner>) -> Result<(), CatalogError> {
     let Some(catalog) = weak.upgrade().map(|inner| inner.catalog.clone()) else { return Ok(()) };
     let mut services = catalog.service_feed().await?.ready_chunks(BATCH);
     let mut locks = catalog.lock_feed().await?.ready_chunks(BATCH);
+    let mut assignments = catalog.assigned_feed().await?.ready_chunks(BATCH);
     let mut fresh = Followed::default();
-    let (mut services_ready, mut locks_ready) = (false, false);
-    while !(services_ready && locks_ready) {
+    let (mut services_ready, mut locks_ready, mut assignments_ready) = (false, false, false);
+    while !(services_ready && locks_ready && assignments_ready) {
         tokio::select! {
             Some(changes) = services.next(), if !services_ready => {
                 let Some(inner) = weak.upgrade() else { return Ok(()) };
@@ -131,91 +136,75 @@ async fn follow_table(weak: &Weak<Inner>) -> Result<(), CatalogError> {
                     locks_ready |= fresh.take_lock(change?);
                 }
             }
+            Some(changes) = assignments.next(), if !assignments_ready => {
+                for change in changes {
+                    assignments_ready |= fresh.take_assignment(change?);
+                }
+            }
             else => return Ok(()),
         }
     }
     {
         let Some(inner) = weak.upgrade() else { return Ok(()) };
         let mut state = inner.state.write();
+        state.builds += 1;
+        fresh.serial = state.builds;
         state.followed = Some(fresh);
         state.cached.clear();
         state.version += 1;
         drop(state);
         inner.phase.send_replace(Phase::Ready);
+        inner.changed.send_replace(());
     }
     loop {
-        let (more_services, more_locks) = tokio::select! {
-            changes = services.next() => (changes, Some(Vec::new())),
-            changes = locks.next() => (Some(Vec::new()), changes),
+        let news = tokio::select! {
+            changes = services.next() => changes.map(News::Services),
+            changes = locks.next() => changes.map(News::Locks),
+            changes = assignments.next() => changes.map(News::Assignments),
         };
-        let (Some(changed_services), Some(changed_locks)) = (more_services, more_locks) else { return Ok(()) };
+        let Some(news) = news else { return Ok(()) };
         let Some(inner) = weak.upgrade() else { return Ok(()) };
-        take_changes(&inner, changed_services, changed_locks)?;
+        let taken = take_news(&mut inner.state.write(), news);
+        inner.changed.send_replace(());
+        taken?;
     }
 }
 
-fn take_changes(
-    inner: &Arc<Inner>,
-    services: Vec<Result<Change<Service>, CatalogError>>,
-    locks: Vec<Result<Change<Lock>, CatalogError>>,
-) -> Result<(), CatalogError> {
-    let mut state = inner.state.write();
+type Batch<T> = Vec<Result<Change<T>, CatalogError>>;
+
+/// Some changes of one of the tables.
+enum News {
+    Services(Batch<Service>),
+    Locks(Batch<Lock>),
+    Assignments(Batch<Assigned>),
+}
+
+fn take_news(state: &mut State, news: News) -> Result<(), CatalogError> {
     state.version += 1;
     let Some(mut followed) = state.followed.take() else { return Ok(()) };
-    let mut result = Ok(());
-    for change in services {
-        match change {
-            Ok(change) => drop(followed.take_service(&mut state, change)),
-            Err(e) => result = Err(e),
+    let take = || -> Result<(), CatalogError> {
+        match news {
+            News::Services(all) => {
+                for change in all {
+                    followed.take_service(state, change?);
+                }
+            }
+            News::Locks(all) => {
+                for change in all {
+                    followed.take_lock(change?);
+                }
+            }
+            News::Assignments(all) => {
+                for change in all {
+                    followed.take_assignment(change?);
+                }
+            }
         }
-    }
-    for change in locks {
-        match change {
-            Ok(change) => drop(followed.take_lock(change)),
-            Err(e) => result = Err(e),
-        }
-    }
+        Ok(())
+    };
+    let taken = take();
     state.followed = Some(followed);
-    result
-}
-
-impl Followed {
-    /// Takes one change in; whether it was the end of the initial rows.
-    fn take_service(&mut self, state: &mut State, change: Change<Service>) -> bool {
-        let Change::Row { old, new } = change else { return true };
-        let place = |state: &mut State, row: &Service| {
-            if row.role.as_deref() != Some(ROLE_READ) {
-                return None;
-            }
-            let number = state.nodes.endpoint(row.node.as_ref()?, row.url.as_deref()?);
-            Some((row.segment.clone()?, number))
-        };
-        let now = new.as_ref().filter(|row| state.row_lives(row)).and_then(|row| place(state, row));
-        if let Some((segment, number)) = old.as_ref().and_then(|row| place(state, row))
-            && now.as_ref() != Some(&(segment.clone(), number))
-            && let Some(refs) = self.copies.get_mut(&segment)
-        {
-            refs.remove(number);
-            if refs.is_empty() {
-                self.copies.remove(&segment);
-            }
-        }
-        if let Some((segment, number)) = now {
-            self.copies.entry(segment).or_default().insert(number);
-        }
-        false
-    }
-
-    /// As [`Followed::take_service`], for a lock.
-    fn take_lock(&mut self, change: Change<Lock>) -> bool {
-        let Change::Row { old, new } = change else { return true };
-        match (old, new) {
-            (_, Some(lock)) => drop(self.locks.insert(lock.segment, lock.node)),
-            (Some(lock), None) => drop(self.locks.remove(&lock.segment)),
-            (None, None) => {}
-        }
-        false
-    }
+    taken
 }
 
 /// Doubles the pause between attempts, and begins anew after a feed that lasted.

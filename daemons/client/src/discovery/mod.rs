@@ -1,14 +1,15 @@
 //! Who serves what, for those that ask: PostgreSQL backends, the shell, scripts.
 //!
 //! Two ways, which share what is known of nodes. Given segments are looked up in batches and kept for some seconds. A pattern makes the
-//! tables `services` and `lock` be followed from then on, so that listing again costs no query, and what is provisioned, moved or dropped elsewhere is known
+//! tables `services`, `assignment` and `lock` be followed from then on, so that listing again costs no query, and what is provisioned, moved or dropped elsewhere is known
 //! within milliseconds. In both, a copy counts while its node's lease runs (aged by this process's monotonic clock), a
-//! segment with a write lock is read from its holder only, and cold copies count only where no hot one lives. While the database cannot be
+//! segment with a write lock is read from its holder only, and cold copies count only where no hot one lives. A segment that exists by an
+//! assignment or a lock alone is listed as missing. While the database cannot be
 //! asked, what was known last is used.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,8 @@ use crate::catalog::{Catalog, CatalogError, MAX_KEYS};
 
 mod choose;
 mod follow;
+mod followed;
+mod listing;
 mod pattern;
 mod table;
 
@@ -32,6 +35,9 @@ pub use pattern::SegmentPattern;
 pub(crate) use table::base_url;
 pub use table::{Endpoint, InFlight, Located, NodeHandle, Refs};
 use table::{Nodes, View};
+
+use followed::Followed;
+use listing::Listing;
 
 /// How discovery remembers.
 #[derive(Clone, Debug)]
@@ -44,6 +50,8 @@ pub struct DiscoveryOptions {
     pub load_timeout: Duration,
     /// How many looked-up segments are kept.
     pub max_cached: usize,
+    /// How long a listing waits for segments that exist and that nobody serves, from when the first listing found them so.
+    pub settle: Duration,
 }
 
 impl Default for DiscoveryOptions {
@@ -53,6 +61,7 @@ impl Default for DiscoveryOptions {
             failure_memory: Duration::from_secs(5),
             load_timeout: Duration::from_secs(60),
             max_cached: 200_000,
+            settle: Duration::from_secs(10),
         }
     }
 }
@@ -97,6 +106,8 @@ struct Inner {
     options: DiscoveryOptions,
     state: RwLock<State>,
     phase: watch::Sender<Phase>,
+    /// Told whenever who serves what may have changed.
+    changed: watch::Sender<()>,
     tasks: Mutex<Tasks>,
 }
 
@@ -125,6 +136,8 @@ struct State {
     view: Option<(Arc<View>, u64, Instant)>,
     cached: HashMap<SegmentId, Cached>,
     followed: Option<Followed>,
+    /// How often the followed tables were built.
+    builds: u64,
     listings: Vec<Listing>,
 }
 
@@ -134,30 +147,15 @@ struct Cached {
     at: Instant,
 }
 
-/// The whole table, as the feeds tell it.
-#[derive(Default)]
-struct Followed {
-    copies: HashMap<SegmentId, Refs>,
-    locks: HashMap<SegmentId, NodeId>,
-}
-
-struct Listing {
-    key: String,
-    version: u64,
-    liveness: u64,
-    located: Located,
-}
-
 /// How long a view of the nodes is used before leases are looked at again.
 const VIEW_AGE: Duration = Duration::from_millis(100);
-/// How many listings are kept.
-const MAX_LISTINGS: usize = 4;
 
 impl Discovery {
     /// Discovery over a catalog; nothing is asked before the first use.
     pub fn new(catalog: Catalog, options: DiscoveryOptions) -> Self {
         let (phase, _) = watch::channel(Phase::Starting);
-        let inner = Inner { catalog, options, state: RwLock::default(), phase, tasks: Mutex::default() };
+        let (changed, _) = watch::channel(());
+        let inner = Inner { catalog, options, state: RwLock::default(), phase, changed, tasks: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -216,27 +214,12 @@ impl Discovery {
         Ok(self.resolve(segments))
     }
 
-    /// Where every segment that fulfils the condition can be read. A condition that names its segments is looked up; any
-    /// other makes the tables be followed.
-    ///
-    /// # Errors
-    /// [`DiscoveryError`] if the first listing fails.
-    pub async fn all(&self, pattern: &SegmentPattern) -> Result<Located, DiscoveryError> {
-        if let Some(segments) = pattern.named() {
-            return self.find(&segments).await;
-        }
-        self.ensure_followed().await?;
-        Ok(self.listing(pattern))
-    }
-
-    /// Forgets a segment: it is looked up again at its next use.
+    /// Forgets who serves a segment: it is looked up again at its next use by name. It stays in the listings.
     pub fn invalidate(&self, segment: &SegmentId) {
         let mut state = self.inner.state.write();
-        state.version += 1;
         state.cached.remove(segment);
         if let Some(followed) = &mut state.followed {
-            followed.copies.remove(segment);
-            followed.locks.remove(segment);
+            followed.doubt(segment);
         }
     }
 
@@ -286,10 +269,11 @@ impl Discovery {
             let Some(node) = state.nodes.node_of_write_url(&base) else { continue };
             let Some(number) = state.nodes.own_endpoint(&node) else { continue };
             if let Some(followed) = &mut state.followed {
-                followed.copies.entry(segment.clone()).or_default().insert(number);
-                followed.locks.insert(segment.clone(), node);
+                followed.add_copy(segment.clone(), number);
+                followed.put_lock(segment.clone(), node);
             }
         }
+        self.inner.changed.send_replace(());
     }
 
     /// Looks the segments up anew and keeps what is found.
@@ -298,6 +282,7 @@ impl Discovery {
     /// [`DiscoveryError::Catalog`].
     pub async fn refresh(&self, segments: &[SegmentId]) -> Result<(), DiscoveryError> {
         let catalog = &self.inner.catalog;
+        let lookup = Lookup::begin(&self.inner);
         let batches = |segments: &[SegmentId]| -> Vec<Vec<SegmentId>> {
             segments.chunks(MAX_KEYS).map(<[SegmentId]>::to_vec).collect()
         };
@@ -315,8 +300,9 @@ impl Discovery {
             async { locks.await.map_err(Arc::new).map_err(DiscoveryError::from) },
             nodes
         )?;
-        let mut state = self.inner.state.write();
-        state.take_lookup(segments, services.concat(), locks.concat(), self.inner.options.max_cached);
+        let found = (services.concat(), locks.concat());
+        self.inner.state.write().take_lookup(&lookup, segments, found, self.inner.options.max_cached);
+        self.inner.changed.send_replace(());
         Ok(())
     }
 
@@ -332,39 +318,6 @@ impl Discovery {
         Located { endpoints: view.endpoints.clone(), entries: Arc::new(entries), missing: Arc::new(missing) }
     }
 
-    fn listing(&self, pattern: &SegmentPattern) -> Located {
-        let key = pattern.key();
-        let mut state = self.inner.state.write();
-        let state = &mut *state;
-        let view = state.view();
-        let (version, liveness) = (state.version, view.liveness());
-        if let Some(kept) =
-            state.listings.iter().find(|l| l.key == key && l.version == version && l.liveness == liveness)
-        {
-            // Numbers of addresses never change, so the entries stand while loads move on.
-            return Located { endpoints: view.endpoints.clone(), ..kept.located.clone() };
-        }
-        let (mut entries, mut missing) = (Vec::new(), Vec::new());
-        let State { followed, nodes, .. } = state;
-        for (segment, refs) in followed.iter().flat_map(|f| &f.copies) {
-            if !pattern.matches(segment.as_str()) {
-                continue;
-            }
-            let lock = followed.as_ref().and_then(|f| f.locks.get(segment));
-            let holder = lock.and_then(|node| nodes.own_endpoint(node));
-            let usable = view.usable(refs, holder);
-            if usable.is_empty() { missing.push(segment.clone()) } else { entries.push((segment.clone(), usable)) }
-        }
-        let located =
-            Located { endpoints: view.endpoints.clone(), entries: Arc::new(entries), missing: Arc::new(missing) };
-        state.listings.retain(|l| l.key != key);
-        if state.listings.len() >= MAX_LISTINGS {
-            state.listings.remove(0);
-        }
-        state.listings.push(Listing { key, version, liveness, located: located.clone() });
-        located
-    }
-
     /// The nodes are known and followed from here on.
     async fn ensure_nodes(&self) -> Result<(), DiscoveryError> {
         if self.inner.tasks.lock().nodes.is_some() && self.inner.state.read().clock.is_some() {
@@ -375,43 +328,51 @@ impl Discovery {
         self.inner.tasks.lock().nodes.get_or_insert_with(|| tokio::spawn(follow::nodes(weak)).abort_handle());
         Ok(())
     }
+}
 
-    async fn ensure_followed(&self) -> Result<(), DiscoveryError> {
-        let mut phase = self.inner.phase.subscribe();
-        if matches!(*phase.borrow(), Phase::Ready) {
-            return Ok(());
-        }
-        self.ensure_nodes().await?;
-        {
-            let weak: Weak<Inner> = Arc::downgrade(&self.inner);
-            let mut tasks = self.inner.tasks.lock();
-            tasks.table.get_or_insert_with(|| tokio::spawn(follow::table(weak)).abort_handle());
-        }
-        let limit = self.inner.options.load_timeout;
-        let settled = tokio::time::timeout(limit, phase.wait_for(|p| !matches!(p, Phase::Starting))).await;
-        match settled.as_ref().map(|p| p.as_ref().map(|p| (**p).clone())) {
-            Ok(Ok(Phase::Failed(why))) => Err(DiscoveryError::Listing(why)),
-            Ok(_) => Ok(()),
-            Err(_) => Err(DiscoveryError::Timeout(limit)),
+/// A look-up under way. The followed tables are told, so that it cannot undo what the feeds tell meanwhile.
+struct Lookup<'a> {
+    inner: &'a Inner,
+    /// Which building of the tables it began under; none if they were not followed.
+    serial: Option<u64>,
+}
+
+impl<'a> Lookup<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        let mut state = inner.state.write();
+        let serial = state.followed.as_mut().map(|followed| {
+            followed.begin_lookup();
+            followed.serial
+        });
+        Self { inner, serial }
+    }
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        let mut state = self.inner.state.write();
+        if let Some(followed) = state.followed.as_mut().filter(|f| Some(f.serial) == self.serial) {
+            followed.end_lookup();
         }
     }
 }
 
 impl State {
-    /// Whether a segment was looked up within `ttl`, or the whole table is followed and has it.
+    /// Whether a segment was looked up within `ttl`, or the tables are followed and name copies of it.
     fn knows(&self, segment: &SegmentId, ttl: Duration) -> bool {
-        self.followed.as_ref().is_some_and(|f| f.copies.contains_key(segment))
+        let trusted = |f: &Followed| ttl == Duration::MAX || !f.is_doubted(segment);
+        self.followed.as_ref().is_some_and(|f| f.copies(segment).is_some() && trusted(f))
             || self.cached.get(segment).is_some_and(|c| c.at.elapsed() < ttl)
     }
 
     fn copies(&self, segment: &SegmentId) -> Option<&Refs> {
-        let followed = self.followed.as_ref().and_then(|f| f.copies.get(segment));
+        let followed = self.followed.as_ref().and_then(|f| f.copies(segment));
         followed.or_else(|| self.cached.get(segment).map(|c| &c.copies))
     }
 
     fn holder(&self, segment: &SegmentId) -> Option<&NodeId> {
         match &self.followed {
-            Some(followed) if followed.copies.contains_key(segment) => followed.locks.get(segment),
+            Some(followed) if followed.copies(segment).is_some() => followed.holder(segment),
             _ => self.cached.get(segment).and_then(|c| c.holder.as_ref()),
         }
     }
@@ -436,7 +397,13 @@ impl State {
         view
     }
 
-    fn take_lookup(&mut self, segments: &[SegmentId], services: Vec<Service>, locks: Vec<Lock>, max: usize) {
+    fn take_lookup(
+        &mut self,
+        lookup: &Lookup<'_>,
+        segments: &[SegmentId],
+        (services, locks): (Vec<Service>, Vec<Lock>),
+        max: usize,
+    ) {
         self.version += 1;
         let at = Instant::now();
         if self.cached.len() + segments.len() > max {
@@ -457,18 +424,14 @@ impl State {
             found.entry(lock.segment).or_default().1 = Some(lock.node);
         }
         for (segment, (copies, holder)) in found {
-            if copies.is_empty() {
-                self.cached.remove(&segment);
-                continue;
-            }
-            if let Some(followed) = &mut self.followed {
-                followed.copies.insert(segment.clone(), copies);
-                match holder {
-                    Some(node) => followed.locks.insert(segment, node),
-                    None => followed.locks.remove(&segment),
-                };
-            } else {
-                self.cached.insert(segment, Cached { copies, holder, at });
+            match &mut self.followed {
+                Some(followed) if Some(followed.serial) == lookup.serial => {
+                    followed.take_lookup(segment, copies, holder);
+                }
+                // Built since the look-up began: newer.
+                Some(_) => {}
+                None if copies.is_empty() => drop(self.cached.remove(&segment)),
+                None => drop(self.cached.insert(segment, Cached { copies, holder, at })),
             }
         }
     }

@@ -94,6 +94,15 @@ impl SegmentPattern {
         Some(candidates.into_iter().filter(|id| seen.insert(id.clone())).collect())
     }
 
+    /// Whether the condition names its segments.
+    pub(crate) fn is_named(&self) -> bool {
+        match self {
+            Self::Ids(_) => true,
+            Self::And(all) => all.iter().any(Self::is_named),
+            Self::All | Self::Prefix(_) | Self::Regex(_) | Self::Range { .. } => false,
+        }
+    }
+
     /// A text equal for equal conditions, by which listings are kept.
     pub(crate) fn key(&self) -> String {
         format!("{self:?}")
@@ -117,8 +126,9 @@ mod tests {
         ]);
         assert!(p.matches("N11") && p.matches("N15") && p.matches("N149"));
         assert!(!p.matches("N10") && !p.matches("N1X") && !p.matches("N16") && !p.matches("M11"));
-        assert!(p.named().is_none());
+        assert!(p.named().is_none() && !p.is_named());
         let named = SegmentPattern::And(vec![SegmentPattern::Ids(vec![id("N11"), id("N10"), id("N11"), id("N12")]), p]);
+        assert!(named.is_named());
         assert_eq!(named.named(), Some(vec![id("N11"), id("N12")]));
         let both = SegmentPattern::And(vec![named, SegmentPattern::Ids(vec![id("N12")])]);
         assert_eq!(both.named(), Some(vec![id("N12")]));

@@ -139,7 +139,9 @@ impl QueryClient {
 
     /// Asks the segments. Nothing is sent before the stream is first polled, no task is spawned, and dropping the stream drops its connections, at
     /// which the workers interrupt SQLite. Polled slowly, it makes the workers wait.
-    pub fn fan_out(&self, segments: SegmentSet, template: QueryTemplate, options: QueryOptions) -> QueryStream {
+    pub fn fan_out(&self, segments: SegmentSet, template: QueryTemplate, mut options: QueryOptions) -> QueryStream {
+        // What was listed and then shredded is no error: the caller never named it.
+        options.unknown_is_error &= !matches!(&segments, SegmentSet::Pattern(pattern) if !pattern.is_named());
         let shared = Shared {
             client: self.client.clone(),
             discovery: self.discovery.clone(),

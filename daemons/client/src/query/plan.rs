@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use trough_core::SegmentId;
@@ -13,8 +13,8 @@ use super::{
     exchange::{Chunk, Past, Target},
 };
 use crate::{
-    catalog::CatalogError,
-    discovery::{Endpoint, Located, Refs, pick},
+    catalog::{CatalogError, MAX_KEYS},
+    discovery::{Endpoint, Located, Refs, SegmentPattern, pick},
 };
 
 /// What planning gave.
@@ -26,37 +26,50 @@ pub(super) struct Planned {
 }
 
 /// Looks the segments of a new query up and cuts them into requests.
-pub(super) async fn first(shared: Arc<Shared>, segments: SegmentSet) -> Result<Planned, QueryError> {
-    let located = match segments {
+pub(super) async fn first(
+    shared: Arc<Shared>,
+    segments: SegmentSet,
+    deadline: Option<Instant>,
+) -> Result<Planned, QueryError> {
+    let (named, pattern) = match segments {
         SegmentSet::Ids(ids) => {
             let mut seen = HashSet::with_capacity(ids.len());
-            let once: Vec<SegmentId> = ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-            shared.discovery.find(&once).await?
+            (Some(ids.into_iter().filter(|id| seen.insert(id.clone())).collect::<Vec<_>>()), SegmentPattern::All)
         }
-        SegmentSet::Pattern(pattern) => shared.discovery.all(&pattern).await?,
+        SegmentSet::Pattern(pattern) => (pattern.named(), pattern),
     };
-    let unknown = judge_missing(&shared, &located.missing).await?;
+    let (located, unknown) = match named {
+        Some(ids) => {
+            let located = shared.discovery.find(&ids).await?;
+            let unknown = judge_missing(&shared, &located.missing).await?;
+            (located, unknown)
+        }
+        None => {
+            let located = shared.discovery.listed(&pattern, deadline).await?;
+            judge_unserved(&shared, &located.missing).await?;
+            (located, 0)
+        }
+    };
     let segments = located.entries.len() as u64;
     Ok(Planned { chunks: chunks(&located, &shared), segments, unknown })
 }
 
-/// Missing segments that exist fail the query; how many do not exist.
+/// Those of the segments that exist by their rows, by an assignment or by a lock, whether anybody serves them or not.
+async fn existing(shared: &Shared, segments: &[SegmentId]) -> Result<HashSet<SegmentId>, CatalogError> {
+    let catalog = shared.discovery.catalog();
+    let rows = catalog.raw_services_of_segments(segments).await?;
+    let assigned = catalog.assignments_of_segments(segments).await?;
+    let locked = catalog.locks_of_segments(segments).await?;
+    let rows = rows.into_iter().filter_map(|r| r.segment);
+    Ok(rows.chain(assigned.into_iter().map(|a| a.segment)).chain(locked.into_iter().map(|l| l.segment)).collect())
+}
+
+/// Named segments that are missing and exist fail the query; how many do not exist.
 async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<u64, QueryError> {
     if missing.is_empty() {
         return Ok(0);
     }
-    // Found by its rows, by an assignment or by a lock: it exists, though nobody serves it.
-    let catalog = shared.discovery.catalog();
-    let wrap = |e: CatalogError| QueryError::Discovery(Arc::new(e).into());
-    let rows = catalog.raw_services_of_segments(missing).await.map_err(wrap)?;
-    let assigned = catalog.assignments_of_segments(missing).await.map_err(wrap)?;
-    let locked = catalog.locks_of_segments(missing).await.map_err(wrap)?;
-    let exist: HashSet<SegmentId> = rows
-        .into_iter()
-        .filter_map(|r| r.segment)
-        .chain(assigned.into_iter().map(|a| a.segment))
-        .chain(locked.into_iter().map(|l| l.segment))
-        .collect();
+    let exist = existing(shared, missing).await.map_err(|e| QueryError::Discovery(Arc::new(e).into()))?;
     if let Some(first) = missing.iter().find(|s| exist.contains(*s)) {
         return Err(QueryError::Unserved { first: first.clone(), count: exist.len() });
     }
@@ -66,6 +79,21 @@ async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<u64, Qu
         }
         _ => Ok(missing.len() as u64),
     }
+}
+
+/// Listed segments that nobody serves fail the query, unless all of them have been shredded since.
+async fn judge_unserved(shared: &Shared, missing: &[SegmentId]) -> Result<(), QueryError> {
+    let unserved = |first: &SegmentId| QueryError::Unserved { first: first.clone(), count: missing.len() };
+    for batch in missing.chunks(MAX_KEYS) {
+        match existing(shared, batch).await {
+            Ok(exist) => batch.iter().find(|s| exist.contains(*s)).map_or(Ok(()), |s| Err(unserved(s)))?,
+            Err(error) => {
+                tracing::warn!(%error, "missing segments cannot be looked up; the listing is believed");
+                return Err(unserved(&batch[0]));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Picks a copy of each segment and cuts each worker's share into even requests, the workers' turns alternating.

@@ -64,11 +64,13 @@ enum Event {
 impl QueryStream {
     pub(super) fn new(shared: Arc<Shared>, segments: SegmentSet) -> Self {
         let work: FuturesUnordered<BoxFuture<'static, Event>> = FuturesUnordered::new();
-        let planning = plan::first(shared.clone(), segments);
+        let started = Instant::now();
+        let deadline = shared.options.timeout.and_then(|t| started.checked_add(t));
+        let planning = plan::first(shared.clone(), segments, deadline);
         work.push(Box::pin(async move { Event::Planned(planning.await) }));
         Self {
             shared,
-            started: Instant::now(),
+            started,
             work,
             queue: VecDeque::new(),
             in_flight: HashMap::new(),

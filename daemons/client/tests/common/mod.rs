@@ -23,7 +23,7 @@ use futures::StreamExt;
 use trough_client::{Catalog, Discovery, DiscoveryOptions, QueryClient, catalog::segment_service, http::HttpOptions};
 use trough_core::{
     ErrorCode, NodeId, SegmentError, SegmentId,
-    records::{ROLE_NODES, ROLE_READ, Service},
+    records::{Assignment, ROLE_NODES, ROLE_READ, Service},
     wire::{Frame, MSGPACK, QueryRequest, QueryStats},
 };
 
@@ -44,8 +44,20 @@ impl Cluster {
         Self { catalog, meta, _dir: dir }
     }
 
+    /// Discovery that waits only shortly for missing segments.
     pub(crate) fn discovery(&self) -> Discovery {
-        Discovery::new(self.catalog.clone(), DiscoveryOptions::default())
+        self.settling(Duration::from_millis(200))
+    }
+
+    pub(crate) fn settling(&self, settle: Duration) -> Discovery {
+        Discovery::new(self.catalog.clone(), DiscoveryOptions { settle, ..DiscoveryOptions::default() })
+    }
+
+    /// Assigns the segments to the node; the ids of the rows.
+    pub(crate) async fn assign(&self, node: &NodeId, segments: &[SegmentId]) -> Vec<String> {
+        let rows: Vec<Assignment> = segments.iter().map(|s| assignment(node, s)).collect();
+        self.catalog.commit_assignments(&rows, &[], 1).await.unwrap();
+        rows.into_iter().map(|a| a.id).collect()
     }
 
     pub(crate) fn queries(&self) -> QueryClient {
@@ -60,6 +72,22 @@ impl Cluster {
             .map(|s| segment_service(ROLE_READ, &worker.node, s, &worker.url, worker.port, 0.1))
             .collect();
         self.catalog.advertise(&rows).await.unwrap();
+    }
+}
+
+fn assignment(node: &NodeId, segment: &SegmentId) -> Assignment {
+    Assignment {
+        id: Assignment::row_id(node, segment),
+        node: node.clone(),
+        segment: segment.clone(),
+        hash_ring: 0.into(),
+        assigned_on: None,
+        remote_path: segment.store_path(),
+        bytes: 1,
+        mtime_ms: None,
+        sha256: None,
+        generation: 1,
+        epoch: 1,
     }
 }
 
