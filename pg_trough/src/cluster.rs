@@ -12,10 +12,7 @@ use std::{
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use trough_client::{
     Batch, Catalog, Discovery, DiscoveryOptions, QueryClient, QueryError, QueryOptions, QueryTemplate, SegmentPattern,
-    SegmentSet, WriteClient, WriteError,
-    http::HttpOptions,
-    query::FanOutStats,
-    write::WriteOptions,
+    SegmentSet, WriteClient, WriteError, http::HttpOptions, query::FanOutStats, write::WriteOptions,
 };
 use trough_core::{SchemaId, SegmentError, SegmentId};
 
@@ -56,7 +53,9 @@ pub(crate) fn of(server: pg_sys::Oid, user: pg_sys::Oid) -> Rc<Cluster> {
     if !WATCHING.replace(true) {
         for cache in [pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, pg_sys::SysCacheIdentifier::USERMAPPINGOID] {
             // SAFETY: a callback that only sets a flag.
-            unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(options_changed), pg_sys::Datum::from(0)) };
+            unsafe {
+                pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(options_changed), pg_sys::Datum::from(0))
+            };
         }
     }
     if STALE.replace(false) {
@@ -128,17 +127,15 @@ fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
         None => None,
         Some(file) => Some(std::fs::read(file).map_err(|e| cannot(format!("read the CA file {file}: {e}")))?),
     };
-    let http = HttpOptions {
-        token: options::find(&mapping, "token").map(str::to_owned),
-        ca_pem,
-        ..HttpOptions::default()
-    };
+    let http =
+        HttpOptions { token: options::find(&mapping, "token").map(str::to_owned), ca_pem, ..HttpOptions::default() };
     let request_timeout = options::find(&settings, "request_timeout").and_then(|ms| ms.parse().ok());
     let _runtime = runtime::enter();
     let catalog = Catalog::new(trough_reql::Client::new(rethinkdb));
     let discovery = Discovery::new(catalog, DiscoveryOptions::default());
     let query = QueryClient::new(discovery.clone(), &http).map_err(|e| cannot(e.to_string()))?;
-    let write = WriteClient::new(discovery.clone(), &http, WriteOptions::default()).map_err(|e| cannot(e.to_string()))?;
+    let write =
+        WriteClient::new(discovery.clone(), &http, WriteOptions::default()).map_err(|e| cannot(e.to_string()))?;
     Ok(Cluster {
         server: name,
         discovery,
@@ -264,8 +261,14 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
                 Some(place) => format!("segment \"{segment}\", {place}"),
                 None => format!("segment \"{segment}\": {}", error.message),
             };
-            failure(sqlstate(error), message)
-                .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."))
+            let failure = failure(sqlstate(error), message)
+                .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."));
+            match error.code {
+                trough_core::ErrorCode::NoSuchTable => failure.hint(
+                    "The foreign table's option segments (a regular expression) says which segments have its table.",
+                ),
+                _ => failure,
+            }
         }
         QueryError::Worker { node, url, first, count, error } => {
             let failure = failure(sqlstate(error), format!("worker {node}: {}", error.message)).detail(format!(

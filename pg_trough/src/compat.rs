@@ -130,7 +130,8 @@ pub(crate) unsafe fn inserted_columns(
         if index == 0 || index as usize > crate::pg::list_len((*estate).es_range_table) {
             return std::ptr::null_mut();
         }
-        let rte = (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+        let rte =
+            (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
         #[cfg(any(feature = "pg14", feature = "pg15"))]
         {
             (*rte).insertedCols
@@ -161,8 +162,9 @@ pub(crate) unsafe fn scan_user(node: *mut pg_sys::ForeignScanState) -> pg_sys::O
             } else {
                 pg_sys::bms_next_member((*scan).fs_relids, -1)
             };
-            let rte =
-                (*(*(*estate).es_range_table).elements.add(relid as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            let rte = (*(*(*estate).es_range_table).elements.add(relid as usize - 1))
+                .ptr_value
+                .cast::<pg_sys::RangeTblEntry>();
             (*rte).checkAsUser
         };
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]
@@ -183,7 +185,8 @@ pub(crate) unsafe fn modify_user(estate: *mut pg_sys::EState, rel: *mut pg_sys::
         if index == 0 || index as usize > crate::pg::list_len((*estate).es_range_table) {
             return pg_sys::GetUserId();
         }
-        let rte = (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+        let rte =
+            (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
         let user = (*rte).checkAsUser;
         if user == pg_sys::InvalidOid { pg_sys::GetUserId() } else { user }
     }

@@ -277,7 +277,9 @@ impl Decoder {
             }
             (Kind::UuidBlob, Item::Blob(bytes)) if bytes.len() == 16 => place(bytes, arena),
             (Kind::UuidBlob, Item::Blob(_)) => return Err(Unfit::Is("a blob of another length than 16")),
-            (Kind::UuidText, Item::Text(bytes)) => place(&uuid(bytes).ok_or(Unfit::Is("a text that is no uuid"))?, arena),
+            (Kind::UuidText, Item::Text(bytes)) => {
+                place(&uuid(bytes).ok_or(Unfit::Is("a text that is no uuid"))?, arena)
+            }
             (Kind::Numeric, Item::Integer(n)) => numeric(&n.to_string(), self.stored.typmod, arena),
             (Kind::Numeric, Item::Real(r)) => numeric(&format!("{r:e}"), self.stored.typmod, arena),
             (Kind::Numeric, Item::Text(bytes)) if valid(bytes) => {
@@ -365,10 +367,10 @@ fn uuid(text: &[u8]) -> Option<[u8; 16]> {
     };
     let mut out = [0u8; 16];
     let mut rest = inner;
-    for i in 0..16 {
+    for (i, byte) in out.iter_mut().enumerate() {
         let [a, b, more @ ..] = rest else { return None };
         let digit = |c: u8| (c as char).to_digit(16);
-        out[i] = (digit(*a)? << 4 | digit(*b)?) as u8;
+        *byte = (digit(*a)? << 4 | digit(*b)?) as u8;
         rest = match more {
             [b'-', more @ ..] if i % 2 == 1 && i < 15 => more,
             more => more,
@@ -408,9 +410,10 @@ pub(crate) fn unfit(unfit: &Unfit, stored: &Stored, table: &str, segment: Option
     };
     let type_name = pg::type_name(stored.type_oid.into());
     match unfit {
-        Unfit::Is(kind) => {
-            Failure::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, format!("{place}: {kind} cannot be read as {type_name}"))
-        }
+        Unfit::Is(kind) => Failure::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("{place}: {kind} cannot be read as {type_name}"),
+        ),
         Unfit::OutOfRange => Failure::new(
             PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             format!("{place}: a value is out of range for type {type_name}"),
@@ -430,5 +433,8 @@ pub(crate) fn unfit(unfit: &Unfit, stored: &Stored, table: &str, segment: Option
 #[cold]
 pub(crate) fn garbage(table: &str, segment: Option<&str>, why: &str) -> Failure {
     let place = segment.map(|s| format!("segment \"{s}\", ")).unwrap_or_default();
-    Failure::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, format!("{place}table \"{table}\": the answer cannot be read: {why}"))
+    Failure::new(
+        PgSqlErrorCode::ERRCODE_FDW_ERROR,
+        format!("{place}table \"{table}\": the answer cannot be read: {why}"),
+    )
 }

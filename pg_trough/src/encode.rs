@@ -18,16 +18,7 @@ pub(crate) unsafe fn elements(array: pg_sys::Datum) -> (pg_sys::Oid, Vec<Option<
         let (mut len, mut by_value, mut align) = (0i16, false, 0 as std::ffi::c_char);
         pg_sys::get_typlenbyvalalign(element, &mut len, &mut by_value, &mut align);
         let (mut datums, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        pg_sys::deconstruct_array(
-            array,
-            element,
-            len.into(),
-            by_value,
-            align,
-            &mut datums,
-            &mut nulls,
-            &mut count,
-        );
+        pg_sys::deconstruct_array(array, element, len.into(), by_value, align, &mut datums, &mut nulls, &mut count);
         let items = (0..count as usize).map(|i| (!*nulls.add(i)).then(|| *datums.add(i))).collect();
         (crate::table::base_type(element), items)
     }

@@ -80,9 +80,7 @@ pub(crate) fn sqlstate(error: &SegmentError) -> PgSqlErrorCode {
         },
         ErrorCode::TypeMismatch => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
         ErrorCode::Deadline | ErrorCode::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
-        ErrorCode::RowLimit | ErrorCode::ByteLimit | ErrorCode::Limit => {
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
-        }
+        ErrorCode::RowLimit | ErrorCode::ByteLimit | ErrorCode::Limit => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         ErrorCode::Corrupt => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         ErrorCode::DiskFull => PgSqlErrorCode::ERRCODE_DISK_FULL,
         ErrorCode::Io => PgSqlErrorCode::ERRCODE_IO_ERROR,

@@ -31,13 +31,11 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
         let exprs: Vec<_> = pg::list::<pg_sys::Node>((*foreign).fdw_exprs).collect();
         let shown = |expr: *mut pg_sys::Node| {
             let ancestors = std::ptr::null_mut();
-            let context =
-                pg_sys::set_deparse_context_plan((*es).deparse_cxt, foreign.cast(), ancestors);
+            let context = pg_sys::set_deparse_context_plan((*es).deparse_cxt, foreign.cast(), ancestors);
             pg::text(pg_sys::deparse_expression(expr, context, false, false))
         };
         let segment = segment_name(&plan);
-        let conditions: Vec<_> =
-            exprs[plan.slots..].iter().map(|expr| with_segment(&shown(*expr), &segment)).collect();
+        let conditions: Vec<_> = exprs[plan.slots..].iter().map(|expr| with_segment(&shown(*expr), &segment)).collect();
         if !conditions.is_empty() {
             text("Segment Conditions", &conditions.join(" AND "), es);
         }

@@ -3,7 +3,12 @@
 use std::{collections::HashMap, rc::Rc};
 
 use futures::TryStreamExt;
-use pgrx::{JsonB, PgSqlErrorCode, datum::TimestampWithTimeZone, iter::{SetOfIterator, TableIterator}, name, pg_extern, pg_sys};
+use pgrx::{
+    JsonB, PgSqlErrorCode,
+    datum::TimestampWithTimeZone,
+    iter::{SetOfIterator, TableIterator},
+    name, pg_extern, pg_sys,
+};
 use serde_json::{Map, Value as Json};
 use trough_client::{
     Batch, CatalogError, QueryTemplate, SegmentPattern, SegmentSet, WriteError,
@@ -259,9 +264,7 @@ fn trough_provision(server: &str, segment: &str, schema: &str) -> String {
     let mut done = done.map_err(|e| cluster::write_failure(server, &e)).or_raise();
     match done.remove(&segment) {
         Some(Ok(provisioned)) => provisioned.write_url,
-        Some(Err(error)) => {
-            Failure::new(sqlstate(&error), format!("segment \"{segment}\": {}", error.message)).raise()
-        }
+        Some(Err(error)) => Failure::new(sqlstate(&error), format!("segment \"{segment}\": {}", error.message)).raise(),
         None => Failure::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, format!("segment \"{segment}\": no answer")).raise(),
     }
 }
@@ -280,9 +283,7 @@ fn trough_promote(server: &str, segment: &str) -> Option<String> {
     let done = promote(server, PromoteSet::Ids(vec![id]));
     match done.into_iter().next().map(|p| p.result) {
         Some(Ok(path)) => Some(path),
-        Some(Err(error)) => {
-            Failure::new(sqlstate(&error), format!("segment \"{segment}\": {}", error.message)).raise()
-        }
+        Some(Err(error)) => Failure::new(sqlstate(&error), format!("segment \"{segment}\": {}", error.message)).raise(),
         None => Failure::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, format!("segment \"{segment}\": no answer")).raise(),
     }
 }
@@ -292,7 +293,8 @@ fn trough_promote(server: &str, segment: &str) -> Option<String> {
 fn trough_promote_all(
     server: &str,
     segments: Vec<Option<String>>,
-) -> TableIterator<'static, (name!(segment, String), name!(remote_path, Option<String>), name!(error, Option<String>))> {
+) -> TableIterator<'static, (name!(segment, String), name!(remote_path, Option<String>), name!(error, Option<String>))>
+{
     let ids: Vec<_> = segments.iter().flatten().map(|s| segment_id(s)).collect();
     let done = if ids.is_empty() { Vec::new() } else { promote(server, PromoteSet::Ids(ids)) };
     TableIterator::new(
@@ -364,8 +366,7 @@ fn trough_query_matching(
 fn query(server: &str, set: Option<SegmentSet>, sql: &str, reduce: Option<&str>) -> SetOfIterator<'static, JsonB> {
     let Some(set) = set else { return SetOfIterator::new(Vec::new()) };
     let cluster = cluster::by_name(server);
-    let template =
-        QueryTemplate { map: sql.to_owned(), reduce: reduce.map(str::to_owned), ..QueryTemplate::default() };
+    let template = QueryTemplate { map: sql.to_owned(), reduce: reduce.map(str::to_owned), ..QueryTemplate::default() };
     let rows = cluster.ask(set, template, Limits::default(), true);
     SetOfIterator::new(JsonRows { _cluster: cluster, rows, batch: None })
 }
@@ -414,9 +415,7 @@ fn json(item: Item<'_>) -> Json {
             serde_json::Number::from_f64(r).map_or_else(|| Json::String(infinite(r).to_owned()), Json::Number)
         }
         // PostgreSQL's jsonb cannot hold NUL.
-        Item::Text(text) | Item::BadText(text) => {
-            Json::String(String::from_utf8_lossy(text).replace('\0', "\u{fffd}"))
-        }
+        Item::Text(text) | Item::BadText(text) => Json::String(String::from_utf8_lossy(text).replace('\0', "\u{fffd}")),
         Item::Blob(bytes) => {
             Json::String(std::iter::once("\\x".to_owned()).chain(bytes.iter().map(|b| format!("{b:02x}"))).collect())
         }

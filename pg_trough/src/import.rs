@@ -178,7 +178,9 @@ fn map_type(declared: &str, strict: bool) -> Mapped {
     match base {
         "BOOLEAN" | "BOOL" => return mapped("boolean", &[]),
         "DATE" => return mapped("date", &[("encoding", "iso8601")]),
-        "DATETIME" | "TIMESTAMP" | "TIMESTAMPTZ" => return mapped("timestamp with time zone", &[("encoding", "iso8601")]),
+        "DATETIME" | "TIMESTAMP" | "TIMESTAMPTZ" => {
+            return mapped("timestamp with time zone", &[("encoding", "iso8601")]);
+        }
         "JSON" => return mapped("json", &[]),
         "JSONB" => return mapped("jsonb", &[]),
         "UUID" => return mapped("uuid", &[("encoding", "text")]),

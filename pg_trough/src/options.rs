@@ -162,18 +162,15 @@ fn check(place: Place, setting: &Setting) -> Result<(), Failure> {
         Kind::Bool if parse_bool(value).is_none() => bad(format!("\"{value}\" is neither true nor false")),
         Kind::Positive if value.parse::<u64>().is_ok_and(|n| n > 0) => Ok(()),
         Kind::Positive => bad(format!("\"{value}\" is no whole number above 0")),
-        Kind::OneOf(names) if !names.contains(&value) => {
-            bad(format!("\"{value}\" is none of {}", names.join(", "))).map_err(|failure| match nearest(
-                value,
-                names.iter().copied(),
-            ) {
+        Kind::OneOf(names) if !names.contains(&value) => bad(format!("\"{value}\" is none of {}", names.join(", ")))
+            .map_err(|failure| match nearest(value, names.iter().copied()) {
                 Some(near) => failure.hint(format!("Perhaps you meant \"{near}\".")),
                 None => failure,
-            })
-        }
+            }),
         Kind::RethinkUrl => match trough_reql::Options::from_url(value) {
             Ok(_) => Ok(()),
-            Err(e) => bad(e.to_string()).map_err(|f| f.hint("It looks like: rethinkdb://host1,host2:28015/trough_configuration")),
+            Err(e) => bad(e.to_string())
+                .map_err(|f| f.hint("It looks like: rethinkdb://host1,host2:28015/trough_configuration")),
         },
         Kind::Pattern => match SegmentPattern::regex(value) {
             Ok(_) => Ok(()),

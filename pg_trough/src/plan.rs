@@ -279,19 +279,10 @@ unsafe fn base_plan(
             max_rows: table.limits.max_rows,
             max_bytes: table.limits.max_bytes,
         };
-        let exprs = expressions(&slots, &split.segment, relid, table);
+        let exprs = expressions(&slots, &split.segment, relid);
         let quals = pg::make_list(split.per_row());
         let recheck = pg::make_list(split.remote.iter().chain(&split.segment).copied());
-        pg_sys::make_foreignscan(
-            tlist,
-            quals,
-            relid,
-            exprs,
-            plan.to_list(),
-            std::ptr::null_mut(),
-            recheck,
-            outer_plan,
-        )
+        pg_sys::make_foreignscan(tlist, quals, relid, exprs, plan.to_list(), std::ptr::null_mut(), recheck, outer_plan)
     }
 }
 
@@ -315,13 +306,12 @@ pub(crate) unsafe fn expressions(
     slots: &[*mut pg_sys::Node],
     segment: &[*mut pg_sys::Expr],
     relid: pg_sys::Index,
-    table: &ForeignTable,
 ) -> *mut pg_sys::List {
     // SAFETY: as for the caller; conditions are copied before they are changed.
     unsafe {
         let conditions = segment.iter().map(|clause| {
             let copy = pg_sys::copyObjectImpl((*clause).cast()).cast::<pg_sys::Node>();
-            replace_segment(copy, relid, table);
+            replace_segment(copy, relid);
             copy
         });
         pg::make_list(slots.iter().copied().chain(conditions))
@@ -330,7 +320,7 @@ pub(crate) unsafe fn expressions(
 
 /// Turns each reading of the segment column into a CoerceToDomainValue, in place. That node takes its value from the
 /// expression context and occurs in no ordinary expression; conditions with domain coercions are not taken.
-unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index, table: &ForeignTable) {
+unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index) {
     const { assert!(size_of::<pg_sys::CoerceToDomainValue>() <= size_of::<pg_sys::Var>()) };
     if node.is_null() {
         return;
@@ -349,7 +339,7 @@ unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index, table: 
             return;
         }
         compat::walk_children(node, &mut |child| {
-            replace_segment(child, relid, table);
+            replace_segment(child, relid);
             false
         });
     }

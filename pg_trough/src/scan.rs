@@ -3,14 +3,13 @@
 use std::rc::Rc;
 
 use pgrx::{pg_guard, pg_sys};
-use trough_client::{Batch, QueryTemplate, query::FanOutStats};
+use trough_client::{Batch, QueryTemplate, SegmentSet, query::FanOutStats};
 
 use crate::{
     cluster::{self, Cluster, Rows},
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
-    encode,
-    memory, pg,
+    encode, memory, pg,
     plandata::{ScanPlan, Source},
     segments,
     state::StateDecoder,
@@ -198,9 +197,11 @@ impl Scan {
                 .collect();
             let set = segments::choose(&self.plan, &values, &self.conditions, context, &self.cluster);
             if let Some(set) = set {
+                // One segment's groups need no adding up: its rows are already what the reduce would make of them.
+                let alone = matches!(&set, SegmentSet::Ids(ids) if ids.len() == 1);
                 let template = QueryTemplate {
                     map: self.plan.map.clone(),
-                    reduce: self.plan.reduce.clone(),
+                    reduce: self.plan.reduce.clone().filter(|_| !alone),
                     params,
                     ..QueryTemplate::default()
                 };
@@ -278,7 +279,11 @@ impl Scan {
         };
         let named = |batch: &Batch| batch.segment.as_ref().map(|s| s.as_str().to_owned());
         let broken = |batch: &Batch| {
-            decode::garbage(&self.plan.table, named(batch).as_deref(), "the rows end early or hold no MessagePack value")
+            decode::garbage(
+                &self.plan.table,
+                named(batch).as_deref(),
+                "the rows end early or hold no MessagePack value",
+            )
         };
         let mut read = 0;
         let mut rest = Vec::new();

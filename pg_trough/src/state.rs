@@ -125,11 +125,8 @@ impl Parts {
             (false, true) => f64::NEG_INFINITY,
             (false, false) => match self.rest[0] {
                 Some(sum) if sum.is_finite() => sum,
-                _ => Failure::new(
-                    PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                    "value out of range: overflow",
-                )
-                .raise(),
+                _ => Failure::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow")
+                    .raise(),
             },
         }
     }

@@ -94,9 +94,8 @@ unsafe fn group_paths(
 
         let partial_target = partial_target(root, target, group_clause, having);
         let decomposes = !(*root).hasNonPartialAggs && !(*root).hasNonSerialAggs;
-        let partial = decomposes
-            .then(|| shape_of(partial_target))
-            .filter(|shape| ships(shape, base, relid, false).is_some());
+        let partial =
+            decomposes.then(|| shape_of(partial_target)).filter(|shape| ships(shape, base, relid, false).is_some());
         let whole = if having.is_null() { whole_shape(target, group_clause, base, relid) } else { None };
         if partial.is_none() && whole.is_none() {
             return;
@@ -110,13 +109,7 @@ unsafe fn group_paths(
         let groups = if group_exprs.is_null() {
             1.0
         } else {
-            pg_sys::estimate_num_groups(
-                root,
-                group_exprs,
-                (*input).rows,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            )
+            pg_sys::estimate_num_groups(root, group_exprs, (*input).rows, std::ptr::null_mut(), std::ptr::null_mut())
         };
 
         let upper = Upper { table: base.table.clone(), split: base.split.clone(), relid, partial, whole };
@@ -194,8 +187,7 @@ unsafe fn partial_target(
         if !having.is_null() {
             others = pg_sys::lappend(others, having.cast());
         }
-        let flags =
-            pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
+        let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
         pg_sys::add_new_columns_to_pathtarget(target, pg_sys::pull_var_clause(others.cast(), flags as i32));
         for i in 0..pg::list_len((*target).exprs) {
             let cell = (*(*target).exprs).elements.add(i);
@@ -216,11 +208,7 @@ unsafe fn sortref(target: *mut pg_sys::PathTarget, index: usize) -> pg_sys::Inde
 }
 
 /// The reference of a column that is grouped by; 0 for others.
-unsafe fn key_ref(
-    target: *mut pg_sys::PathTarget,
-    index: usize,
-    group_clause: *mut pg_sys::List,
-) -> pg_sys::Index {
+unsafe fn key_ref(target: *mut pg_sys::PathTarget, index: usize, group_clause: *mut pg_sys::List) -> pg_sys::Index {
     unsafe {
         let sortref = sortref(target, index);
         let grouped = sortref != 0
@@ -394,8 +382,8 @@ pub(crate) unsafe fn plan(
         let mut walker = Walker::new(upper.relid, &table.table);
         let mut shipper = Shipper::new(&table.table, &walk::collation);
         // Printed first, as in the SELECT list, so that parameters number from the left.
-        let printed =
-            print(shape, table, whole, &mut walker, &mut shipper).expect("the shape was printed when the path was made");
+        let printed = print(shape, table, whole, &mut walker, &mut shipper)
+            .expect("the shape was printed when the path was made");
         let (conditions, keys) = plan::print_conditions(&upper.split, table, true, &mut walker, &mut shipper);
         let grouped =
             statement::grouped(&table.table, &printed.keys, &printed.aggregates, &conditions, printed.by_segment);
@@ -434,7 +422,7 @@ pub(crate) unsafe fn plan(
             (*entry).ressortgroupref = item.sortref;
             scan_tlist = pg_sys::lappend(scan_tlist, entry.cast());
         }
-        let exprs = plan::expressions(&slots, &upper.split.segment, upper.relid, table);
+        let exprs = plan::expressions(&slots, &upper.split.segment, upper.relid);
         let nil = std::ptr::null_mut();
         pg_sys::make_foreignscan(tlist, nil, 0, exprs, scan.to_list(), scan_tlist, nil, outer_plan)
     }

@@ -1,7 +1,7 @@
 //! From PostgreSQL's node trees to the expressions of the shipping rules.
 
-use pgrx::{FromDatum, pg_sys};
 use pgrx::pg_sys::NodeTag;
+use pgrx::{FromDatum, pg_sys};
 use trough_pushdown::{BoolTest, Collation, Expr, Literal, Table, Val, aggregate::Call, oid};
 
 use crate::{compat, pg};
