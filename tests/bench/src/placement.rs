@@ -29,14 +29,14 @@ pub(crate) fn run(args: &Args, report: &mut Report) -> Result<()> {
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        let figure = |name: &str| {
-            text.split_whitespace()
-                .find_map(|word| {
-                    word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).and_then(|n| n.parse::<f64>().ok())
-                })
-                .unwrap_or(f64::NAN)
+        // The first plan's line: "from scratch:  3.20 s, peak memory 259000 kB, …"; the others plan again over its result.
+        let line = text.lines().find(|line| line.contains("from scratch:")).unwrap_or_default();
+        let figure = |unit: &str| {
+            let words: Vec<&str> = line.split_whitespace().map(|word| word.trim_end_matches(',')).collect();
+            let at = words.iter().position(|word| *word == unit).unwrap_or(0);
+            words.get(at.wrapping_sub(1)).and_then(|n| n.parse::<f64>().ok()).unwrap_or(f64::NAN)
         };
-        let (time, memory) = (figure("seconds"), figure("peak_gib"));
+        let (time, memory) = (figure("s"), figure("kB") / f64::from(1 << 20));
         report.row(
             &format!("placement of {segments} segments x 2 on 100 workers"),
             format!("{time:.1} s, {memory:.2} GiB"),
