@@ -352,6 +352,7 @@ impl Source for RangeFeed {
                 self.ready.push_back(skipped(taken.skipped));
             }
             for change in &taken.changes {
+                self.settle(change.commit);
                 self.change(ex, change)?;
             }
             if self.ready.is_empty() {
@@ -392,6 +393,15 @@ impl RangeFeed {
             _ => self.covered.push(Covered { range: done, commit }),
         }
         Ok(())
+    }
+
+    /// Once every page is from before the changes that come, the pages need not be told apart any more.
+    fn settle(&mut self, commit: i64) {
+        if self.covered.len() > self.ranges.ranges.len() && self.covered.iter().all(|c| c.commit < commit) {
+            let commit = self.covered.iter().map(|c| c.commit).max().unwrap_or(0);
+            let ranges = self.ranges.ranges.iter();
+            self.covered = ranges.map(|(range, _)| Covered { range: range.clone(), commit }).collect();
+        }
     }
 
     /// Tells one change, as far as it is in the feed's ranges.

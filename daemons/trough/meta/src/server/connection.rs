@@ -89,6 +89,8 @@ where
         entry.wake.notify_one();
     }
     sending.abort();
+    // Its end, by this or by itself, is all that is wanted.
+    let _ = sending.await;
 }
 
 /// Writes answers as they come.
@@ -148,10 +150,10 @@ async fn receive<R: AsyncRead + Unpin>(connection: &Arc<Connection>, reader: &mu
             Some(query_type::CONTINUE) => connection.advance(token),
             Some(query_type::STOP) => connection.stop(token),
             Some(query_type::NOREPLY_WAIT) => {
-                let connection = connection.clone();
-                tokio::spawn(async move {
-                    connection.earlier_done(arrivals).await;
-                    connection.answer(token, response::bare(response_type::WAIT_COMPLETE));
+                let waiting = connection.clone();
+                connection.shared.tasks.spawn(async move {
+                    waiting.earlier_done(arrivals).await;
+                    waiting.answer(token, response::bare(response_type::WAIT_COMPLETE));
                 });
             }
             Some(query_type::SERVER_INFO) => {
@@ -377,21 +379,22 @@ impl Connection {
         let wake = self.entries.lock().get(&token).map(|entry| entry.wake.clone());
         let Some(wake) = wake else { return };
         let this = self.clone();
-        self.shared.runtime.spawn(async move {
+        let waiting = async move {
             if feed.queue.is_idle() {
                 tokio::select! {
                     () = feed.queue.arrived.notified() => {}
                     () = wake.notified() => {}
                 }
             }
-            if let Some(gather) = feed.gather {
+            if let Some(gather) = feed.gather.filter(|_| !query.cancelled.load(Ordering::Relaxed)) {
                 tokio::select! {
                     () = tokio::time::sleep(gather) => {}
                     () = wake.notified() => {}
                 }
             }
             this.dispatch(token, query, cursor);
-        });
+        };
+        self.shared.runtime.spawn(self.shared.tasks.track_future(waiting));
     }
 
     fn advance(self: &Arc<Self>, token: i64) {

@@ -60,13 +60,14 @@ struct Shared {
     pool: Pool,
     credentials: Credentials,
     runtime: tokio::runtime::Handle,
+    /// Everything that holds on to the store while it waits.
+    tasks: TaskTracker,
 }
 
 /// A running metadata server. Dropping it stops it without waiting.
 pub struct MetaServer {
     address: SocketAddr,
     shared: Arc<Shared>,
-    tasks: TaskTracker,
     stop: CancellationToken,
     writer: Option<std::thread::JoinHandle<()>>,
 }
@@ -106,12 +107,13 @@ impl MetaServer {
             pool: Pool::default(),
             credentials,
             runtime: tokio::runtime::Handle::current(),
+            tasks: TaskTracker::new(),
         });
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let tls = options.tls.map(tokio_rustls::TlsAcceptor::from);
-        tasks.spawn(accept(listener, shared.clone(), tls, tasks.clone(), stop.clone()));
+        shared.tasks.spawn(accept(listener, shared.clone(), tls, stop.clone()));
         tracing::info!(%address, dir = %options.dir.display(), "serving metadata");
-        Ok(MetaServer { address, shared, tasks, stop, writer: Some(writer) })
+        Ok(MetaServer { address, shared, stop, writer: Some(writer) })
     }
 
     /// Begins to serve a directory on a free port of loopback.
@@ -135,8 +137,8 @@ impl MetaServer {
     /// Stops: ends connections and changefeeds, finishes the writes that have begun, and lets the directory go.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
         let (shared, writer) = (self.shared.clone(), self.writer.take());
         drop(self);
         let ended = tokio::task::spawn_blocking(move || {
@@ -175,7 +177,6 @@ async fn accept(
     listener: TcpListener,
     shared: Arc<Shared>,
     tls: Option<tokio_rustls::TlsAcceptor>,
-    tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     loop {
@@ -185,7 +186,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn(client(stream, shared.clone(), tls.clone(), stop.clone()));
+                shared.tasks.spawn(client(stream, shared.clone(), tls.clone(), stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a client");

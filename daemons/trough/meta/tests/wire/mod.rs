@@ -63,6 +63,13 @@ impl Wire {
         Some((token, serde_json::from_slice(&body).expect("JSON")))
     }
 
+    /// The next response as text: it may nest deeper than a JSON parser likes.
+    pub async fn receive_text(&mut self) -> String {
+        let frame = tokio::time::timeout(PATIENCE, self.reader.read_frame()).await.expect("an answer in time");
+        let frame = frame.expect("a connection").expect("an answer");
+        String::from_utf8(frame.body.to_vec()).expect("UTF-8")
+    }
+
     /// Runs a START query and gives every answer to it, with CONTINUE after each partial one.
     pub async fn run(&mut self, query: &Value) -> Vec<Value> {
         let token = self.send(query).await;
