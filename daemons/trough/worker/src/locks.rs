@@ -68,6 +68,11 @@ impl Held {
         self.writes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Notes that a write that was begun has certainly changed nothing.
+    pub(crate) fn note_refusal(&self) {
+        self.writes.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Sets what the file is now. Call it with the gate exclusive, so that no write is in flight.
     pub(crate) fn set_base(&self, base: Base) {
         *self.base.lock() = (base, self.writes.load(Ordering::Acquire), Instant::now());
@@ -275,6 +280,9 @@ mod tests {
     #[test]
     fn a_write_takes_the_base_away() {
         let held = Held::new(lock("me", "a", 1), Base::Fresh);
+        assert_eq!(held.base(), Some(Base::Fresh));
+        held.note_write();
+        held.note_refusal();
         assert_eq!(held.base(), Some(Base::Fresh));
         held.note_write();
         assert_eq!(held.base(), None);

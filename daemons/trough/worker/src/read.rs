@@ -18,7 +18,7 @@ use trough_engine::{ByteStream, Format};
 use trough_http::{Daemon, json_bytes};
 
 use crate::{
-    request::{PROXIED, bad_request, body, decode, new_error, old_error, segment, starting, text},
+    request::{PROXIED, bad_request, body, decode, new_error, old_error, segment, starting, text, trace},
     state::{Route, Worker},
 };
 
@@ -145,6 +145,9 @@ async fn query(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         Err(why) => return new_error(&SegmentError::new(ErrorCode::BadRequest, why)),
     };
     worker.meters.queries.increment(1);
+    if let Some(trace) = trace(&parts) {
+        tracing::debug!(trace, segments = request.segments.len(), reduce = request.reduce.is_some(), "query");
+    }
     worker.meters.query_segments.increment(request.segments.len() as u64);
     let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let format = Format::of_accept(accept);

@@ -60,8 +60,11 @@ pub(crate) async fn run(worker: Arc<Worker>) {
         let changed = worker.wants.take_changed();
         let full = full || changed.is_none();
         if full {
-            pass(&worker, all_segments(&worker), true, &lost).await;
-            worker.settled.cancel();
+            let all = {
+                let worker = worker.clone();
+                tokio::task::spawn_blocking(move || all_segments(&worker)).await.unwrap_or_default()
+            };
+            pass(&worker, all, true, &lost).await;
             if worker.settings.heartbeat == Heartbeat::Segment {
                 worker.advertiser.renew_all();
             }
@@ -81,12 +84,14 @@ fn all_segments(worker: &Worker) -> Vec<SegmentId> {
 async fn pass(worker: &Arc<Worker>, segments: Vec<SegmentId>, full: bool, lost: &Mutex<HashSet<SegmentId>>) {
     let mut batches = Batches::default();
     for (n, segment) in segments.iter().enumerate() {
-        if n % 10_000 == 9_999 {
+        if n % 256 == 255 {
             tokio::task::yield_now().await;
         }
         apply(worker, segment, &mut batches, lost);
     }
     if full {
+        // What this node serves is known now; looking other copies up may take longer.
+        worker.settled.cancel();
         collect::elsewhere(worker, std::mem::take(&mut batches.elsewhere), &mut batches.release).await;
         let quiet = worker.settings.sync_loop_timing;
         for chunk in batches.release.chunks(RELEASE_BATCH) {

@@ -8,6 +8,7 @@ use axum::{
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use trough_client::http::TRACE_HEADER;
 use trough_core::{ErrorCode, SegmentError, SegmentId, wire::MSGPACK};
 use trough_http::{json_bytes, plain, server_error};
 
@@ -91,6 +92,11 @@ pub(crate) fn segment(parts: &Parts) -> Result<SegmentId, String> {
 pub(crate) fn text(body: Bytes) -> Result<String, String> {
     String::from_utf8(body.into())
         .map_err(|e| format!("the statement is not UTF-8 (byte {})", e.utf8_error().valid_up_to()))
+}
+
+/// The trace id that the client sent, for the log.
+pub(crate) fn trace(parts: &Parts) -> Option<&str> {
+    parts.headers.get(TRACE_HEADER)?.to_str().ok()
 }
 
 /// Whether the request's body is MessagePack.

@@ -117,7 +117,10 @@ pub async fn run(
 fn status_fn(worker: Arc<OnceLock<Arc<Worker>>>) -> StatusFn {
     Arc::new(move || {
         let worker = worker.get().cloned();
-        Box::pin(async move { worker.map_or(serde_json::Value::Null, |worker| status::document(&worker)) })
+        Box::pin(async move {
+            let Some(worker) = worker else { return serde_json::Value::Null };
+            tokio::task::spawn_blocking(move || status::document(&worker)).await.unwrap_or_default()
+        })
     })
 }
 

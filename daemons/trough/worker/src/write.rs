@@ -19,7 +19,9 @@ use trough_http::{Daemon, plain};
 
 use crate::{
     locks::{self, Held},
-    request::{bad_request, body, decode, is_msgpack, json, msgpack, new_error, old_error, segment, starting, text},
+    request::{
+        bad_request, body, decode, is_msgpack, json, msgpack, new_error, old_error, segment, starting, text, trace,
+    },
     state::Worker,
 };
 
@@ -66,7 +68,31 @@ async fn script(worker: &Arc<Worker>, segment: &SegmentId, sql: String) -> Resul
     // While this is shared, nobody settles, replaces or releases the segment.
     let _in_flight = tenure.held.gate.read().await;
     tenure.held.note_write();
-    worker.engine.write_script(tenure.file, sql, tenure.guard).await
+    let result = worker.engine.write_script(tenure.file, sql, tenure.guard).await;
+    if let Err(error) = &result {
+        note_failure(&tenure.held, error);
+    }
+    result
+}
+
+/// A write that SQLite or the guard refused leaves the file as it was. After any other failure nobody can be sure.
+fn note_failure(held: &Held, error: &SegmentError) {
+    let refused = matches!(
+        error.code,
+        ErrorCode::BadRequest
+            | ErrorCode::BadSql
+            | ErrorCode::NoSuchTable
+            | ErrorCode::NoSuchColumn
+            | ErrorCode::Forbidden
+            | ErrorCode::Constraint
+            | ErrorCode::TypeMismatch
+            | ErrorCode::Limit
+            | ErrorCode::NotWritable
+            | ErrorCode::Unavailable
+    );
+    if refused {
+        held.note_refusal();
+    }
 }
 
 struct Tenure {
@@ -123,6 +149,9 @@ async fn write(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         Err(why) => return new_error(&SegmentError::new(ErrorCode::BadRequest, why)),
     };
     worker.meters.writes.increment(request.writes.len() as u64);
+    if let Some(trace) = trace(&parts) {
+        tracing::debug!(trace, segments = request.writes.len(), "write");
+    }
     let deadline = request.deadline_ms.map(|ms| begun + std::time::Duration::from_millis(ms));
     // All are submitted at once, and share durable transactions where they can; the results are in order.
     let writes = request.writes.into_iter().map(|one| write_one(&worker, one, deadline));
@@ -161,7 +190,10 @@ async fn write_one(worker: &Arc<Worker>, write: SegmentWrite, deadline: Option<I
         }
     };
     match worker.engine.write(tenure.file, statements, guard).await {
-        WriteResult::Err { error } => WriteResult::Err { error: named(&segment, error) },
+        WriteResult::Err { error } => {
+            note_failure(&tenure.held, &error);
+            WriteResult::Err { error: named(&segment, error) }
+        }
         done => done,
     }
 }
