@@ -29,14 +29,13 @@ def cluster(tmp_path_factory):
     ("select from where", "syntax error"),
     ("select * from nosuch", "no such table: nosuch"),
     ("select nosuch from t", "no such column: nosuch"),
-    ('select "nosuch" from t', "nosuch"),
     ("select '", "unrecognized token"),
     ("select 1; select 2", "one SELECT"),
     ("delete from t", ""),
     ("attach '/etc/passwd' as p", ""),
     ("select load_extension('x')", ""),
     ("pragma journal_mode = off", ""),
-    ("select " + "(" * 5000 + "1" + ")" * 5000, ""),
+    ("select 1" + "+1" * 5000, ""),
     ("select '" + "x" * 3_000_000 + "'", ""),
     ("select zeroblob(2000000000)", ""),
 ])
@@ -45,6 +44,13 @@ def test_sql_refused_on_the_read_port(cluster, sql, said):
     assert answer.status >= 400 and said in answer.text, answer
     frames = [json.loads(line) for line in cluster.query(["good"], sql).text.splitlines()]
     assert any("error" in frame for frame in frames), frames[:3]
+
+
+def test_double_quotes_name_columns(cluster):
+    frames = [json.loads(line) for line in cluster.query(["good"], 'select "nosuch" from t').text.splitlines()]
+    assert any("nosuch" in json.dumps(frame.get("error", "")) for frame in frames), frames
+    # The old endpoint keeps what its clients have always had: a mistyped identifier in double quotes is a text.
+    assert cluster.read("good", 'select "nosuch" as x from t where id = 1').json == [{"x": "nosuch"}]
 
 
 def test_unknown_segment_is_named(cluster):
