@@ -19,13 +19,14 @@ use std::{
 use lru::LruCache;
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use trough_core::{SegmentError, SegmentId};
+use trough_core::{ErrorCode, SegmentError, SegmentId};
 
 use crate::{
     conn::{self, Current},
     control::Control,
     engine::{EngineStats, Mode, SegmentFile, not_here},
     errors,
+    files::refuse_stub,
     options::EngineOptions,
 };
 
@@ -49,6 +50,11 @@ impl Identity {
             std::io::ErrorKind::NotFound => not_here(id),
             _ => errors::io(&format!("segment '{id}'"), &e),
         })?;
+        if !meta.is_file() {
+            let what = if meta.is_dir() { "a directory" } else { "something that is no file" };
+            let text = format!("segment '{id}': {what} lies in the place of its file");
+            return Err(SegmentError::new(ErrorCode::Io, text));
+        }
         let mtime = (meta.mtime(), meta.mtime_nsec());
         let (device, inode, length) = (meta.dev(), meta.ino(), meta.len());
         Ok(Self { mode: Mode::Immutable, device, inode, length, mtime })
@@ -209,6 +215,12 @@ impl HandleCache {
         self.take_open(file, Identity::of(&file.id, &file.path).ok()?)
     }
 
+    /// Whether connections to so many segments can be kept for the next time. If not, keeping them would only drive out
+    /// others.
+    pub(crate) fn can_keep(&self, segments: usize) -> bool {
+        segments <= self.budget / 2
+    }
+
     /// An answer was made on the caller's own thread.
     pub(crate) fn count_inline(&self) {
         self.inline.fetch_add(1, Ordering::Relaxed);
@@ -234,7 +246,8 @@ impl HandleCache {
         let opened = if logged && mode == Mode::Immutable {
             Err(conn::wal_is_not_immutable(&file.id))
         } else {
-            conn::open_reader(&file.id, &file.path, mode, options, &current)
+            refuse_stub(&file.id, found.length)
+                .and_then(|()| conn::open_reader(&file.id, &file.path, mode, options, &current))
         };
         let conn = match opened {
             Ok(conn) => conn,

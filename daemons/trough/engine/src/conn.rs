@@ -79,7 +79,6 @@ pub(crate) fn open_reader(
     options: &EngineOptions,
     current: &Current,
 ) -> std::result::Result<Connection, SegmentError> {
-    crate::files::refuse_stub(id, path)?;
     let opened = match mode {
         Mode::Immutable => open_immutable(path),
         Mode::Hot => {

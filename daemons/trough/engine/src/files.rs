@@ -100,14 +100,12 @@ pub(crate) fn is_wal(path: &Path) -> bool {
 }
 
 /// Refuses a file that SQLite would take for an empty database although it is not empty.
-pub(crate) fn refuse_stub(id: &SegmentId, path: &Path) -> Result<(), SegmentError> {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() && (1..512).contains(&meta.len()) => {
-            let text = format!("segment '{id}': the file of {} bytes is too short for a database", meta.len());
-            Err(SegmentError::new(ErrorCode::Corrupt, text))
-        }
-        _ => Ok(()),
+pub(crate) fn refuse_stub(id: &SegmentId, bytes: u64) -> Result<(), SegmentError> {
+    if (1..512).contains(&bytes) {
+        let text = format!("segment '{id}': the file of {bytes} bytes is too short for a database");
+        return Err(SegmentError::new(ErrorCode::Corrupt, text));
     }
+    Ok(())
 }
 
 /// Whether the file is a whole, sound database.

@@ -45,6 +45,8 @@ pub(crate) struct Run {
     pub(crate) control: Arc<Control>,
     sender: Sender,
     renderer: Option<Mutex<Renderer>>,
+    /// Whether connections that are opened for it are kept open.
+    keep: bool,
     next: AtomicUsize,
     at_work: AtomicUsize,
     ok: AtomicU64,
@@ -112,11 +114,11 @@ pub(crate) async fn run(
         inner: inner.clone(),
         pool: pool.handle(),
         partial: request.reduce.map(|reduce| Partial::new(Query::new(&reduce, request.reduce_params), limits.clone())),
-        files,
         map,
         control,
         sender,
         renderer: renderer.map(Mutex::new),
+        keep: inner.cache.can_keep(files.len()),
         next: AtomicUsize::new(0),
         at_work: AtomicUsize::new(tasks),
         ok: AtomicU64::new(0),
@@ -125,6 +127,7 @@ pub(crate) async fn run(
         bytes: AtomicU64::new(0),
         max_rows,
         max_bytes,
+        files,
     });
     for _ in 0..tasks {
         start(run.clone());
@@ -384,6 +387,9 @@ impl Run {
         let lease = self.inner.cache.checkout(file, &self.inner.options);
         let mut lease = lease.map_err(|e| Attempt::Failed(Failure::Ours(e)))?;
         lease.obey(&self.control);
+        if !self.keep && !lease.reused {
+            lease.discard();
+        }
         work(&lease).map_err(|failure| {
             if failure.is_of_file() {
                 lease.discard();

@@ -54,8 +54,8 @@ impl WriteConn {
 
     fn try_open(inner: &Inner, file: &SegmentFile, sync: bool) -> Result<Self, SegmentError> {
         let id = &file.id;
-        let identity = identity(id, &file.path)?;
-        crate::files::refuse_stub(id, &file.path)?;
+        let (identity, length) = identity(id, &file.path)?;
+        crate::files::refuse_stub(id, length)?;
         let explain = |e: rusqlite::Error| conn::explain(id, &file.path, &e);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&file.path, flags).map_err(explain)?;
@@ -84,7 +84,7 @@ impl WriteConn {
 
     /// Whether the file at the path is still the one that was opened.
     pub(crate) fn is_on(&self, file: &SegmentFile) -> bool {
-        identity(&file.id, &file.path).is_ok_and(|found| found == self.file)
+        identity(&file.id, &file.path).is_ok_and(|(found, _)| found == self.file)
     }
 
     /// Whether a commit is durable when it is done.
@@ -186,12 +186,13 @@ impl WriteConn {
     }
 }
 
-fn identity(id: &SegmentId, path: &Path) -> Result<(u64, u64), SegmentError> {
+/// Which file lies at the path, and its length.
+fn identity(id: &SegmentId, path: &Path) -> Result<((u64, u64), u64), SegmentError> {
     let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => not_here(id),
         _ => errors::io(&format!("segment '{id}'"), &e),
     })?;
-    Ok((meta.dev(), meta.ino()))
+    Ok(((meta.dev(), meta.ino()), meta.len()))
 }
 
 fn sync(id: &SegmentId, path: &Path) -> Result<(), SegmentError> {
