@@ -3,10 +3,12 @@
 import datetime
 import signal
 import threading
+import time
 
 import pytest
 from rethinkdb import RethinkDB
 from rethinkdb.errors import (
+    ReqlAuthError,
     ReqlCompileError,
     ReqlNonExistenceError,
     ReqlOpFailedError,
@@ -214,7 +216,9 @@ def test_nothing_acknowledged_is_lost_by_kill(own_meta, r):
     threads = [threading.Thread(target=write, args=(n * 1_000_000,)) for n in range(4)]
     for thread in threads:
         thread.start()
+    end = time.monotonic() + 60
     while len(acknowledged) < 500:
+        assert time.monotonic() < end and any(thread.is_alive() for thread in threads), f"{len(acknowledged)} writes"
         threading.Event().wait(0.01)
     own_meta.stop(signal.SIGKILL)
     for thread in threads:
@@ -228,8 +232,6 @@ def test_nothing_acknowledged_is_lost_by_kill(own_meta, r):
 
 
 def test_bad_password_is_refused(meta, r):
-    from rethinkdb.errors import ReqlAuthError
-
     with pytest.raises(ReqlAuthError):
         r.connect("127.0.0.1", meta.port, password="wrong")
     with pytest.raises(ReqlAuthError):
