@@ -9,7 +9,7 @@ macro_rules! declare {
     ($finfo:ident) => {
         /// Says that the function of this name follows version 1 of the calling convention.
         #[unsafe(no_mangle)]
-        pub extern "C" fn $finfo() -> &'static pg_sys::Pg_finfo_record {
+        pub(crate) extern "C" fn $finfo() -> &'static pg_sys::Pg_finfo_record {
             static RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
             &RECORD
         }

@@ -99,6 +99,7 @@ for file in tests/fdw/sql/*.sql; do
 done
 
 if [ ${#names[@]} -eq 0 ]; then
+  python3 tests/fdw/cancel.py "$dir" --rounds "${ROUNDS:-30}" || bad=$((bad + 1))
   python3 tests/fdw/differential.py --queries "${QUERIES:-600}" --out "$dir/results" || bad=$((bad + 1))
 fi
 if grep -q 'TRAP:\|PANIC:\|terminated by signal' "$dir/pg/server.log"; then
