@@ -71,7 +71,8 @@ impl Stats {
         object
     }
 
-    pub(super) fn merge(&mut self, part: &Datum) -> Result<()> {
+    /// Adds a batch's counters. One change more than `limit` is kept, to tell that there were too many.
+    pub(super) fn merge(&mut self, part: &Datum, limit: usize) -> Result<()> {
         let object = part.as_object()?;
         let count = |name: &str| match object.get(name) {
             Some(Datum::Num(number)) => *number as usize,
@@ -87,7 +88,8 @@ impl Stats {
             self.first_error = Some(message.to_string());
         }
         if let Some(Datum::Array(changes)) = object.get("changes") {
-            self.changes.extend(changes.iter().cloned());
+            let room = limit.saturating_add(1).saturating_sub(self.changes.len());
+            self.changes.extend(changes.iter().take(room).cloned());
         }
         Ok(())
     }

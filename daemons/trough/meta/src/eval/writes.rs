@@ -284,7 +284,7 @@ fn run(ex: &Exec, plan: &Plan, soft: bool, mut fill: impl FnMut(&mut Vec<Op>) ->
             } else {
                 ex.store()?.writer().run(soft, Box::new(move |tx| apply(tx, &query, &plan, ops)))?
             };
-            total.merge(&part)?;
+            total.merge(&part, ex.query.array_limit)?;
         }
         if !more {
             return Ok(total.answer(plan.returns, ex.query.array_limit));
