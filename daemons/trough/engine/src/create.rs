@@ -129,7 +129,11 @@ fn template(first: &Path, schema: &str, limits: &Limits) -> Result<Vec<u8>, Segm
     let path = temporary(first);
     File::create(&path).map_err(|e| failed(first, &e))?;
     let made = describe::run_script(rusqlite::Connection::open(&path), schema, limits);
-    let bytes = made.map_err(|text| SegmentError::new(ErrorCode::BadSql, format!("schema: {text}"))).and_then(|conn| {
+    let told = |e: SegmentError| match e.code {
+        ErrorCode::DiskFull | ErrorCode::Io => SegmentError::new(e.code, format!("make a segment: {}", e.message)),
+        _ => SegmentError::new(ErrorCode::BadSql, format!("schema: {}", e.message)),
+    };
+    let bytes = made.map_err(told).and_then(|conn| {
         drop(conn);
         fs::read(&path).map_err(|e| failed(first, &e))
     });

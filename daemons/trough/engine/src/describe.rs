@@ -7,6 +7,7 @@ use std::{
 
 use rusqlite::{Connection, fallible_iterator::FallibleIterator};
 use serde::Serialize;
+use trough_core::{ErrorCode, SegmentError};
 
 use crate::{auth, conn, control::Control, errors, options::Limits, sql};
 
@@ -71,7 +72,7 @@ pub struct Column {
 /// # Errors
 /// SQLite's text, or that of the rules for writes.
 pub fn validate(sql: &str) -> Result<(), String> {
-    run_script(Connection::open_in_memory(), sql, &Limits::default()).map(drop)
+    run_script(Connection::open_in_memory(), sql, &Limits::default()).map(drop).map_err(|e| e.message)
 }
 
 /// The tables and views that a schema's script makes.
@@ -79,7 +80,7 @@ pub fn validate(sql: &str) -> Result<(), String> {
 /// # Errors
 /// SQLite's text, if it does not accept the script.
 pub fn describe(sql: &str) -> Result<SchemaDescription, String> {
-    let conn = run_script(Connection::open_in_memory(), sql, &Limits::default())?;
+    let conn = run_script(Connection::open_in_memory(), sql, &Limits::default()).map_err(|e| e.message)?;
     tell(&conn).map_err(|e| errors::text(&e))
 }
 
@@ -88,9 +89,9 @@ pub(crate) fn run_script(
     opened: rusqlite::Result<Connection>,
     text: &str,
     limits: &Limits,
-) -> Result<Connection, String> {
-    sql::check_text(text, limits).map_err(|e| e.message)?;
-    let conn = opened.map_err(|e| errors::text(&e))?;
+) -> Result<Connection, SegmentError> {
+    sql::check_text(text, limits)?;
+    let conn = opened.map_err(|e| errors::plain(&e))?;
     let control = Control::new(TIME, None, None);
     let started = Instant::now();
     let run = || -> rusqlite::Result<()> {
@@ -112,8 +113,11 @@ pub(crate) fn run_script(
     };
     match run() {
         Ok(()) => Ok(conn),
-        Err(_) if started.elapsed() > TIME => Err(format!("the script takes longer than {} s", TIME.as_secs())),
-        Err(e) => Err(errors::text(&e)),
+        Err(_) if started.elapsed() > TIME => {
+            let text = format!("the script takes longer than {} s", TIME.as_secs());
+            Err(SegmentError::new(ErrorCode::Deadline, text))
+        }
+        Err(e) => Err(errors::plain(&e)),
     }
 }
 

@@ -32,6 +32,18 @@ pub(crate) fn text(error: &rusqlite::Error) -> String {
 
 /// What SQLite said about a statement on `id`.
 pub(crate) fn sqlite(id: &SegmentId, error: &rusqlite::Error) -> SegmentError {
+    let SegmentError { code, message, .. } = plain(error);
+    let message = match code {
+        ErrorCode::Corrupt | ErrorCode::Io | ErrorCode::DiskFull | ErrorCode::Unavailable | ErrorCode::Internal => {
+            format!("segment '{id}': {message}")
+        }
+        _ => message,
+    };
+    SegmentError::new(code, message)
+}
+
+/// What SQLite said, whatever it was about.
+pub(crate) fn plain(error: &rusqlite::Error) -> SegmentError {
     let message = text(error);
     let failure = match error {
         rusqlite::Error::SqliteFailure(failure, _) => Some(failure),
@@ -68,12 +80,6 @@ pub(crate) fn sqlite(id: &SegmentId, error: &rusqlite::Error) -> SegmentError {
         Sqlite::CannotOpen | Sqlite::SystemIoFailure => ErrorCode::Io,
         Sqlite::DatabaseBusy | Sqlite::DatabaseLocked | Sqlite::FileLockingProtocolFailed => ErrorCode::Unavailable,
         _ => ErrorCode::Internal,
-    };
-    let message = match code {
-        ErrorCode::Corrupt | ErrorCode::Io | ErrorCode::DiskFull | ErrorCode::Unavailable | ErrorCode::Internal => {
-            format!("segment '{id}': {message}")
-        }
-        _ => message,
     };
     SegmentError::new(code, message)
 }
