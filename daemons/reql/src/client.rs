@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{
     connection::{Connection, Query, Refused},
@@ -44,10 +45,8 @@ struct Inner {
     options: Options,
     hosts: Mutex<Hosts>,
     current: Mutex<Option<Arc<Connection>>>,
-    /// Held while connecting, so that one does it for all.
-    connecting: tokio::sync::Mutex<()>,
-    /// How often connecting failed, and how the last time.
-    failures: Mutex<(u64, Option<Error>)>,
+    /// What connecting will give, while a task is at it for all; its sender is gone when it ended.
+    connecting: Mutex<Option<watch::Receiver<Connected>>>,
     /// The connection that noreply queries were sent over since the last noreply_wait.
     noreply: Mutex<Option<Weak<Connection>>>,
 }
@@ -63,8 +62,7 @@ impl Client {
                 hosts: Mutex::new(Hosts::new(options.hosts.len(), first)),
                 options,
                 current: Mutex::new(None),
-                connecting: tokio::sync::Mutex::new(()),
-                failures: Mutex::new((0, None)),
+                connecting: Mutex::new(None),
                 noreply: Mutex::new(None),
             }),
             settings: Arc::new(settings),
@@ -281,6 +279,9 @@ impl Attempt {
     }
 }
 
+/// What connecting gave, once it ended.
+type Connected = Option<Result<Arc<Connection>, Error>>;
+
 /// The connection that a query was sent over last.
 type Used = Mutex<Option<Weak<Connection>>>;
 
@@ -304,20 +305,20 @@ impl Settings {
 
 impl Inner {
     /// Sends a START query.
-    async fn start(&self, body: Bytes, used: &Used) -> Result<Query, Error> {
+    async fn start(self: &Arc<Self>, body: Bytes, used: &Used) -> Result<Query, Error> {
         let connection = self.connection().await?;
         *used.lock() = Some(Arc::downgrade(&connection));
         connection.query(body).await
     }
 
-    async fn first_answer(&self, body: Bytes, used: &Used) -> Result<(Query, Bytes), Error> {
+    async fn first_answer(self: &Arc<Self>, body: Bytes, used: &Used) -> Result<(Query, Bytes), Error> {
         let mut running = self.start(body, used).await?;
         let first = running.response().await?;
         Ok((running, first))
     }
 
     /// Runs a query to its end; a sequence becomes an array.
-    async fn collect(&self, body: Bytes, used: &Used) -> Result<Value, Error> {
+    async fn collect(self: &Arc<Self>, body: Bytes, used: &Used) -> Result<Value, Error> {
         let (mut running, mut answer) = self.first_answer(body, used).await?;
         let mut rows: Vec<Value> = Vec::new();
         loop {
@@ -346,35 +347,43 @@ impl Inner {
     fn live(&self) -> Option<Arc<Connection>> {
         let mut current = self.current.lock();
         if let Some(broken) = current.take_if(|connection| connection.is_closed()) {
-            self.hosts.lock().failed(broken.host, Instant::now());
+            let mut hosts = self.hosts.lock();
+            if broken.has_served() {
+                hosts.served(broken.host);
+            }
+            hosts.failed(broken.host, Instant::now());
         }
         current.clone()
     }
 
-    async fn connection(&self) -> Result<Arc<Connection>, Error> {
-        let failed_before = self.failures.lock().0;
-        if let Some(connection) = self.live() {
-            return Ok(connection);
-        }
-        let _connecting = self.connecting.lock().await;
-        if let Some(connection) = self.live() {
-            return Ok(connection);
-        }
-        // Whoever waited here while another failed shares its failure, and does not begin all over.
-        if let (failed, Some(error)) = &*self.failures.lock()
-            && *failed != failed_before
-        {
-            return Err(error.clone());
-        }
-        let outcome = self.connect_to_any().await;
-        match &outcome {
-            Ok(connection) => *self.current.lock() = Some(connection.clone()),
-            Err(error) => {
-                let mut failures = self.failures.lock();
-                *failures = (failures.0 + 1, Some(error.clone()));
+    /// The connection, or a new one. A task connects for all who wait, and goes on when their time is over, so that the time it
+    /// takes to give a host up may be longer than the time a query has.
+    async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
+        let mut connected = {
+            let mut connecting = self.connecting.lock();
+            if let Some(connection) = self.live() {
+                return Ok(connection);
             }
-        }
-        outcome
+            match &*connecting {
+                Some(running) if running.has_changed().is_ok() => running.clone(),
+                _ => {
+                    let (tell, connected) = watch::channel(None);
+                    *connecting = Some(connected.clone());
+                    let inner = self.clone();
+                    tokio::spawn(async move {
+                        let outcome = inner.connect_to_any().await;
+                        if let Ok(connection) = &outcome {
+                            *inner.current.lock() = Some(connection.clone());
+                        }
+                        // Nobody may be waiting any more.
+                        let _ = tell.send(Some(outcome));
+                    });
+                    connected
+                }
+            }
+        };
+        let outcome = connected.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or_else(|| Err(Error::Connect { reason: "connecting was interrupted".to_owned() }))
     }
 
     async fn connect_to_any(&self) -> Result<Arc<Connection>, Error> {
@@ -385,7 +394,7 @@ impl Inner {
             let limit = self.options.connect_timeout;
             let reason = match tokio::time::timeout(limit, Connection::open(&self.options, host)).await {
                 Ok(Ok(connection)) => {
-                    self.hosts.lock().succeeded(host);
+                    self.hosts.lock().connected(host);
                     return Ok(Arc::new(connection));
                 }
                 Ok(Err(Refused::Login(reason))) => {

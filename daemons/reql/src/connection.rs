@@ -66,7 +66,7 @@ struct Shared {
     slots: Mutex<Slots>,
     next_token: AtomicI64,
     opened: Instant,
-    /// Milliseconds after `opened` at which the last frame came.
+    /// Milliseconds after `opened` at which the last frame came, at least 1; 0 if none came.
     last_received: AtomicU64,
     ended: CancellationToken,
 }
@@ -142,6 +142,11 @@ impl Connection {
     /// Whether it has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.ended.is_cancelled()
+    }
+
+    /// Whether any query was answered.
+    pub(crate) fn has_served(&self) -> bool {
+        self.shared.last_received.load(Ordering::Relaxed) > 0
     }
 
     /// Sends a query; waits while too many are in flight.
@@ -228,7 +233,7 @@ impl Shared {
     /// Hands an answer to its query; answers to queries that were stopped have no taker.
     fn deliver(&self, token: i64, answer: Result<Bytes, Error>) -> Result<(), &'static str> {
         let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_received.store(elapsed, Ordering::Relaxed);
+        self.last_received.store(elapsed.max(1), Ordering::Relaxed);
         let sender = self.slots.lock().open.get(&token).cloned();
         match sender.map(|sender| sender.try_send(answer)) {
             Some(Err(mpsc::error::TrySendError::Full(_))) => Err("the server sends answers that nobody asked for"),

@@ -41,8 +41,13 @@ impl Hosts {
         host.penalty_ends = Some(now + penalty.min(LONGEST_PENALTY));
     }
 
-    /// A host answered a query or a handshake.
-    pub(crate) fn succeeded(&mut self, host: usize) {
+    /// A host shook hands. Its failures count on, since one that then says nothing would else always come first.
+    pub(crate) fn connected(&mut self, host: usize) {
+        self.hosts[host].penalty_ends = None;
+    }
+
+    /// A host answered queries.
+    pub(crate) fn served(&mut self, host: usize) {
         self.hosts[host] = Host::default();
     }
 }
@@ -62,8 +67,13 @@ mod tests {
         assert_eq!(hosts.order(now), [0, 2, 1]);
         assert_eq!(hosts.order(now + Duration::from_millis(1500)), [2, 0, 1]);
         assert_eq!(hosts.order(now + Duration::from_secs(3)), [1, 2, 0]);
-        hosts.succeeded(1);
+        hosts.connected(1);
         assert_eq!(hosts.order(now), [1, 0, 2]);
+        hosts.failed(1, now);
+        assert_eq!(hosts.order(now + Duration::from_secs(3)), [2, 0, 1], "its third failure");
+        hosts.served(1);
+        hosts.failed(1, now);
+        assert_eq!(hosts.order(now + Duration::from_secs(1)), [1, 2, 0], "its first failure after it served");
         for _ in 0..100 {
             hosts.failed(0, now);
         }
