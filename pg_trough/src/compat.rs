@@ -303,3 +303,12 @@ pub(crate) unsafe fn string_value(node: *mut pg_sys::Node) -> String {
         crate::pg::text((*node.cast::<pg_sys::String>()).sval)
     }
 }
+
+/// Writes to a temporary file.
+///
+/// # Safety
+/// The file is open.
+pub(crate) unsafe fn buf_file_write(file: *mut pg_sys::BufFile, bytes: &[u8]) {
+    // SAFETY: BufFileWrite only reads the bytes, whatever 14 and 15 declare.
+    unsafe { pg_sys::BufFileWrite(file, bytes.as_ptr().cast_mut().cast(), bytes.len()) }
+}

@@ -10,8 +10,8 @@ pub(crate) static AGGREGATES: GucSetting<bool> = GucSetting::<bool>::new(true);
 pub(crate) static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(16);
 /// Bytes of answers held per scan before workers must wait.
 pub(crate) static BUFFER: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
-/// Bytes of rows held per INSERT or COPY before they are sent.
-pub(crate) static WRITE_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+/// Bytes of rows held per INSERT or COPY before they go to a temporary file.
+pub(crate) static WRITE_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
 /// How long one request to a worker may take.
 pub(crate) static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 
@@ -55,8 +55,8 @@ pub(crate) fn register() {
     );
     GucRegistry::define_int_guc(
         c"pg_trough.write_buffer",
-        c"Memory that one INSERT or COPY holds rows in, before it sends them.",
-        c"Up to this size a statement is one SQLite transaction per segment.",
+        c"Memory that one INSERT or COPY holds rows in; further ones wait in a temporary file.",
+        c"",
         &WRITE_BUFFER,
         64,
         i32::MAX / 2,

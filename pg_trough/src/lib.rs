@@ -28,6 +28,7 @@ mod options;
 mod pg;
 mod plan;
 mod plandata;
+mod rows;
 mod runtime;
 mod scan;
 mod segments;

@@ -1,7 +1,7 @@
-//! INSERT and COPY: rows are collected per segment and written in one SQLite transaction per segment and statement, as
-//! long as they fit the write buffer.
+//! INSERT and COPY: rows are collected per segment and written when the statement ends, in one SQLite transaction per
+//! segment.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use trough_client::{SegmentPattern, WriteClient};
@@ -14,7 +14,9 @@ use trough_pushdown::{Column, quote_identifier};
 use crate::{
     cluster, compat, encode,
     errors::{Failure, OrRaise, sqlstate},
-    guc, memory, pg, runtime,
+    guc, memory, pg,
+    rows::RowBuffer,
+    runtime,
     table::{self, ForeignTable},
 };
 
@@ -30,9 +32,7 @@ pub(crate) struct Modify {
     writer: Option<Writer>,
     /// The table's segments, if not all.
     pattern: Option<SegmentPattern>,
-    pending: HashMap<String, Pending>,
-    bytes: usize,
-    budget: usize,
+    rows: RowBuffer,
     written: Vec<SegmentId>,
 }
 
@@ -41,11 +41,8 @@ struct Writer {
     client: Arc<WriteClient>,
 }
 
-#[derive(Default)]
-struct Pending {
-    segment: Option<SegmentId>,
-    rows: Vec<Vec<Value>>,
-}
+/// Encoded rows that are sent together, about.
+const WAVE: usize = 16 << 20;
 
 unsafe fn modify_of<'a>(rel: *mut pg_sys::ResultRelInfo) -> Option<&'a mut Modify> {
     // SAFETY: only this module sets it.
@@ -174,9 +171,7 @@ unsafe fn begin(estate: *mut pg_sys::EState, rel: *mut pg_sys::ResultRelInfo, ex
             sql,
             writer,
             pattern: table.segment_pattern(),
-            pending: HashMap::new(),
-            bytes: 0,
-            budget: guc::WRITE_BUFFER.get() as usize * 1024,
+            rows: RowBuffer::new(guc::WRITE_BUFFER.get() as usize * 1024, (*estate).es_query_cxt),
             written: Vec::new(),
             table,
         };
@@ -286,61 +281,47 @@ impl Modify {
                 )
                 .raise()
             };
-            let mut bytes = 64;
-            let mut row = Vec::with_capacity(self.columns.len());
-            for (index, column) in &self.columns {
-                let value = match get(*index) {
-                    None => Value::Null,
-                    Some(datum) => encode::stored(datum, column, &self.relation).or_raise(),
-                };
-                bytes += size_of::<Value>()
-                    + match &value {
-                        Value::Text(text) => text.len(),
-                        Value::Blob(blob) => blob.len(),
-                        _ => 0,
-                    };
-                row.push(value);
-            }
             let name = encode::text(segment);
-            match self.pending.get_mut(&name) {
-                Some(pending) => pending.rows.push(row),
-                None => {
-                    let segment = SegmentId::new(&name)
-                        .map_err(|e| Failure::new(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, e.to_string()))
-                        .or_raise();
-                    if self.pattern.as_ref().is_some_and(|p| !p.matches(&name)) {
-                        Failure::new(
-                            PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-                            format!("segment \"{name}\" does not belong to foreign table \"{}\"", self.relation),
-                        )
-                        .hint("The option segments says which do.")
-                        .raise();
-                    }
-                    bytes += 128;
-                    self.pending.insert(name, Pending { segment: Some(segment), rows: vec![row] });
+            if !self.rows.knows(&name) {
+                let segment = SegmentId::new(&name)
+                    .map_err(|e| Failure::new(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, e.to_string()))
+                    .or_raise();
+                if self.pattern.as_ref().is_some_and(|p| !p.matches(&name)) {
+                    Failure::new(
+                        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+                        format!("segment \"{name}\" does not belong to foreign table \"{}\"", self.relation),
+                    )
+                    .hint("The option segments says which do.")
+                    .raise();
                 }
+                self.rows.begin(segment);
             }
-            self.bytes += bytes;
-            if self.bytes > self.budget {
-                self.flush();
-            }
+            let (columns, relation) = (&self.columns, &self.relation);
+            let row = columns.iter().map(|(index, column)| match get(*index) {
+                None => Value::Null,
+                Some(datum) => encode::stored(datum, column, relation).or_raise(),
+            });
+            self.rows.push(&name, row);
         }
     }
 
-    /// Writes what is collected.
+    /// Writes what is collected, in waves.
     fn flush(&mut self) {
-        let Some(writer) = &self.writer else { return };
-        if self.pending.is_empty() {
-            return;
+        loop {
+            let wave = self.rows.take(self.columns.len(), WAVE);
+            if wave.is_empty() {
+                break;
+            }
+            self.send(wave);
         }
-        self.bytes = 0;
+    }
+
+    fn send(&mut self, wave: Vec<(SegmentId, Vec<Vec<Value>>)>) {
+        let Some(writer) = &self.writer else { return };
         let statement = |rows| WriteStatement { sql: self.sql.clone(), rows };
-        let writes: Vec<SegmentWrite> = self
-            .pending
-            .drain()
-            .filter_map(|(_, pending)| {
-                Some(SegmentWrite { segment: pending.segment?, statements: vec![statement(pending.rows)] })
-            })
+        let writes: Vec<SegmentWrite> = wave
+            .into_iter()
+            .map(|(segment, rows)| SegmentWrite { segment, statements: vec![statement(rows)] })
             .collect();
         let segments: Vec<SegmentId> = writes.iter().map(|w| w.segment.clone()).collect();
         let client = writer.client.clone();

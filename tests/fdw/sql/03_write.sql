@@ -27,6 +27,17 @@ INSERT INTO item (segment, kind, n) VALUES ('s9', 'returned', 5) RETURNING segme
 PREPARE put(text, bigint) AS INSERT INTO item (segment, kind, n) VALUES ($1, 'prepared', $2);
 EXECUTE put('s1', 1); EXECUTE put('s1', 2); EXECUTE put('s1', 3); EXECUTE put('s1', 4); EXECUTE put('s1', 5); EXECUTE put('s1', 6);
 SELECT count(*), sum(n) FROM item WHERE segment = 's1' AND kind = 'prepared';
+-- More rows than the write buffer holds: they wait in a temporary file, and each segment is still written once.
+CREATE FOREIGN TABLE wide (segment text OPTIONS (segment 'true'), kind text, n bigint, note text)
+    SERVER archive OPTIONS (table 'item', schema 'strict', segments '^w');
+SET pg_trough.write_buffer = '64kB';
+INSERT INTO wide SELECT 'w' || g % 7, 'spilled', g, repeat('é', g % 30) FROM generate_series(1, 20000) g;
+SELECT segment, count(*), sum(n), sum(length(note)) FROM wide GROUP BY segment ORDER BY segment;
+INSERT INTO wide (segment, kind, n) SELECT 'w1', 'never', 1 / (g - 19999) FROM generate_series(1, 20000) g;
+SELECT count(*) FROM wide WHERE kind = 'never';
+RESET pg_trough.write_buffer;
+SELECT count(*) FROM pg_ls_tmpdir();
+DROP FOREIGN TABLE wide;
 -- Into a partition.
 CREATE TABLE parent (LIKE item) PARTITION BY LIST (kind);
 ALTER FOREIGN TABLE item OPTIONS (ADD read_only 'false');
