@@ -48,6 +48,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Seals of files that a killed process left behind, at the same time.
 const SEALS: usize = 8;
 
+/// How long tasks may take to end by themselves.
+const TASKS_END: Duration = Duration::from_secs(5);
+
 /// Where a worker listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -109,7 +112,11 @@ pub async fn run(
     for listener in served {
         listener.stopped().await;
     }
-    while tasks.join_next().await.is_some() {}
+    // What waits for a RethinkDB that does not answer is not waited for: all of it can be cut off at any point.
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(TASKS_END, ended).await.is_err() {
+        tasks.shutdown().await;
+    }
     stop(&worker).await;
     Ok(())
 }
