@@ -83,6 +83,7 @@ PGDATABASE=postgres psql -X -q -c 'CREATE DATABASE regress'
 stable() { sed -E -e 's#^psql:[^ ]+: ##' -e "s#$dir#DIR#g" -e 's#127\.0\.0\.1:[0-9]+#HOST:PORT#g' -e 's/worker-[0-9]+/WORKER/g'; }
 
 bad=0 count=0
+tests/fdw/exports.sh "${CARGO_TARGET_DIR:-$PWD/target}/$profile/libpg_trough.so" && echo "ok    exports" || bad=1
 for file in tests/fdw/sql/*.sql; do
   name=$(basename "$file" .sql)
   if [ ${#names[@]} -gt 0 ] && [ "$name" != 00_setup ] && ! printf '%s\n' "${names[@]}" | grep -qx "$name"; then continue; fi
