@@ -58,12 +58,14 @@ impl System {
         };
         let shutdown = CancellationToken::new();
         let (worker_settings, stop) = (settings("worker"), shutdown.clone());
-        let (worker, at) =
-            start(move |ready: Box<dyn FnOnce(trough_worker::Addresses) + Send>| trough_worker::run(worker_settings, stop, ready));
+        let (worker, at) = start(move |ready: Box<dyn FnOnce(trough_worker::Addresses) + Send>| {
+            trough_worker::run(worker_settings, stop, ready)
+        });
         let at = tokio::time::timeout(PATIENCE, at).await.expect("in time").expect("worker starts");
         let (sync_settings, stop) = (settings("sync"), shutdown.clone());
-        let (sync, master) =
-            start(move |ready: Box<dyn FnOnce(std::net::SocketAddr) + Send>| trough_sync::run(sync_settings, stop, ready));
+        let (sync, master) = start(move |ready: Box<dyn FnOnce(std::net::SocketAddr) + Send>| {
+            trough_sync::run(sync_settings, stop, ready)
+        });
         let master = tokio::time::timeout(PATIENCE, master).await.expect("in time").expect("sync server starts");
         let system = Self {
             write: format!("http://{}", at.write),
