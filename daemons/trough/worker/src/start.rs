@@ -117,6 +117,8 @@ pub async fn run(
     if tokio::time::timeout(TASKS_END, ended).await.is_err() {
         tasks.shutdown().await;
     }
+    // What is left open is brought in order by the next start.
+    let _ = tokio::time::timeout(TASKS_END, worker.engine.close_writers()).await;
     stop(&worker).await;
     Ok(())
 }
@@ -204,6 +206,8 @@ fn engine_options(settings: &Settings) -> EngineOptions {
         point_threads: settings.read_threads,
         handle_budget: settings.handle_budget,
         limits,
+        // A mount may keep a thread waiting for long.
+        inline_reads: !settings.run_as_cold_storage_node,
         ..EngineOptions::default()
     }
 }
