@@ -18,7 +18,7 @@ python_env() {
 pytest() { "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"; }
 cluster() { pytest tests/cluster; }
 compat() { pytest tests/compat; }
-fdw() { tests/fdw/run.sh; }
+fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
