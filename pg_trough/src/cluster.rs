@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use trough_client::{
     Batch, Catalog, Discovery, DiscoveryOptions, QueryClient, QueryError, QueryOptions, QueryTemplate, SegmentPattern,
@@ -190,18 +191,21 @@ impl Cluster {
         let feed = runtime::feed(4, move |sink| async move {
             let mut stream = client.fan_out(segments, template, options);
             loop {
-                let item = stream.next().await;
-                *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stream.stats();
-                match item {
-                    Some(item) => {
-                        let last = item.is_err();
-                        if !sink.send(item).await || last {
-                            break;
-                        }
+                // What is there already goes over together, and so wakes the backend once.
+                let item = match stream.next().now_or_never() {
+                    Some(item) => item,
+                    None => {
+                        sink.flush();
+                        stream.next().await
                     }
-                    None => break,
+                };
+                *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stream.stats();
+                let last = !matches!(item, Some(Ok(_)));
+                if !sink.send(item).await || last {
+                    break;
                 }
             }
+            sink.flush();
         });
         Rows { feed, stats, server: self.server.clone() }
     }

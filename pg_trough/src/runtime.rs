@@ -8,7 +8,10 @@ use std::{
     cell::Cell,
     future::Future,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use pgrx::pg_sys;
@@ -27,19 +30,30 @@ struct Runtime {
 
 /// Wakes the backend. Cheap to clone; any thread may use it.
 #[derive(Clone)]
-struct Wake(Arc<OwnedFd>);
+struct Wake(Arc<WakeInner>);
+
+struct WakeInner {
+    fd: OwnedFd,
+    /// Whether the backend sleeps or is about to; nobody else needs a system call.
+    waiting: AtomicBool,
+}
 
 impl Wake {
+    /// Tells the backend that there is something, after it was put where the backend looks.
     fn wake(&self) {
+        if !self.0.waiting.swap(false, SeqCst) {
+            return;
+        }
         let one = 1u64.to_ne_bytes();
         // SAFETY: the descriptor is an open eventfd; a full counter already wakes, so the result does not matter.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        unsafe { libc::write(self.0.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     fn reset(&self) {
+        self.0.waiting.store(false, SeqCst);
         let mut count = [0u8; 8];
         // SAFETY: the descriptor is an open, non-blocking eventfd; an empty counter is no error to us.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        unsafe { libc::read(self.0.fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
 
@@ -69,7 +83,8 @@ fn start() -> std::io::Result<Runtime> {
         if fd < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        let wake = Wake(Arc::new(OwnedFd::from_raw_fd(fd)));
+        let fd = OwnedFd::from_raw_fd(fd);
+        let wake = Wake(Arc::new(WakeInner { fd, waiting: AtomicBool::new(false) }));
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -90,8 +105,25 @@ pub(crate) fn enter() -> tokio::runtime::EnterGuard<'static> {
     runtime().handle.enter()
 }
 
-/// Waits until the runtime thread has something, the latch is set or a signal came; acts on interrupts.
-fn wait(wake: &Wake) {
+/// Takes what `ready` finds, waiting for it: for the runtime thread, the latch or the postmaster's death. Acts on
+/// interrupts.
+fn wait_for<T>(wake: &Wake, mut ready: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        // Said before looking once more, so that what comes in between wakes us.
+        wake.0.waiting.store(true, SeqCst);
+        if let Some(found) = ready() {
+            wake.0.waiting.store(false, SeqCst);
+            return found;
+        }
+        sleep(wake);
+        pgrx::check_for_interrupts!();
+    }
+}
+
+fn sleep(wake: &Wake) {
     // SAFETY: the set lives as long as the process and is used by this thread only.
     unsafe {
         let mut set = EVENTS.get();
@@ -100,7 +132,7 @@ fn wait(wake: &Wake) {
             let (no_socket, null) = (pg_sys::PGINVALID_SOCKET, std::ptr::null_mut());
             pg_sys::AddWaitEventToSet(set, pg_sys::WL_LATCH_SET, no_socket, pg_sys::MyLatch, null);
             pg_sys::AddWaitEventToSet(set, pg_sys::WL_EXIT_ON_PM_DEATH, no_socket, null.cast(), null);
-            pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, wake.0.as_raw_fd(), null.cast(), null);
+            pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, wake.0.fd.as_raw_fd(), null.cast(), null);
             EVENTS.set(set);
         }
         let mut event = pg_sys::WaitEvent::default();
@@ -108,9 +140,8 @@ fn wait(wake: &Wake) {
         if event.events & pg_sys::WL_LATCH_SET != 0 {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
-        wake.reset();
     }
-    pgrx::check_for_interrupts!();
+    wake.reset();
 }
 
 /// A task of the runtime thread that ends when this is dropped.
@@ -127,55 +158,50 @@ pub(crate) fn block_on<T: Send + 'static>(future: impl Future<Output = T> + Send
     let runtime = runtime();
     let (tx, mut rx) = oneshot::channel();
     let wake = runtime.wake.clone();
-    let task = Task(
-        runtime
-            .handle
-            .spawn(async move {
-                // A receiver that is gone was cancelled.
-                let _ = tx.send(future.await);
-                wake.wake();
-            })
-            .abort_handle(),
-    );
-    loop {
-        match rx.try_recv() {
-            Ok(value) => {
-                drop(task);
-                return value;
-            }
-            Err(oneshot::error::TryRecvError::Empty) => wait(&runtime.wake),
-            Err(oneshot::error::TryRecvError::Closed) => {
-                failed("run a request", &"the runtime thread of pg_trough failed; see the server's log")
-            }
-        }
-    }
+    let task = runtime.handle.spawn(async move {
+        // A receiver that is gone was cancelled.
+        let _ = tx.send(future.await);
+        wake.wake();
+    });
+    let _task = Task(task.abort_handle());
+    let answer = wait_for(&runtime.wake, || match rx.try_recv() {
+        Ok(value) => Some(Some(value)),
+        Err(oneshot::error::TryRecvError::Empty) => None,
+        Err(oneshot::error::TryRecvError::Closed) => Some(None),
+    });
+    answer.unwrap_or_else(|| failed("run a request", &"the runtime thread of pg_trough failed; see the server's log"))
 }
 
 /// Items that a task makes, in order; the task waits while too many are unread, and ends when this is dropped.
 pub(crate) struct Feed<T> {
-    items: mpsc::Receiver<T>,
+    items: mpsc::Receiver<Option<T>>,
+    ended: bool,
     wake: Wake,
     _task: Task,
 }
 
-/// Where a task puts its items.
+/// Where a task puts its items. None is the end.
 pub(crate) struct Sink<T> {
-    items: mpsc::Sender<T>,
+    items: mpsc::Sender<Option<T>>,
     wake: Wake,
 }
 
 impl<T> Sink<T> {
-    /// Hands over an item, waiting for room; false if nobody reads any more.
-    pub(crate) async fn send(&self, item: T) -> bool {
-        let sent = self.items.send(item).await.is_ok();
-        self.wake.wake();
-        sent
+    /// Hands over an item, or the end, waiting for room; false if nobody reads any more. The backend learns of it with the
+    /// next [`Sink::flush`], or when there is no more room.
+    pub(crate) async fn send(&self, item: Option<T>) -> bool {
+        match self.items.try_send(item) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(item)) => {
+                self.wake.wake();
+                self.items.send(item).await.is_ok()
+            }
+        }
     }
-}
 
-impl<T> Drop for Sink<T> {
-    fn drop(&mut self) {
-        // The end is an event too. The channel closes right after; `Feed::next` polls again in that case.
+    /// Wakes the backend for what was handed over.
+    pub(crate) fn flush(&self) {
         self.wake.wake();
     }
 }
@@ -192,21 +218,25 @@ where
     let wake = runtime.wake.clone();
     let task = runtime.handle.spawn(async move {
         future.await;
-        // Everything of the task is dropped here, the channel's sender too: only now can the end be seen.
+        // Everything of the task is dropped here, the channel's sender too: an end that was not said is seen now.
         wake.wake();
     });
-    Feed { items: rx, wake: runtime.wake.clone(), _task: Task(task.abort_handle()) }
+    Feed { items: rx, ended: false, wake: runtime.wake.clone(), _task: Task(task.abort_handle()) }
 }
 
 impl<T> Feed<T> {
     /// The next item, waiting for it; none when the task has ended. Acts on interrupts.
     pub(crate) fn next(&mut self) -> Option<T> {
-        loop {
-            match self.items.try_recv() {
-                Ok(item) => return Some(item),
-                Err(mpsc::error::TryRecvError::Disconnected) => return None,
-                Err(mpsc::error::TryRecvError::Empty) => wait(&self.wake),
-            }
+        if self.ended {
+            return None;
         }
+        let items = &mut self.items;
+        let item = wait_for(&self.wake, || match items.try_recv() {
+            Ok(item) => Some(item),
+            Err(mpsc::error::TryRecvError::Disconnected) => Some(None),
+            Err(mpsc::error::TryRecvError::Empty) => None,
+        });
+        self.ended = item.is_none();
+        item
     }
 }

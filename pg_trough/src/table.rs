@@ -1,5 +1,7 @@
 //! A foreign table as its options and its server's declare it.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use pgrx::{PgSqlErrorCode, pg_sys};
 use trough_client::SegmentPattern;
 use trough_pushdown::{Column, Encoding, InvalidText, Storage, Table};
@@ -42,13 +44,29 @@ impl ForeignTable {
     }
 }
 
+thread_local! {
+    /// Compiled patterns: compiling one takes longer than asking a segment.
+    static PATTERNS: RefCell<HashMap<String, SegmentPattern>> = RefCell::default();
+}
+
 /// The option `segments` as a condition.
 pub(crate) fn segment_pattern(regex: &str) -> SegmentPattern {
-    SegmentPattern::regex(regex)
+    const KEPT: usize = 100;
+    if let Some(known) = PATTERNS.with_borrow(|patterns| patterns.get(regex).cloned()) {
+        return known;
+    }
+    let pattern = SegmentPattern::regex(regex)
         .map_err(|e| {
             Failure::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, format!("the option segments: {e}"))
         })
-        .or_raise()
+        .or_raise();
+    PATTERNS.with_borrow_mut(|patterns| {
+        if patterns.len() >= KEPT {
+            patterns.clear();
+        }
+        patterns.insert(regex.to_owned(), pattern.clone());
+    });
+    pattern
 }
 
 /// Limits on what a query may fetch; none is unlimited.
