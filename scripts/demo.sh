@@ -7,7 +7,8 @@
 #   scripts/demo.sh stop    stop what it left running
 #
 # Settings: DEMO_DIR (where its data lies), DEMO_PORT (PostgreSQL's port), DEMO_BASE_PORT (the cluster's first port),
-# DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end).
+# DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end),
+# DEMO_LOAD_ONLY=1 (load, promote, and leave it running), DEMO_NO_BUILD=1 (what is built is up to date).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -102,6 +103,8 @@ scripts/progress.sh 0 "write locks released" 4044 "SELECT 4044 - count(*) FROM t
 ms=$(($(now_ms) - started))
 echo "promoted, assigned and copied in $((ms / 1000)).$((ms % 1000 / 100)) s"
 psql -c "SELECT node, tier, count(*) AS segments, pg_size_pretty(sum(bytes)) AS bytes FROM trough.segments('archive') GROUP BY 1, 2 ORDER BY 1"
+
+[ -z "${DEMO_LOAD_ONLY:-}" ] || exit 0
 
 bold "6. A tour of SQL; each answer is compared with the same query over plain PostgreSQL tables"
 scripts/tour.sh "$dir/tour"

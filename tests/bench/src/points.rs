@@ -26,7 +26,7 @@ pub(crate) async fn segments(args: &Args, limit: i64) -> Result<Vec<(SegmentId, 
         .postgres()
         .await?
         .query(
-            "SELECT DISTINCT ON (segment) segment, url, node FROM trough.segments('archive') WHERE healthy ORDER BY segment LIMIT $1",
+            "SELECT DISTINCT ON (segment) segment, url, node FROM trough.segments('archive', '^[A-Z]') WHERE healthy ORDER BY segment LIMIT $1",
             &[&limit],
         )
         .await?;
