@@ -64,6 +64,10 @@ pub struct Service {
     /// When it was last renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_heartbeat: Option<Time>,
+    /// On our read rows: the modification time (milliseconds since 1970) of the canonical copy that is served, or of an
+    /// older one; 0 where it is known to equal none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_ms: Option<i64>,
     /// The machine's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,

@@ -1,6 +1,6 @@
 //! Service rows: what this node should advertise, what it does, and the task that makes the second the first, in batches.
 //!
-//! In memory: two bits a segment for each. The rows themselves are in the table `services`.
+//! In memory: two bits and a version a segment for each. The rows themselves are in the table `services`.
 
 use std::{
     collections::HashMap,
@@ -31,10 +31,33 @@ pub(crate) const READ: u8 = 1;
 /// The row `trough-write`.
 pub(crate) const WRITE: u8 = 2;
 
+/// The rows of one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// [`READ`], [`WRITE`].
+    roles: u8,
+    /// What the read row says of the version (`version_ms`); 0 where it is known to equal none, -1 where the row says nothing.
+    version: i64,
+}
+
+impl State {
+    fn is(self, other: Self) -> bool {
+        self.roles == other.roles && (self.roles & READ == 0 || self.version == other.version)
+    }
+}
+
+/// What to write for one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Task {
+    segment: SegmentId,
+    wanted: State,
+    actual: State,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Bits {
-    wanted: u8,
-    actual: u8,
+    wanted: State,
+    actual: State,
     /// Whether the segment stands in `dirty`.
     queued: bool,
 }
@@ -56,12 +79,22 @@ pub(crate) struct Advertiser {
 }
 
 impl Advertiser {
-    /// The segment shall have exactly these rows.
-    pub(crate) fn set(&self, segment: &SegmentId, wanted: u8) {
+    /// The segment shall have exactly these rows; what the read row says of the version stays.
+    pub(crate) fn set(&self, segment: &SegmentId, roles: u8) {
+        self.change(segment, roles, None);
+    }
+
+    /// The segment shall have its read row alone, and it shall say that the canonical copy of this time is served.
+    pub(crate) fn set_version(&self, segment: &SegmentId, version: i64) {
+        self.change(segment, READ, Some(version));
+    }
+
+    fn change(&self, segment: &SegmentId, roles: u8, version: Option<i64>) {
         let mut rows = self.rows.lock();
         let bits = rows.bits.entry(segment.clone()).or_default();
-        bits.wanted = wanted;
-        if bits.wanted != bits.actual && !bits.queued {
+        let kept = if roles == 0 { 0 } else { bits.wanted.version };
+        bits.wanted = State { roles, version: version.unwrap_or(kept) };
+        if !bits.wanted.is(bits.actual) && !bits.queued {
             bits.queued = true;
             rows.dirty.push(segment.clone());
             drop(rows);
@@ -92,7 +125,7 @@ impl Advertiser {
                 written.as_mut().enable();
                 let done = {
                     let rows = self.rows.lock();
-                    segments.iter().all(|s| rows.bits.get(s).is_none_or(|b| b.wanted == b.actual))
+                    segments.iter().all(|s| rows.bits.get(s).is_none_or(|b| b.wanted.roles == b.actual.roles))
                 };
                 if done {
                     return;
@@ -108,7 +141,7 @@ impl Advertiser {
         self.rows.lock().dirty.len()
     }
 
-    fn take(&self, max: usize) -> Vec<(SegmentId, u8, u8)> {
+    fn take(&self, max: usize) -> Vec<Task> {
         let mut rows = self.rows.lock();
         let rows = &mut *rows;
         let at = rows.dirty.len().saturating_sub(max);
@@ -118,21 +151,22 @@ impl Advertiser {
             .filter_map(|segment| {
                 let bits = rows.bits.get_mut(&segment)?;
                 bits.queued = false;
-                (bits.wanted != bits.actual).then_some((segment, bits.wanted, bits.actual))
+                let (wanted, actual) = (bits.wanted, bits.actual);
+                (!wanted.is(actual)).then_some(Task { segment, wanted, actual })
             })
             .collect()
     }
 
-    fn finished(&self, batch: &[(SegmentId, u8, u8)], written: bool) {
+    fn finished(&self, batch: &[Task], written: bool) {
         let mut rows = self.rows.lock();
         let rows = &mut *rows;
-        for (segment, wanted, _) in batch {
+        for Task { segment, wanted, .. } in batch {
             let Some(bits) = rows.bits.get_mut(segment) else { continue };
             if written {
                 bits.actual = *wanted;
             }
-            if bits.wanted == bits.actual {
-                if bits.wanted == 0 {
+            if bits.wanted.is(bits.actual) {
+                if bits.wanted.roles == 0 {
                     rows.bits.remove(segment);
                 }
             } else if !bits.queued {
@@ -143,18 +177,18 @@ impl Advertiser {
     }
 
     /// Takes what the database holds now.
-    fn take_actual(&self, actual: HashMap<SegmentId, u8>) {
+    fn take_actual(&self, actual: HashMap<SegmentId, State>) {
         let mut rows = self.rows.lock();
         let rows = &mut *rows;
         for bits in rows.bits.values_mut() {
-            bits.actual = 0;
+            bits.actual = State::default();
         }
         for (segment, bits) in actual {
             rows.bits.entry(segment).or_default().actual = bits;
         }
         rows.dirty.clear();
         for (segment, bits) in &mut rows.bits {
-            bits.queued = bits.wanted != bits.actual;
+            bits.queued = !bits.wanted.is(bits.actual);
             if bits.queued {
                 rows.dirty.push(segment.clone());
             }
@@ -211,14 +245,17 @@ async fn write_all(worker: &Worker) -> Result<(), CatalogError> {
     }
 }
 
-async fn write_batch(worker: &Worker, batch: &[(SegmentId, u8, u8)]) -> Result<(), CatalogError> {
+async fn write_batch(worker: &Worker, batch: &[Task]) -> Result<(), CatalogError> {
     let load = system::load_per_processor();
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
-    for (segment, wanted, actual) in batch {
+    for Task { segment, wanted, actual } in batch {
         for (bit, role) in [(READ, ROLE_READ), (WRITE, ROLE_WRITE)] {
-            if wanted & bit != 0 && actual & bit == 0 {
-                puts.push(service(worker, role, segment, load));
-            } else if wanted & bit == 0 && actual & bit != 0 {
+            let newer = bit == READ && wanted.version != actual.version;
+            if wanted.roles & bit != 0 && (actual.roles & bit == 0 || newer) {
+                let mut row = service(worker, role, segment, load);
+                row.version_ms = (bit == READ).then_some(wanted.version);
+                puts.push(row);
+            } else if wanted.roles & bit == 0 && actual.roles & bit != 0 {
                 deletes.push(Service::segment_id(role, &worker.node, segment));
             }
         }
@@ -246,9 +283,9 @@ fn service(worker: &Worker, role: &str, segment: &SegmentId, load: f64) -> Servi
 }
 
 /// The rows that this node has in the database; one with another URL than ours does not count.
-async fn read_rows(worker: &Worker) -> Result<HashMap<SegmentId, u8>, CatalogError> {
+async fn read_rows(worker: &Worker) -> Result<HashMap<SegmentId, State>, CatalogError> {
     let mut rows = worker.catalog.services_of_node(&worker.node).await?;
-    let mut actual = HashMap::new();
+    let mut actual: HashMap<SegmentId, State> = HashMap::new();
     let mut foreign = Vec::new();
     while let Some(row) = rows.next().await {
         let row = row?;
@@ -262,7 +299,11 @@ async fn read_rows(worker: &Worker) -> Result<HashMap<SegmentId, u8>, CatalogErr
         if row.id != ours.id {
             foreign.push(row.id);
         } else if row.url == ours.url && row.ttl >= ours.ttl {
-            *actual.entry(segment.clone()).or_default() |= bit;
+            let state = actual.entry(segment.clone()).or_default();
+            state.roles |= bit;
+            if bit == READ {
+                state.version = row.version_ms.unwrap_or(-1);
+            }
         } else if !worker.advertiser.wants(segment, bit) {
             foreign.push(row.id);
         }
@@ -275,7 +316,7 @@ async fn read_rows(worker: &Worker) -> Result<HashMap<SegmentId, u8>, CatalogErr
 
 impl Advertiser {
     fn wants(&self, segment: &SegmentId, bit: u8) -> bool {
-        self.rows.lock().bits.get(segment).is_some_and(|bits| bits.wanted & bit != 0)
+        self.rows.lock().bits.get(segment).is_some_and(|bits| bits.wanted.roles & bit != 0)
     }
 }
 
@@ -285,6 +326,11 @@ mod tests {
 
     fn id(id: &str) -> SegmentId {
         SegmentId::new(id).expect("id")
+    }
+
+    fn task(segment: &str, wanted: u8, actual: u8) -> Task {
+        let state = |roles| State { roles, version: 0 };
+        Task { segment: id(segment), wanted: state(wanted), actual: state(actual) }
     }
 
     #[test]
@@ -301,14 +347,42 @@ mod tests {
         rows.set(&id("b"), 0);
         let batch = rows.take(10);
         rows.finished(&batch, false);
-        assert_eq!(rows.take(10), [(id("b"), 0, READ)]);
+        assert_eq!(rows.take(10), [task("b", 0, READ)]);
     }
 
     #[test]
     fn what_the_database_holds_is_compared() {
         let rows = Advertiser::default();
         rows.set(&id("a"), READ);
-        rows.take_actual(HashMap::from([(id("a"), READ), (id("old"), WRITE)]));
-        assert_eq!(rows.take(10), [(id("old"), 0, WRITE)]);
+        let state = |roles| State { roles, version: 0 };
+        rows.take_actual(HashMap::from([(id("a"), state(READ)), (id("old"), state(WRITE))]));
+        assert_eq!(rows.take(10), [task("old", 0, WRITE)]);
+    }
+
+    #[test]
+    fn a_newer_version_is_written_again() {
+        let rows = Advertiser::default();
+        let version = |version| {
+            let batch = rows.take(10);
+            rows.finished(&batch, true);
+            let versions: Vec<i64> = batch.iter().map(|task| task.wanted.version).collect();
+            assert_eq!(versions, version);
+        };
+        rows.set_version(&id("a"), 7);
+        version(vec![7]);
+        // Under its own write lock, and while it is freshened, it is what it was.
+        rows.set(&id("a"), READ | WRITE);
+        version(vec![7]);
+        rows.set_version(&id("a"), 8);
+        version(vec![8]);
+        rows.set_version(&id("a"), 8);
+        version(vec![]);
+        // Withdrawn, nothing is known of it any more.
+        rows.clear(&id("a"));
+        rows.set(&id("a"), READ);
+        version(vec![0]);
+        // A row of an earlier build says nothing.
+        rows.take_actual(HashMap::from([(id("a"), State { roles: READ, version: -1 })]));
+        version(vec![0]);
     }
 }

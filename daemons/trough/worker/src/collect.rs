@@ -47,6 +47,14 @@ enum Fate {
     Hide,
 }
 
+impl Fate {
+    /// While another node holds the write lock, every file stays; but a copy that may go is withdrawn, for the holder
+    /// waits until no other node serves an older version than it promoted.
+    fn under_lock(self, locked: bool) -> Self {
+        if locked && self == Self::Drop { Self::Hide } else { self }
+    }
+}
+
 fn fate(others: &Others, stamp: Stamp, minimum: u32) -> Fate {
     let needed = (minimum.max(1) as usize).min(others.assigned.len());
     if others.assigned.is_empty() {
@@ -87,12 +95,12 @@ async fn collect(worker: &Arc<Worker>, segments: &[SegmentId]) -> Result<(), Cat
     let mut drops = Vec::new();
     for segment in &mine {
         let (Some(others), Some(local)) = (others.get(segment), worker.files.get(segment)) else { continue };
-        if locked.contains(segment) || others.assigned.iter().any(|a| a.node == worker.node) {
+        if others.assigned.iter().any(|a| a.node == worker.node) {
             continue;
         }
         // An expression that fails asks for every copy that there may be.
         let minimum = worker.settings.minimum_assignments.for_segment(segment).unwrap_or(u32::MAX);
-        match fate(others, local.stamp, minimum) {
+        match fate(others, local.stamp, minimum).under_lock(locked.contains(segment)) {
             Fate::Drop => drops.push(segment.clone()),
             Fate::Keep => {
                 worker.files.update(segment, |file| file.served = true);
@@ -208,5 +216,7 @@ mod tests {
         assert_eq!(fate(&others(2, 0), OLD, 0), Fate::Keep);
         assert_eq!(fate(&others(0, 0), NOW, 1), Fate::Keep);
         assert_eq!(fate(&others(3, 2), NOW, u32::MAX), Fate::Keep);
+        assert_eq!(Fate::Drop.under_lock(true), Fate::Hide);
+        assert_eq!(Fate::Keep.under_lock(true), Fate::Keep);
     }
 }

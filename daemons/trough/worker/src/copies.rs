@@ -277,8 +277,14 @@ pub(crate) async fn install(worker: &Worker, segment: &SegmentId, fetched: &Fetc
     let path = worker.files.path_of(segment);
     let file = trough_engine::SegmentFile::new(segment.clone(), path.clone(), trough_engine::Mode::Immutable);
     worker.engine.replace(file, fetched.temporary.path().to_owned()).await?;
+    let before = worker.files.get(segment).is_some_and(|old| old.served);
+    let want = worker.wants.get(segment);
     worker.files.put(segment.clone(), path.into(), fetched.stamp, true);
-    worker.files.update(segment, |file| file.fetched_for = Some(fetched.fetched_for));
+    worker.files.update(segment, |file| {
+        file.fetched_for = Some(fetched.fetched_for);
+        // What became old while it was fetched is not served for the first time.
+        file.served = before || want.is_some_and(|want| want.is_met_by(file));
+    });
     Ok(())
 }
 

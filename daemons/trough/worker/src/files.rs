@@ -48,7 +48,8 @@ pub(crate) struct LocalFile {
     pub(crate) stamp: Stamp,
     /// Whether it is only ever replaced by rename, so that it can be read without SQLite's locks.
     pub(crate) plain: bool,
-    /// Whether reads are answered from it: not once others are known to serve a newer version.
+    /// Whether reads are answered from it: not before it was once what the assignment says (a file of an earlier life may
+    /// be old), and not once others are known to serve a newer version.
     pub(crate) served: bool,
     /// What its check found wrong.
     pub(crate) broken: Option<Arc<str>>,
@@ -108,7 +109,8 @@ impl Files {
             let stamp = Stamp::of(&metadata);
             files.bytes.fetch_add(stamp.bytes, Ordering::Relaxed);
             let plain = !logs.contains(segment.as_str());
-            let file = LocalFile { path, stamp, plain, served: true, broken: None, fetched_for: None };
+            // Whether it is what it should be is not known yet.
+            let file = LocalFile { path, stamp, plain, served: false, broken: None, fetched_for: None };
             map.insert(segment, file);
         }
         *files.map.write() = map;
@@ -238,6 +240,15 @@ impl Want {
     /// Whether a local file with this stamp is the canonical copy.
     pub(crate) fn is(&self, stamp: Stamp) -> bool {
         stamp.is_version(self.bytes, self.mtime_ms)
+    }
+
+    /// The modification time of the canonical copy that a file with this stamp equals: at the finer resolution, if it is the
+    /// assigned version.
+    pub(crate) fn version_of(&self, stamp: Stamp) -> i64 {
+        match self.mtime_ms {
+            Some(mtime) if self.is(stamp) => mtime.max(stamp.mtime_ms),
+            _ => stamp.mtime_ms,
+        }
     }
 
     /// Whether a local file is the canonical copy, or was fetched for this very assignment.

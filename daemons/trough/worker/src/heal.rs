@@ -67,7 +67,7 @@ async fn heal_held(worker: &Arc<Worker>, segment: &SegmentId, held: &Arc<Held>) 
     let fetched = copies::fetch(worker, segment, &provision::want_of(entry), Arc::new(AtomicU64::new(0))).await?;
     let kept = keep(worker.files.path_of(segment)).await?;
     copies::install(worker, segment, &fetched).await?;
-    worker.files.update(segment, |file| file.plain = false);
+    worker.files.update(segment, |file| (file.served, file.plain) = (true, false));
     held.set_base(Base::Canonical(fetched.stamp()));
     tracing::error!(
         %segment, error = error.message, kept = %kept.display(),

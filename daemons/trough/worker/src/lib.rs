@@ -12,6 +12,7 @@ mod copies;
 mod decide;
 mod files;
 mod follow;
+mod fresh;
 mod heal;
 mod lease;
 mod locks;

@@ -38,8 +38,19 @@ pub(crate) struct Held {
     valid: AtomicBool,
     /// Writes begun, acknowledged or not.
     writes: AtomicU64,
-    /// The file's base, the number of writes begun when it was that, and since when it is.
-    base: Mutex<(Base, u64, Instant)>,
+    base: Mutex<Known>,
+}
+
+/// What is known of a held segment's file.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    base: Base,
+    /// Writes begun when it was that.
+    writes: u64,
+    /// Since when it is that, or when it was last provisioned.
+    since: Instant,
+    /// Whether it was provisioned and not written since: its writer is still to come.
+    awaited: bool,
 }
 
 impl Held {
@@ -49,7 +60,7 @@ impl Held {
             gate: Arc::default(),
             valid: AtomicBool::new(true),
             writes: AtomicU64::new(0),
-            base: Mutex::new((base, 0, Instant::now())),
+            base: Mutex::new(Known { base, writes: 0, since: Instant::now(), awaited: true }),
         }
     }
 
@@ -75,18 +86,33 @@ impl Held {
 
     /// Sets what the file is now. Call it with the gate exclusive, so that no write is in flight.
     pub(crate) fn set_base(&self, base: Base) {
-        *self.base.lock() = (base, self.writes.load(Ordering::Acquire), Instant::now());
+        let writes = self.writes.load(Ordering::Acquire);
+        let mut known = self.base.lock();
+        let awaited = known.awaited && writes == known.writes;
+        *known = Known { base, writes, since: Instant::now(), awaited };
+    }
+
+    /// Notes that the segment was provisioned again: somebody means to write it.
+    pub(crate) fn provisioned_again(&self) {
+        let mut known = self.base.lock();
+        (known.since, known.awaited) = (Instant::now(), true);
     }
 
     /// What the file is, unless writes have begun since; exact only with the gate exclusive.
     pub(crate) fn base(&self) -> Option<Base> {
-        let (base, writes, _) = *self.base.lock();
-        (writes == self.writes.load(Ordering::Acquire)).then_some(base)
+        let known = *self.base.lock();
+        (known.writes == self.writes.load(Ordering::Acquire)).then_some(known.base)
     }
 
     /// Whether the file has been what it is for so long.
     pub(crate) fn rests_for(&self, time: Duration) -> bool {
-        self.base.lock().2.elapsed() >= time
+        self.base.lock().since.elapsed() >= time
+    }
+
+    /// Whether it was provisioned and not written since.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let known = *self.base.lock();
+        known.awaited && known.writes == self.writes.load(Ordering::Acquire)
     }
 
     /// Whether the lock's row in the database is this tenure.

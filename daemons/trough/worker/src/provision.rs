@@ -78,9 +78,10 @@ pub(crate) async fn provision(
             let message =
                 format!("segment id of {} bytes is too long for a file's name: {segment}", segment.as_str().len());
             results.insert(segment.clone(), Err(SegmentError::new(ErrorCode::BadRequest, message)));
-        } else if let (Some(_), true, Some(local)) =
+        } else if let (Some(held), true, Some(local)) =
             (worker.locks.held(segment), worker.lease.runs(), worker.files.get(segment))
         {
+            held.provisioned_again();
             let size = std::fs::metadata(&local.path).map_or(local.stamp.bytes, |m| m.len());
             results.insert(segment.clone(), Ok(size));
         } else {
@@ -188,6 +189,9 @@ async fn provision_new(
 }
 
 fn held_already(worker: &Worker, segment: &SegmentId) -> Result<u64, SegmentError> {
+    if let Some(held) = worker.locks.held(segment) {
+        held.provisioned_again();
+    }
     let path = worker.files.path_of(segment);
     std::fs::metadata(&path).map(|m| m.len()).map_err(|e| {
         let message = format!(

@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::StreamExt as _;
@@ -18,6 +18,7 @@ use crate::{
     collect,
     decide::{Step, View, decide},
     files::Stamp,
+    fresh::{self, Pending},
     locks::{Base, Held},
     state::Worker,
 };
@@ -48,11 +49,21 @@ pub(crate) async fn run(worker: Arc<Worker>) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let lost = Mutex::new(HashSet::new());
+    let mut pending = Pending::default();
     loop {
         let full = tokio::select! {
             () = worker.shutdown.cancelled() => return,
             _ = ticks.tick() => true,
             () = worker.wants.wake.notified() => false,
+            () = pending.due(fresh::pace(every)) => {
+                // Not a look at everything, but at locks that wait for other copies.
+                let mut batches = Batches::default();
+                for segment in pending.take() {
+                    apply(&worker, &segment, &mut batches, &lost);
+                }
+                release_all(&worker, batches, &mut pending).await;
+                continue;
+            }
         };
         if !worker.wants.is_complete() {
             continue;
@@ -64,12 +75,12 @@ pub(crate) async fn run(worker: Arc<Worker>) {
                 let worker = worker.clone();
                 tokio::task::spawn_blocking(move || all_segments(&worker)).await.unwrap_or_default()
             };
-            pass(&worker, all, true, &lost).await;
+            pass(&worker, all, true, &lost, &mut pending).await;
             if worker.settings.heartbeat == Heartbeat::Segment {
                 worker.advertiser.renew_all();
             }
         } else {
-            pass(&worker, changed.unwrap_or_default(), false, &lost).await;
+            pass(&worker, changed.unwrap_or_default(), false, &lost, &mut pending).await;
         }
     }
 }
@@ -81,7 +92,13 @@ fn all_segments(worker: &Worker) -> Vec<SegmentId> {
     all.into_iter().collect()
 }
 
-async fn pass(worker: &Arc<Worker>, segments: Vec<SegmentId>, full: bool, lost: &Mutex<HashSet<SegmentId>>) {
+async fn pass(
+    worker: &Arc<Worker>,
+    segments: Vec<SegmentId>,
+    full: bool,
+    lost: &Mutex<HashSet<SegmentId>>,
+    pending: &mut Pending,
+) {
     let mut batches = Batches::default();
     for (n, segment) in segments.iter().enumerate() {
         if n % 256 == 255 {
@@ -92,20 +109,33 @@ async fn pass(worker: &Arc<Worker>, segments: Vec<SegmentId>, full: bool, lost: 
     if full {
         // What this node serves is known now; looking other copies up may take longer.
         worker.settled.cancel();
-        collect::elsewhere(worker, std::mem::take(&mut batches.elsewhere), &mut batches.release).await;
-        let quiet = worker.settings.sync_loop_timing;
-        for chunk in batches.release.chunks(RELEASE_BATCH) {
-            release(worker, chunk, quiet).await;
-        }
+        let collect = std::mem::take(&mut batches.collect);
+        release_all(worker, std::mem::take(&mut batches), pending).await;
+        batches.collect = collect;
         give_back_leftovers(worker).await;
         refresh_held(worker).await;
     }
+    let waiting = batches.release.iter().chain(&batches.elsewhere);
+    waiting.for_each(|held| pending.put(held.lock.segment.clone()));
     collect::run(worker, batches.collect).await;
     for segment in worker.copies.due() {
         if full {
             apply(worker, &segment, &mut Batches::default(), lost);
         }
     }
+}
+
+/// Releases what may be released; the rest stays pending.
+async fn release_all(worker: &Arc<Worker>, mut batches: Batches, pending: &mut Pending) {
+    let all: Vec<_> = batches.release.iter().chain(&batches.elsewhere).cloned().collect();
+    collect::elsewhere(worker, std::mem::take(&mut batches.elsewhere), &mut batches.release).await;
+    for chunk in batches.release.chunks(RELEASE_BATCH) {
+        match fresh::elsewhere(worker, chunk, worker.settings.sync_loop_timing).await {
+            Ok(ready) => release(worker, ready).await,
+            Err(error) => tracing::warn!(%error, "cannot look other copies up, write locks are kept"),
+        }
+    }
+    all.into_iter().filter(|held| held.is_valid()).for_each(|held| pending.put(held.lock.segment.clone()));
 }
 
 fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost: &Mutex<HashSet<SegmentId>>) {
@@ -129,14 +159,17 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
         }
         Step::Serve => {
             worker.files.update(segment, |file| file.served = true);
-            worker.advertiser.set(segment, READ);
+            match (worker.files.get(segment), worker.wants.get(segment)) {
+                (Some(local), Some(want)) => worker.advertiser.set_version(segment, want.version_of(local.stamp)),
+                _ => worker.advertiser.set(segment, READ),
+            }
             worker.copies.forget(segment);
         }
         Step::Fetch | Step::Freshen | Step::FreshenAndRelease => {
             let local = worker.files.get(segment);
             if held.is_none() {
-                let usable = local.as_ref().is_some_and(|file| file.broken.is_none());
-                worker.files.update(segment, |file| file.served = true);
+                // A copy that was served goes on until the newer one has come; one of an earlier life is not served before.
+                let usable = local.as_ref().is_some_and(|file| file.broken.is_none() && file.served);
                 worker.advertiser.set(segment, if usable { READ } else { 0 });
             }
             if let Some(want) = worker.wants.get(segment) {
@@ -168,26 +201,26 @@ async fn refresh_held(worker: &Arc<Worker>) {
     }
 }
 
-/// Gives write locks back whose files are the canonical copies and have not been written since for `quiet`: by then the other
-/// copies have been freshened.
-async fn release(worker: &Arc<Worker>, tenures: &[Arc<Held>], quiet: Duration) {
+/// Gives write locks back whose files are the canonical copies and have not been written since; each with the version that no
+/// other node serves an older one of.
+async fn release(worker: &Arc<Worker>, tenures: Vec<(Arc<Held>, i64)>) {
     let mut ready = Vec::new();
-    for held in tenures {
-        if !held.rests_for(quiet) {
-            continue;
-        }
+    for (held, version) in tenures {
         let segment = &held.lock.segment;
         let Some(busy) = worker.busy.try_acquire(std::slice::from_ref(segment)) else { continue };
         let Ok(closed) = held.gate.clone().try_write_owned() else { continue };
-        // Looked at again behind the closed gate: a write may have begun.
-        if matches!(step_of(worker, segment), Step::Release | Step::ReleaseIfServedElsewhere) && held.is_valid() {
-            ready.push((held.clone(), busy, closed));
+        // Looked at again behind the closed gate: a write may have begun, or another version may have been promoted.
+        if matches!(step_of(worker, segment), Step::Release | Step::ReleaseIfServedElsewhere)
+            && fresh::version(worker, &held) == Some(version)
+            && held.is_valid()
+        {
+            ready.push((held, version, busy, closed));
         }
     }
     let sealed: Vec<_> = futures::stream::iter(ready)
-        .map(|(held, busy, closed)| async move {
+        .map(|(held, version, busy, closed)| async move {
             let fit = seal(worker, &held).await;
-            (held, busy, closed, fit)
+            (held, version, busy, closed, fit)
         })
         .buffer_unordered(SEALS)
         .filter(|(.., fit)| std::future::ready(*fit))
@@ -204,8 +237,8 @@ async fn release(worker: &Arc<Worker>, tenures: &[Arc<Held>], quiet: Duration) {
     if let Err(error) = &outcome {
         tracing::warn!(%error, locks = locks.len(), "cannot release write locks, trying again");
     }
-    for (held, _busy, _closed, _) in sealed {
-        worker.advertiser.set(&held.lock.segment, READ);
+    for (held, version, _busy, _closed, _) in sealed {
+        worker.advertiser.set_version(&held.lock.segment, version);
         // After a failure nobody knows whether the rows are gone: nothing is acknowledged under these tenures any
         // more, and they are given back again in the next pass.
         if outcome.is_ok() {

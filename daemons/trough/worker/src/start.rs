@@ -230,7 +230,6 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
     tasks.spawn(follow::heartbeat(worker.clone()));
     tasks.spawn(follow::locks(worker.clone(), locks_read.clone()));
     locks_read.notified().await;
-    worker.started.store(true, Ordering::Release);
     daemon.readiness().set_waiting("reading this node's assignments");
     tasks.spawn(follow::assignments(worker.clone()));
     if worker.settings.run_as_cold_storage_node {
@@ -243,6 +242,9 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
         }
     }
     worker.settled.cancelled().await;
+    // Nothing is answered before every file was compared with its assignment: one of an earlier life may be old, and its row
+    // stands in the database.
+    worker.started.store(true, Ordering::Release);
     // Only now is it known which rows there should be: those of the process before stand until then.
     worker.advertiser.reread();
     tasks.spawn(advertise::run(worker.clone()));

@@ -61,7 +61,7 @@ pub(crate) struct Worker {
     pub(crate) promoting: Mutex<HashSet<SegmentId>>,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
-    /// Whether requests are answered: what other nodes have locked is known.
+    /// Whether requests are answered: what other nodes have locked is known, and every file was compared with its assignment.
     pub(crate) started: AtomicBool,
     /// Cancelled when every segment has been looked at once.
     pub(crate) settled: CancellationToken,

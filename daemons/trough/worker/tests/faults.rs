@@ -184,3 +184,88 @@ async fn a_corrupt_file_under_a_write_lock_is_kept_beside_and_replaced() {
     cluster.promote(&one, "s").await;
     one.stop().await;
 }
+
+/// Makes the worker's canonical copy unreachable by giving its assignment another path, or reachable again.
+async fn hold_copies_back(cluster: &Cluster, node: &trough_core::NodeId, held_back: bool) {
+    let all = cluster.catalog.assignments_of_segment(&id("s")).await.expect("assignments");
+    let mut assignment = all.into_iter().find(|a| a.node == *node).expect("assigned");
+    let path = cluster.store.stat(&id("s")).await.expect("canonical copy").path;
+    assignment.remote_path = if held_back { format!("{path}.gone.sqlite") } else { path };
+    cluster.catalog.commit_assignments(&[assignment], &[], 0).await.expect("commit");
+}
+
+async fn until_copies_failed(cluster: &Cluster, worker: &common::Worker, times: u64) {
+    wait_for("failed copies", async || {
+        let status = cluster.status(worker).await;
+        let failed =
+            status["copies"]["failed"].as_array()?.iter().find(|f| f["segment"] == "s")?["attempts"].as_u64()?;
+        (failed >= times).then_some(())
+    })
+    .await;
+}
+
+const COUNT: &str = "select count(*) n from t";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_is_kept_until_every_other_live_copy_is_fresh() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "").await);
+    filled(&cluster, &one, "s").await;
+    cluster.promote(&one, "s").await;
+    cluster.assign("s", &[&one, &two]).await;
+    cluster.until_unlocked("s").await;
+    cluster.until_read(&two, "s", COUNT, "[{\"n\":1}]\n").await;
+    hold_copies_back(&cluster, &two.node, true).await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    cluster.promote(&one, "s").await;
+    // The pauses between three attempts are several times SYNC_LOOP_TIMING: a rest alone would have released the lock.
+    until_copies_failed(&cluster, &two, 3).await;
+    assert!(cluster.catalog.lock(&id("s")).await.expect("catalog").is_some());
+    assert_eq!(cluster.read(&two, "s", COUNT).await, (200, "[{\"n\":2}]\n".to_owned()));
+    hold_copies_back(&cluster, &two.node, false).await;
+    cluster.until_unlocked("s").await;
+    let canonical = cluster.store.stat(&id("s")).await.expect("canonical copy");
+    let rows = cluster.catalog.raw_services_of_segments(&[id("s")]).await.expect("catalog");
+    let row = rows.iter().find(|row| row.node.as_ref() == Some(&two.node)).expect("served");
+    assert_eq!(row.version_ms, Some(canonical.mtime_ms));
+    // From the first read after the release on, both answer what was written.
+    for worker in [&one, &two] {
+        assert_eq!(cluster.read(worker, "s", COUNT).await, (200, "[{\"n\":2}]\n".to_owned()));
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_became_old_while_its_node_was_away_is_not_served() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "").await);
+    filled(&cluster, &one, "s").await;
+    cluster.promote(&one, "s").await;
+    cluster.assign("s", &[&one, &two]).await;
+    cluster.until_unlocked("s").await;
+    cluster.until_read(&two, "s", COUNT, "[{\"n\":1}]\n").await;
+    hold_copies_back(&cluster, &two.node, true).await;
+    two.stop().await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    cluster.promote(&one, "s").await;
+    // A node that is dead does not count.
+    cluster.until_unlocked("s").await;
+    let two = cluster.worker("two", "").await;
+    assert!(two.has_file("s"));
+    let (status, text) = cluster.read(&two, "s", COUNT).await;
+    assert!(status == 500 && text.contains("'s'"), "{text}");
+    wait_for("the withdrawal of its row", async || {
+        let rows = cluster.catalog.raw_services_of_segments(&[id("s")]).await.expect("catalog");
+        rows.iter().all(|row| row.node.as_ref() != Some(&two.node)).then_some(())
+    })
+    .await;
+    until_copies_failed(&cluster, &two, 2).await;
+    assert_eq!(cluster.read(&two, "s", COUNT).await.0, 500);
+    hold_copies_back(&cluster, &two.node, false).await;
+    cluster.until_read(&two, "s", COUNT, "[{\"n\":2}]\n").await;
+    one.stop().await;
+    two.stop().await;
+}
