@@ -107,6 +107,8 @@ pub(super) struct Exchange {
     delivered_reduced: bool,
     failed: HashMap<u32, SegmentError>,
     rows: u64,
+    /// Rows let go in the same step as the end record came.
+    last: Vec<Batch>,
     ended: Option<QueryStats>,
     _in_flight: InFlight,
 }
@@ -156,6 +158,7 @@ impl Exchange {
             delivered_reduced: false,
             failed: HashMap::new(),
             rows: 0,
+            last: Vec::new(),
             ended: None,
             _in_flight,
         }
@@ -175,17 +178,25 @@ impl Exchange {
             self.response = Some(self.send().await?);
         }
         loop {
+            if self.ended.is_some() {
+                self.drain();
+                return Ok(None);
+            }
             let mut rows = Vec::new();
-            while let Some(frame) = self.decoder.next_frame().map_err(|e| garbage(e.0))? {
+            while self.ended.is_none()
+                && let Some(frame) = self.decoder.next_frame().map_err(|e| garbage(e.0))?
+            {
                 self.take(frame, &mut rows)?;
                 if let Some(stats) = self.ended {
                     self.check_end(&stats)?;
-                    self.drain();
-                    return Ok(None);
                 }
             }
+            // What came together with the end record is delivered before the end is told.
             if !rows.is_empty() {
                 return Ok(Some(rows));
+            }
+            if self.ended.is_some() {
+                continue;
             }
             let response = self.response.as_mut().expect("a response is there from the first step on");
             let stall = self.shared.options.stall;
@@ -334,6 +345,7 @@ impl Exchange {
     fn finish(&mut self, stopped: Option<Stop>) -> Outcome {
         let mut outcome = Outcome { stats: self.ended.unwrap_or_default(), ..Outcome::default() };
         if stopped.is_none() {
+            outcome.rows = std::mem::take(&mut self.last);
             self.let_go(&mut outcome.rows);
             self.endpoint.node.report_success();
         }
