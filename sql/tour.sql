@@ -36,6 +36,9 @@ WHERE p.seats > 300 GROUP BY p.manufacturer ORDER BY flights DESC, 1;
 SELECT segment, min(time_hour) AS first, max(time_hour) AS last, count(*)
 FROM flights WHERE segment IN ('N14228', 'N24211', 'N619AA', 'NA', 'NOSUCH') GROUP BY segment ORDER BY segment;
 
--- 10. What is pushed down
+-- 10. Every row comes through: a checksum that only PostgreSQL can compute
+SELECT count(*), sum(hashtext(f::text)::bigint) AS checksum FROM flights f;
+
+-- 11. What is pushed down
 EXPLAIN (VERBOSE, ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
 SELECT carrier, count(*), avg(dep_delay) FROM flights WHERE month = 7 AND dep_delay > 60 GROUP BY carrier;

@@ -323,3 +323,29 @@ async fn single_segment_requests_are_lean() {
     println!("one segment: p50 {:?}, p99 {:?}", times[250], times[495]);
     assert!(times[250] < Duration::from_millis(20));
 }
+
+#[tokio::test]
+async fn rows_that_come_with_the_end_record_are_delivered() {
+    // More than is held back, and the last rows in the same piece as the end record: in one piece, then in two.
+    const ROWS: u32 = 600_000;
+    for pieces in [1, 2] {
+        let cluster = Cluster::start().await;
+        let worker = Worker::start("big", move |_| {
+            let part = |count: u32| Frame::Rows { segment: Some(0), count, data: vec![7; count as usize].into() };
+            let first = bytes(&[columns(Some(0)), part(ROWS / 2), part(ROWS / 4)]);
+            let last = bytes(&[part(ROWS / 4 - 1), part(1), end(1, 0, u64::from(ROWS))]);
+            Reply::Whole(if pieces == 1 { vec![[first, last].concat()] } else { vec![first, last] })
+        })
+        .await;
+        let segments = segs(1);
+        cluster.serve(&worker, &segments).await;
+        let mut stream = cluster.queries().fan_out(SegmentSet::Ids(segments), map(), quick());
+        let mut rows = 0;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.unwrap();
+            assert_eq!(batch.data.len(), batch.count as usize);
+            rows += batch.count;
+        }
+        assert_eq!((rows, stream.stats().rows), (ROWS, u64::from(ROWS)));
+    }
+}
