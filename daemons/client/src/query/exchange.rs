@@ -107,8 +107,6 @@ pub(super) struct Exchange {
     delivered_reduced: bool,
     failed: HashMap<u32, SegmentError>,
     rows: u64,
-    /// Rows let go in the same step as the end record came.
-    last: Vec<Batch>,
     ended: Option<QueryStats>,
     _in_flight: InFlight,
 }
@@ -158,7 +156,6 @@ impl Exchange {
             delivered_reduced: false,
             failed: HashMap::new(),
             rows: 0,
-            last: Vec::new(),
             ended: None,
             _in_flight,
         }
@@ -345,7 +342,6 @@ impl Exchange {
     fn finish(&mut self, stopped: Option<Stop>) -> Outcome {
         let mut outcome = Outcome { stats: self.ended.unwrap_or_default(), ..Outcome::default() };
         if stopped.is_none() {
-            outcome.rows = std::mem::take(&mut self.last);
             self.let_go(&mut outcome.rows);
             self.endpoint.node.report_success();
         }
