@@ -132,6 +132,8 @@ class Maker:
                 keys = ", ".join(r.sample(["segment", "kind", "small", "note", "flag", "day", "at", "price"], r.randrange(1, 3)))
                 having = self.pick("", "", f" HAVING {self.pick('count(*) > 3', 'sum(small) > 0', 'max(n) IS NOT NULL', 'avg(small) < 0')}")
                 extra = self.pick("", ", count(*) + 1 AS more")
+                if r.random() < 0.1:
+                    return f"SELECT {keys} FROM {{t}}{self.where()} GROUP BY {keys}{having} ORDER BY {keys}"
                 return f"SELECT {keys}, {', '.join(f'{self.aggregate()} AS a{i}' for i in range(r.randrange(1, 4)))}{extra} FROM {{t}}{self.where()} GROUP BY {keys}{having} ORDER BY {keys}"
             case _:
                 return self.pick(

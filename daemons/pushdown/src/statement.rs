@@ -80,6 +80,8 @@ pub fn grouped(
     }
     let group = |list: &str| match keys.is_empty() {
         false => format!(" GROUP BY {list}"),
+        // HAVING needs an aggregate; without one, one row says that the segment has any.
+        true if by_segment && parts.is_empty() => " LIMIT 1".to_owned(),
         true if by_segment => " HAVING count(*) > 0".to_owned(),
         true => String::new(),
     };

@@ -32,6 +32,8 @@ SELECT count(*) FILTER (WHERE kind = 'apple'), sum(n) FILTER (WHERE price > 1) F
 SELECT kind FROM item GROUP BY kind ORDER BY kind DESC LIMIT 3;
 SELECT kind, count(*) AS c FROM item GROUP BY kind HAVING count(*) > 3 ORDER BY c DESC, kind LIMIT 2;
 SELECT 1 FROM item HAVING count(*) > 0;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT segment FROM item WHERE kind = 'apple' GROUP BY segment;
+SELECT segment FROM item WHERE kind = 'apple' GROUP BY segment ORDER BY 1;
 -- Beyond 64 bits: exact.
 INSERT INTO item (segment, kind, n) VALUES
     ('sbig1', 'big', 9223372036854775807), ('sbig1', 'big', 9223372036854775807), ('sbig2', 'big', 9223372036854775807),
