@@ -156,6 +156,8 @@ async fn many_rows_go_in_batches_and_come_as_streams() {
 
     let ids: Vec<String> = segments.iter().map(|s| Service::segment_id(ROLE_READ, &node("n2"), s)).collect();
     assert_eq!(catalog.withdraw(&ids).await.unwrap(), 2_345);
+    assert_eq!(catalog.delete_node_services(&node("n1")).await.unwrap(), 0, "a node whose lease runs keeps its rows");
+    catalog.heartbeat_node(&lease("n1", 0.0)).await.unwrap();
     assert_eq!(catalog.delete_node_services(&node("n1")).await.unwrap(), 2_346);
     assert_eq!(catalog.nodes().await.unwrap().len(), 2, "the node's own row stays");
 }

@@ -74,8 +74,8 @@ async fn rows_of_a_dead_node_gone_its_segments_are_missing() {
     let followed = cluster.discovery();
     assert_eq!(scan(&followed, LONG).await.unwrap(), 4);
 
-    cluster.catalog.delete_node_services(&a.node).await.unwrap();
     cluster.catalog.remove_node(&a.node).await.unwrap();
+    cluster.catalog.delete_node_services(&a.node).await.unwrap();
     until("the node to be gone", async || counts(&followed).await.0 == 2).await;
     for discovery in [&followed, &cluster.discovery()] {
         let located = discovery.all(&SegmentPattern::All).await.unwrap();

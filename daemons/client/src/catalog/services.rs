@@ -156,7 +156,8 @@ impl Catalog {
     }
 
     /// Deletes every service row of a node but its own ([`Catalog::remove_node`], [`Catalog::remove_dead_node`]),
-    /// [`MAX_KEYS`] a statement; how many there were.
+    /// [`MAX_KEYS`] a statement; how many there were. It stops before the next statement once the node's lease runs: a worker
+    /// that came back keeps its rows, and writes again those that were deleted before.
     ///
     /// # Errors
     /// [`super::CatalogError`].
@@ -164,6 +165,9 @@ impl Catalog {
         let mut rows = self.services_of_node(node).await?.ready_chunks(MAX_KEYS);
         let mut deleted = 0;
         while let Some(chunk) = rows.next().await {
+            if self.node(node).await?.is_some_and(|status| status.alive) {
+                break;
+            }
             let mut ids = Vec::with_capacity(chunk.len());
             for row in chunk {
                 let row = row?;

@@ -22,10 +22,20 @@ const FEED_RETRY: Duration = Duration::from_millis(500);
 /// Renews the lease at a third of its ttl, until the shutdown.
 pub(crate) async fn heartbeat(worker: Arc<Worker>) {
     let third = worker.lease.ttl() / 3;
+    // Of a node whose lease had ended the master deletes the service rows, and may still be at it when the lease is new. It
+    // stops once it sees the lease, so the rows are read once more a renewal later (the first renewal here
+    // follows the one of the start at once).
+    let mut look_again_in = 2_u32;
     loop {
         let begun = Instant::now();
         let pause = match tokio::time::timeout(third, renew(&worker)).await {
-            Ok(Ok(())) => third.saturating_sub(begun.elapsed()),
+            Ok(Ok(lapsed)) => {
+                if look_again_in == 1 {
+                    worker.advertiser.reread();
+                }
+                look_again_in = if lapsed { 1 } else { look_again_in.saturating_sub(1) };
+                third.saturating_sub(begun.elapsed())
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, remaining = worker.lease.remaining(), "cannot renew this node's lease");
                 retry_pause(&worker)
@@ -47,18 +57,19 @@ fn retry_pause(worker: &Worker) -> Duration {
     (worker.lease.ttl() / 20).clamp(Duration::from_millis(50), Duration::from_secs(1))
 }
 
-/// Renews the lease once, and looks at the other nodes.
+/// Renews the lease once, and looks at the other nodes; whether the lease had run out.
 ///
 /// # Errors
 /// What the catalog says; the lease then runs on from its last renewal.
-pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<(), CatalogError> {
+pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     let begun = Instant::now();
     worker.catalog.heartbeat_node(&row(worker)).await?;
     if !worker.lease.runs() {
         // While it did not run, another may have taken locks over: nothing is acknowledged before that is known.
         confirm_locks(worker).await?;
     }
-    if worker.lease.renewed(begun) {
+    let lapsed = worker.lease.renewed(begun);
+    if lapsed {
         tracing::warn!("this node's lease had run out; its service rows are looked at again");
         worker.advertiser.reread();
     }
@@ -67,7 +78,7 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<(), CatalogError> {
         Ok(nodes) => worker.peers.replace(nodes, asked),
         Err(error) => tracing::warn!(%error, "cannot look at the other nodes"),
     }
-    Ok(())
+    Ok(lapsed)
 }
 
 /// Compares the locks of this process with the database's.
