@@ -11,7 +11,7 @@ CREATE FOREIGN DATA WRAPPER trough_fdw HANDLER trough_fdw_handler VALIDATOR trou
 
 CREATE FUNCTION version(OUT extension text, OUT library text, OUT sqlite text) RETURNS SETOF record
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'trough_version_wrapper';
-COMMENT ON FUNCTION version() IS 'Versions of the extension, its library, and the SQLite of the workers where it is known.';
+COMMENT ON FUNCTION version() IS 'Versions of the extension, its library, and the SQLite that workers of the same version run.';
 
 CREATE FUNCTION segments(
     server text, matching text DEFAULT NULL,

@@ -438,6 +438,6 @@ fn trough_version()
     TableIterator::once((
         extension.ok().flatten(),
         format!("{} (PostgreSQL {})", env!("CARGO_PKG_VERSION"), pg_sys::PG_MAJORVERSION.to_string_lossy()),
-        None,
+        Some(trough_pushdown::SQLITE_VERSION.to_owned()),
     ))
 }

@@ -18,6 +18,9 @@ pub mod statement;
 mod stored;
 pub mod time;
 
+/// The SQLite that the workers bundle and the rules are tested against. tests/fdw holds it against a worker's own answer.
+pub const SQLITE_VERSION: &str = "3.51.3";
+
 pub use aggregate::{Aggregate, Shape, StateKind};
 pub use column::{Column, Encoding, InvalidText, Storage, Table};
 pub use expr::{BoolTest, Expr, Literal, Val};

@@ -1,5 +1,6 @@
 -- The functions of the schema trough.
 SELECT extension, library ~ '^0\.' AS library FROM trough.version();
+SELECT sqlite = (SELECT q->>'v' FROM trough.query('archive', '{s1}'::text[], 'SELECT sqlite_version() AS v') q) AS same_sqlite FROM trough.version();
 SELECT count(*) > 2 AS workers, bool_and(alive) AS alive, count(*) FILTER (WHERE tier = 'cold') AS cold FROM trough.workers('archive');
 SELECT segment, tier, healthy FROM trough.segments('archive', '^s1$');
 SELECT count(*) FROM trough.segments('archive', '^nosuch$');
