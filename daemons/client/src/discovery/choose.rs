@@ -1,4 +1,8 @@
-//! Choosing among copies: the power of two choices.
+//! Choosing among copies: the power of two choices for a few segments, a home for each of many.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use trough_core::SegmentId;
 
 use super::table::{Endpoint, Refs};
 
@@ -26,6 +30,29 @@ fn rank(endpoint: &Endpoint, planned: u32) -> Rank {
         busy: work * (1.0 + endpoint.load),
         load: endpoint.load,
     }
+}
+
+/// How many segments more than another worker one may be planned for before its homes go elsewhere, and the share of its plan.
+const HOME_SLACK: u32 = 32;
+const HOME_SHARE: u32 = 8;
+
+/// Picks the copy of a segment that every wide query asks, so that workers find open connections, prepared statements and
+/// pages where the last query left them: the highest of the hashes of segment and node (rendezvous hashing, Thaler and
+/// Ravishankar 1998). A home that has failed or is planned for clearly more than another copy's worker leaves it to [`pick`].
+pub(crate) fn pick_home(endpoints: &[Endpoint], copies: &Refs, planned: &[u32], segment: &SegmentId) -> Option<u32> {
+    let planned_of = |n: u32| planned.get(n as usize).copied().unwrap_or(0);
+    let hash =
+        |n: &u32| BuildHasherDefault::<DefaultHasher>::default().hash_one((segment, &endpoints[*n as usize].node.id));
+    if let [_, _, ..] = copies.as_slice()
+        && let Some(home) = copies.as_slice().iter().copied().max_by_key(hash)
+        && let Some(least) = copies.as_slice().iter().map(|n| planned_of(*n)).min()
+    {
+        let node = &endpoints[home as usize];
+        if !node.node.has_failed() && !node.legacy && planned_of(home) <= least + HOME_SLACK + least / HOME_SHARE {
+            return Some(home);
+        }
+    }
+    pick(endpoints, copies, planned, |_| true)
 }
 
 /// Picks one of `copies` (numbers of `endpoints`) that `allowed` lets through: of two taken at random, the lesser by failure, planned work
@@ -91,6 +118,33 @@ mod tests {
             planned[n as usize] += 1;
         }
         assert!(planned.iter().all(|n| (990..=1_010).contains(n)), "{planned:?}");
+    }
+
+    #[test]
+    fn wide_queries_find_each_segment_at_home() {
+        let all = endpoints(4);
+        let segments: Vec<SegmentId> = (0..4_000).map(|i| SegmentId::new(&format!("s{i}")).expect("valid")).collect();
+        let plan = || {
+            let mut planned = vec![0; 4];
+            let homes: Vec<u32> = segments
+                .iter()
+                .enumerate()
+                .map(|(i, segment)| {
+                    let copies: Refs = [i as u32 % 4, (i as u32 + 1) % 4].into_iter().collect();
+                    let n = pick_home(&all, &copies, &planned, segment).expect("one");
+                    planned[n as usize] += 1;
+                    n
+                })
+                .collect();
+            (homes, planned)
+        };
+        let (homes, planned) = plan();
+        assert!(planned.iter().all(|n| (850..=1_150).contains(n)), "{planned:?}");
+        let (again, _) = plan();
+        let moved = homes.iter().zip(&again).filter(|(a, b)| a != b).count();
+        assert!(moved < 100, "{moved} of 4,000 segments were asked elsewhere");
+        all[2].node.report_failure(Duration::from_secs(60));
+        assert_eq!(plan().1[2], 0, "a failed node is asked for nothing that others have");
     }
 
     #[test]

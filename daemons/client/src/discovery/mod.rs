@@ -30,7 +30,7 @@ mod listing;
 mod pattern;
 mod table;
 
-pub(crate) use choose::pick;
+pub(crate) use choose::{pick, pick_home};
 pub use pattern::SegmentPattern;
 pub(crate) use table::base_url;
 pub use table::{Endpoint, InFlight, Located, NodeHandle, Refs};

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     catalog::{CatalogError, MAX_KEYS},
-    discovery::{Endpoint, Located, Refs, SegmentPattern, pick},
+    discovery::{Endpoint, Located, Refs, SegmentPattern, pick, pick_home},
 };
 
 /// What planning gave.
@@ -96,12 +96,22 @@ async fn judge_unserved(shared: &Shared, missing: &[SegmentId]) -> Result<(), Qu
     Ok(())
 }
 
+/// A query of so many segments is a wide one.
+const WIDE: usize = 64;
+
 /// Picks a copy of each segment and cuts each worker's share into even requests, the workers' turns alternating.
 fn chunks(located: &Located, shared: &Shared) -> Vec<Chunk> {
     let mut planned = vec![0u32; located.endpoints.len()];
     let mut shares: Vec<Vec<u32>> = vec![Vec::new(); located.endpoints.len()];
-    for (i, (_, copies)) in located.entries.iter().enumerate() {
-        if let Some(n) = pick(&located.endpoints, copies, &planned, |_| true) {
+    // A few segments go to whoever has least to do; many spread by themselves, and go where they were asked before.
+    let wide = located.entries.len() >= WIDE;
+    for (i, (segment, copies)) in located.entries.iter().enumerate() {
+        let choice = if wide {
+            pick_home(&located.endpoints, copies, &planned, segment)
+        } else {
+            pick(&located.endpoints, copies, &planned, |_| true)
+        };
+        if let Some(n) = choice {
             planned[n as usize] += 1;
             shares[n as usize].push(i as u32);
         }
