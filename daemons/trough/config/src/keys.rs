@@ -73,7 +73,6 @@ pub const KEYS: &[Key] = &[
         "",
         "seconds that a node lives without renewing; default: 45, or 4 × SYNC_LOOP_TIMING if that is less",
     ),
-    key("LOCK_MARGIN", "5", "seconds after the end of a lease before another node may take its locks"),
     key("HEARTBEAT", "node", "node: one lease per worker; segment: renew every service row, as the Python trough does"),
     key("HANDLE_BUDGET", "", "SQLite handles kept open; default: a quarter of the descriptor limit"),
     key("MAX_ROWS", "0", "most rows of one answer; 0: no limit"),

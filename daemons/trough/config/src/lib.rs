@@ -115,7 +115,6 @@ pub struct Settings {
     pub zone: Option<String>,
     pub drain: bool,
     pub lease: Duration,
-    pub lock_margin: Duration,
     pub heartbeat: Heartbeat,
     pub handle_budget: usize,
     /// None: no limit.

@@ -95,7 +95,6 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         zone: raw.text("ZONE")?,
         drain: raw.flag("DRAIN", false)?,
         lease,
-        lock_margin: raw.seconds("LOCK_MARGIN", 5.0)?,
         heartbeat: match raw.text_or("HEARTBEAT", "node")?.as_str() {
             "node" => Heartbeat::Node,
             "segment" => Heartbeat::Segment,
