@@ -1,5 +1,6 @@
 #!/bin/sh
-# The install script declares exactly the functions that the library exports.
+# The install script and the upgrade scripts together declare exactly the functions that the library exports: whoever has not yet
+# updated the extension runs the new library with the functions of the old script.
 #   tests/fdw/exports.sh LIBRARY
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
