@@ -1,7 +1,7 @@
 //! The PostgreSQL extension: foreign tables whose rows live in many SQLite databases (*segments*).
 //!
 //! Planning reads the foreign table's options ([`table`]), turns conditions into the expressions of `trough_pushdown`
-//! ([`walk`]), and decides what runs where ([`plan`], [`upper`]). A plan holds SQL, bound values and conditions on
+//! ([`walk`]), and decides what runs where ([`plan`], [`relation`], [`upper`]). A plan holds SQL, bound values and conditions on
 //! segments, never a segment's or a worker's address ([`plandata`]). Execution ([`scan`], [`modify`]) asks the cluster
 //! through one runtime thread per backend ([`runtime`], [`cluster`]).
 //!
@@ -28,6 +28,7 @@ mod options;
 mod pg;
 mod plan;
 mod plandata;
+mod relation;
 mod rows;
 mod runtime;
 mod scan;

@@ -3,33 +3,22 @@
 use std::collections::BTreeSet;
 
 use pgrx::{pg_guard, pg_sys};
-use trough_pushdown::{Column, Keys, Shipper, statement};
+use trough_pushdown::{Keys, Shipper, statement};
 
 use crate::{
     compat::{self, Cost},
     guc, memory, pg,
-    plandata::{Output, ScanPlan, Source, Stored},
-    table::{self, ForeignTable},
+    plandata::{Output, ScanPlan, Source},
+    relation::{self, Relation, Tables},
+    table,
     upper::{self, Upper},
     walk::{self, Walker},
 };
 
-/// What is kept of a base relation while it is planned.
-pub(crate) struct Base {
-    /// The table.
-    pub(crate) table: ForeignTable,
-    /// The conditions by where they run.
-    pub(crate) split: Split,
-    /// Rows read in SQLite.
-    pub(crate) scanned: f64,
-    /// Whether conditions and aggregates may run in SQLite.
-    pub(crate) pushdown: bool,
-}
-
-/// What is kept of a relation: a foreign table's, or an aggregation's over one.
+/// What is kept of a relation: of foreign tables, or of an aggregation over them.
 pub(crate) enum Planning {
-    /// A foreign table.
-    Base(Base),
+    /// Foreign tables.
+    Scan(Relation),
     /// An aggregation.
     Upper(Upper),
 }
@@ -57,19 +46,19 @@ impl Split {
     ///
     /// # Safety
     /// `clause` is a valid expression over the relation.
-    unsafe fn add(&mut self, clause: *mut pg_sys::Expr, relid: pg_sys::Index, table: &ForeignTable, pushdown: bool) {
+    pub(crate) unsafe fn add(&mut self, clause: *mut pg_sys::Expr, tables: &Tables, pushdown: bool) {
         if !pushdown {
             self.local.push(clause);
             return;
         }
         // SAFETY: as for the caller.
         unsafe {
-            if walk::only_segment(clause.cast(), relid, &table.table) {
+            if walk::only_segment(clause.cast(), tables) {
                 self.segment.push(clause);
                 return;
             }
-            let expr = Walker::new(relid, &table.table).expr(clause.cast());
-            match Shipper::new(&table.table, &walk::collation).condition(&expr) {
+            let expr = Walker::new(tables).expr(clause.cast());
+            match Shipper::new(tables.scope(), &walk::collation).condition(&expr) {
                 Ok(shipped) if shipped.exact => self.remote.push(clause),
                 Ok(_) => self.both.push(clause),
                 Err(_) => self.local.push(clause),
@@ -105,25 +94,37 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
 ) {
     // SAFETY: the planner's structures.
     unsafe {
-        let table = table::load(relid);
+        let tables = Tables::one((*rel).relid, table::load(relid));
         let pushdown = guc::PUSHDOWN.get();
-        let mut split = Split::default();
-        for info in pg::list::<pg_sys::RestrictInfo>((*rel).baserestrictinfo) {
-            if !(*info).pseudoconstant {
-                split.add((*info).clause, (*rel).relid, &table, pushdown);
-            }
-        }
+        let split = split((*rel).baserestrictinfo, &tables, pushdown);
         if (*rel).tuples <= 0.0 {
-            (*rel).tuples = table.estimated_rows.unwrap_or(UNCOUNTED);
+            (*rel).tuples = tables.first().estimated_rows.unwrap_or(UNCOUNTED);
         }
         pg_sys::set_baserel_size_estimates(root, rel);
         let segments = pg::make_list(split.segment.iter().copied());
         let share =
             pg_sys::clauselist_selectivity(root, segments, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
         let scanned = ((*rel).tuples * share).max(1.0);
-        let base = Planning::Base(Base { table, split, scanned, pushdown });
-        (*rel).fdw_private = memory::own(pg_sys::CurrentMemoryContext, base).cast();
+        let relation = Relation { tables, source: relation::Source::Table(0), split, scanned, pushdown };
+        (*rel).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Scan(relation)).cast();
     }
+}
+
+/// Sorts the conditions in a list of `RestrictInfo`s.
+///
+/// # Safety
+/// The conditions are valid expressions over the tables.
+pub(crate) unsafe fn split(infos: *mut pg_sys::List, tables: &Tables, pushdown: bool) -> Split {
+    let mut split = Split::default();
+    // SAFETY: as for the caller.
+    unsafe {
+        for info in pg::list::<pg_sys::RestrictInfo>(infos) {
+            if !(*info).pseudoconstant {
+                split.add((*info).clause, tables, pushdown);
+            }
+        }
+    }
+    split
 }
 
 /// `GetForeignPaths`
@@ -135,7 +136,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_paths(
 ) {
     // SAFETY: the planner's structures; `fdw_private` was set by get_foreign_rel_size.
     unsafe {
-        let Some(Planning::Base(base)) = planning(rel) else { return };
+        let Some(Planning::Scan(base)) = planning(rel) else { return };
         let mut quals = pg_sys::QualCost::default();
         pg_sys::cost_qual_eval(&mut quals, pg::make_list(base.split.per_row()), root);
         let fetched = if base.split.local.is_empty() && base.split.both.is_empty() {
@@ -172,7 +173,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
     // SAFETY: the planner's structures; `fdw_private` was set when the relation was sized.
     unsafe {
         match planning(rel) {
-            Some(Planning::Base(base)) => base_plan(rel, base, tlist, clauses, outer_plan),
+            Some(Planning::Scan(base)) => base_plan(rel, base, tlist, clauses, outer_plan),
             Some(Planning::Upper(upper)) => upper::plan(upper, path, tlist, outer_plan),
             None => unreachable!("a relation of ours was sized before"),
         }
@@ -182,10 +183,10 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
 /// Prints conditions that run in SQLite and collects the sets of segments of all.
 ///
 /// # Safety
-/// The conditions are valid expressions over the relation.
+/// The conditions are valid expressions over the tables.
 pub(crate) unsafe fn print_conditions(
     split: &Split,
-    table: &ForeignTable,
+    tables: &Tables,
     pushdown: bool,
     walker: &mut Walker<'_>,
     shipper: &mut Shipper<'_>,
@@ -198,35 +199,72 @@ pub(crate) unsafe fn print_conditions(
             let expr = walker.expr((*clause).cast());
             let shipped = shipper.condition(&expr).expect("the same condition was shipped before");
             conditions.push(shipped.sql);
-            keys.push(Keys::of(&expr, &table.table, &walk::collation));
+            keys.push(Keys::of(&expr, tables.scope(), &walk::collation));
         }
         if pushdown {
             for clause in split.segment.iter().chain(&split.local) {
-                keys.push(Keys::of(&walker.expr((*clause).cast()), &table.table, &walk::collation));
+                keys.push(Keys::of(&walker.expr((*clause).cast()), tables.scope(), &walk::collation));
             }
         }
     }
     (conditions, Keys::intersect(keys))
 }
 
+/// A plain scan's plan, and its `fdw_exprs`. `wanted` has an entry per attribute of the scan's tuple that must have a
+/// value: the attribute's index, and the scope's index of the column.
+///
+/// # Safety
+/// The conditions are valid expressions over the relation's tables.
+pub(crate) unsafe fn scan_plan(
+    relation: &Relation,
+    split: &Split,
+    wanted: &[(usize, usize)],
+) -> (ScanPlan, *mut pg_sys::List) {
+    let tables = &relation.tables;
+    let mut outputs = Vec::new();
+    let mut columns = Vec::new();
+    for (attribute, index) in wanted {
+        let Some(stored) = tables.stored(*index) else { continue };
+        let source = if tables.scope().column(*index).is_some_and(|c| c.segment) {
+            Source::Segment
+        } else {
+            columns.push(*index);
+            Source::Column(stored)
+        };
+        outputs.push(Output { attribute: *attribute, source });
+    }
+    let mut walker = Walker::new(tables);
+    let mut shipper = Shipper::new(tables.scope(), &walk::collation);
+    let from = relation.from(&mut walker, &mut shipper);
+    // SAFETY: as for the caller.
+    let (conditions, keys) = unsafe { print_conditions(split, tables, relation.pushdown, &mut walker, &mut shipper) };
+    let statement = statement::scan(&from, tables.scope(), &columns, &conditions);
+    let slots = walker.into_slots();
+    let plan = ScanPlan {
+        map: statement.map,
+        params: shipper.into_params(),
+        width: columns.len().max(1),
+        outputs,
+        slots: slots.len(),
+        keys,
+        ..ScanPlan::of(tables)
+    };
+    // SAFETY: as for the caller.
+    (plan, unsafe { expressions(&slots, &split.segment, tables) })
+}
+
 unsafe fn base_plan(
     rel: *mut pg_sys::RelOptInfo,
-    base: &Base,
+    base: &Relation,
     tlist: *mut pg_sys::List,
     clauses: *mut pg_sys::List,
     outer_plan: *mut pg_sys::Plan,
 ) -> *mut pg_sys::ForeignScan {
     // SAFETY: the planner's structures.
     unsafe {
-        let table = &base.table;
         let relid = (*rel).relid;
         // The clauses are the relation's own and, on a parameterized path, those of the join.
-        let mut split = Split::default();
-        for info in pg::list::<pg_sys::RestrictInfo>(clauses) {
-            if !(*info).pseudoconstant {
-                split.add((*info).clause, relid, table, base.pushdown);
-            }
-        }
+        let split = split(clauses, &base.tables, base.pushdown);
         let mut wanted = BTreeSet::new();
         let mut used = std::ptr::null_mut();
         for expr in pg::list::<pg_sys::Node>((*(*rel).reltarget).exprs).chain(split.per_row().map(|e| e.cast())) {
@@ -239,61 +277,18 @@ unsafe fn base_plan(
                 break;
             }
             match member + pg_sys::FirstLowInvalidHeapAttributeNumber {
-                0 => wanted.extend(0..table.table.columns.len()),
+                0 => wanted.extend(0..base.tables.scope().len()),
                 attribute if attribute > 0 => {
                     wanted.insert(attribute as usize - 1);
                 }
                 _ => {}
             }
         }
-        let mut outputs = Vec::new();
-        let mut columns = Vec::new();
-        for index in wanted {
-            let Some(column) = table.table.column(index) else { continue };
-            let source = if column.segment {
-                Source::Segment
-            } else {
-                columns.push(index);
-                Source::Column(stored(column, table.typmods[index]))
-            };
-            outputs.push(Output { attribute: index, source });
-        }
-        let mut walker = Walker::new(relid, &table.table);
-        let mut shipper = Shipper::new(&table.table, &walk::collation);
-        let (conditions, keys) = print_conditions(&split, table, base.pushdown, &mut walker, &mut shipper);
-        let statement = statement::scan(&table.table, &columns, &conditions);
-        let slots = walker.into_slots();
-        let plan = ScanPlan {
-            relid: table.relid.into(),
-            server: table.server.into(),
-            table: table.table.name.clone(),
-            relations: None,
-            map: statement.map,
-            reduce: None,
-            params: shipper.into_params(),
-            width: columns.len().max(1),
-            outputs,
-            slots: slots.len(),
-            keys,
-            pattern: table.pattern.clone(),
-            max_rows: table.limits.max_rows,
-            max_bytes: table.limits.max_bytes,
-        };
-        let exprs = expressions(&slots, &split.segment, relid);
+        let wanted: Vec<_> = wanted.into_iter().map(|index| (index, index)).collect();
+        let (plan, exprs) = scan_plan(base, &split, &wanted);
         let quals = pg::make_list(split.per_row());
         let recheck = pg::make_list(split.remote.iter().chain(&split.segment).copied());
         pg_sys::make_foreignscan(tlist, quals, relid, exprs, plan.to_list(), std::ptr::null_mut(), recheck, outer_plan)
-    }
-}
-
-/// How a column is stored and read.
-pub(crate) fn stored(column: &Column, typmod: i32) -> Stored {
-    Stored {
-        name: column.name.clone(),
-        type_oid: column.type_oid,
-        typmod,
-        encoding: column.encoding,
-        invalid_text: column.invalid_text,
     }
 }
 
@@ -305,13 +300,13 @@ pub(crate) fn stored(column: &Column, typmod: i32) -> Stored {
 pub(crate) unsafe fn expressions(
     slots: &[*mut pg_sys::Node],
     segment: &[*mut pg_sys::Expr],
-    relid: pg_sys::Index,
+    tables: &Tables,
 ) -> *mut pg_sys::List {
     // SAFETY: as for the caller; conditions are copied before they are changed.
     unsafe {
         let conditions = segment.iter().map(|clause| {
             let copy = pg_sys::copyObjectImpl((*clause).cast()).cast::<pg_sys::Node>();
-            replace_segment(copy, relid);
+            replace_segment(copy, tables);
             copy
         });
         pg::make_list(slots.iter().copied().chain(conditions))
@@ -320,7 +315,7 @@ pub(crate) unsafe fn expressions(
 
 /// Turns each reading of the segment column into a CoerceToDomainValue, in place. That node takes its value from the
 /// expression context and occurs in no ordinary expression; conditions with domain coercions are not taken.
-unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index) {
+unsafe fn replace_segment(node: *mut pg_sys::Node, tables: &Tables) {
     const { assert!(size_of::<pg_sys::CoerceToDomainValue>() <= size_of::<pg_sys::Var>()) };
     if node.is_null() {
         return;
@@ -329,7 +324,7 @@ unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index) {
     unsafe {
         if pg::tag(node) == pg_sys::NodeTag::T_Var {
             let var = std::ptr::read(node.cast::<pg_sys::Var>());
-            debug_assert_eq!(var.varno as pg_sys::Index, relid);
+            debug_assert!(tables.is_segment(&var));
             let value = node.cast::<pg_sys::CoerceToDomainValue>();
             (*value).xpr.type_ = pg_sys::NodeTag::T_CoerceToDomainValue;
             (*value).typeId = var.vartype;
@@ -339,7 +334,7 @@ unsafe fn replace_segment(node: *mut pg_sys::Node, relid: pg_sys::Index) {
             return;
         }
         compat::walk_children(node, &mut |child| {
-            replace_segment(child, relid);
+            replace_segment(child, tables);
             false
         });
     }

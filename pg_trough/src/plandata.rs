@@ -5,18 +5,18 @@ use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use trough_pushdown::{Encoding, InvalidText, Keys, Param, StateKind};
 
-use crate::pg;
+use crate::{pg, relation::Tables, table::Limits};
 
 /// A scan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ScanPlan {
-    /// The foreign table.
+    /// The foreign table, or the first of several.
     pub(crate) relid: u32,
     /// Its server.
     pub(crate) server: u32,
     /// The SQLite table's name, for messages.
     pub(crate) table: String,
-    /// What an aggregating scan stands for, for EXPLAIN.
+    /// What a scan of more than one table's rows stands for, for EXPLAIN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) relations: Option<String>,
     /// Runs in each segment.
@@ -35,9 +35,9 @@ pub(crate) struct ScanPlan {
     pub(crate) slots: usize,
     /// Which segments can hold rows.
     pub(crate) keys: Keys,
-    /// The table's segments (a regular expression), if not all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pattern: Option<String>,
+    /// The tables' segments: regular expressions that all must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) patterns: Vec<String>,
     /// Limits on what may be fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_rows: Option<u64>,
@@ -98,6 +98,29 @@ pub(crate) struct Stored {
 }
 
 impl ScanPlan {
+    /// A plan without a statement.
+    pub(crate) fn of(tables: &Tables) -> Self {
+        let first = tables.first();
+        let least =
+            |limit: fn(&Limits) -> Option<u64>| tables.members().iter().filter_map(|m| limit(&m.table.limits)).min();
+        Self {
+            relid: first.relid.into(),
+            server: first.server.into(),
+            table: tables.sqlite_names(),
+            relations: None,
+            map: String::new(),
+            reduce: None,
+            params: Vec::new(),
+            outputs: Vec::new(),
+            width: 0,
+            slots: 0,
+            keys: Keys::All,
+            patterns: tables.patterns(),
+            max_rows: least(|l| l.max_rows),
+            max_bytes: least(|l| l.max_bytes),
+        }
+    }
+
     /// As `fdw_private` holds it.
     pub(crate) fn to_list(&self) -> *mut pg_sys::List {
         let json = serde_json::to_string(self).expect("plans are plain data");

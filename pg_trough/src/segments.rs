@@ -24,7 +24,7 @@ pub(crate) unsafe fn choose(
     context: *mut pg_sys::ExprContext,
     cluster: &Cluster,
 ) -> Option<SegmentSet> {
-    let pattern = plan.pattern.as_deref().map(table::segment_pattern);
+    let mut patterns: Vec<_> = plan.patterns.iter().map(|p| table::segment_pattern(p)).collect();
     // SAFETY: as for the caller.
     unsafe {
         if let Some(named) = named(&plan.keys, values) {
@@ -32,16 +32,16 @@ pub(crate) unsafe fn choose(
                 .iter()
                 // What cannot be a segment's name names none.
                 .filter_map(|name| SegmentId::new(name).ok())
-                .filter(|id| pattern.as_ref().is_none_or(|p| p.matches(id.as_str())))
+                .filter(|id| patterns.iter().all(|p| p.matches(id.as_str())))
                 .collect();
             ids.retain(|id| holds(conditions, context, id));
             return (!ids.is_empty()).then_some(SegmentSet::Ids(ids));
         }
-        let listed = match (pattern, prefix(&plan.keys)) {
-            (None, None) => SegmentPattern::All,
-            (Some(pattern), None) => pattern,
-            (None, Some(prefix)) => SegmentPattern::Prefix(prefix),
-            (Some(pattern), Some(prefix)) => SegmentPattern::And(vec![pattern, SegmentPattern::Prefix(prefix)]),
+        patterns.extend(prefix(&plan.keys).map(SegmentPattern::Prefix));
+        let listed = match patterns.len() {
+            0 => SegmentPattern::All,
+            1 => patterns.remove(0),
+            _ => SegmentPattern::And(patterns),
         };
         if conditions.is_empty() {
             return Some(SegmentSet::Pattern(listed));

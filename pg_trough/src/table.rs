@@ -113,6 +113,7 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
         let on = |name| either(name).and_then(options::parse_bool).unwrap_or(false);
         let number = |name| either(name).and_then(|n| n.parse::<u64>().ok());
         let name = options::find(&own, "table").map_or_else(|| pg::relation_name(relid), str::to_owned);
+        columns.iter_mut().flatten().for_each(|column: &mut Column| column.table.clone_from(&name));
         let table = ForeignTable {
             relid,
             server: (*foreign).serverid,
@@ -161,6 +162,8 @@ fn column(
         .or_else(|| options::find(server, "invalid_text"));
     Ok(Column {
         name: options::find(own, "column_name").unwrap_or(name).to_owned(),
+        table: String::new(),
+        alias: None,
         type_oid: number,
         encoding,
         storage: options::find(own, "storage").and_then(Storage::parse).unwrap_or_default(),

@@ -11,17 +11,16 @@ use trough_pushdown::{
 use crate::{
     compat::{self, Cost},
     guc, memory, pg,
-    plan::{self, Base, Planning, Split},
+    plan::{self, Planning},
     plandata::{Finish, Output, ScanPlan, Source, Stored},
-    table::ForeignTable,
+    relation::{Relation, Tables},
     walk::{self, Walker},
 };
 
 /// An aggregation that can be shipped.
 pub(crate) struct Upper {
-    table: ForeignTable,
-    split: Split,
-    relid: pg_sys::Index,
+    /// What is aggregated.
+    relation: Relation,
     /// In parts, for PostgreSQL to finish.
     partial: Option<Shape>,
     /// Whole, because no group spans segments.
@@ -58,12 +57,10 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_upper_paths(
         if stage != pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG || !(*output).fdw_private.is_null() {
             return;
         }
-        let Some(Planning::Base(base)) = plan::planning(input) else { return };
+        let Some(Planning::Scan(base)) = plan::planning(input) else { return };
         let parse = (*root).parse;
-        if !base.pushdown
+        if !base.is_exact()
             || !guc::AGGREGATES.get()
-            || !base.split.local.is_empty()
-            || !base.split.both.is_empty()
             || !(*parse).groupingSets.is_null()
             || (*input).reloptkind != pg_sys::RelOptKind::RELOPT_BASEREL
             || has_pseudoconstants(input)
@@ -80,7 +77,7 @@ unsafe fn has_pseudoconstants(rel: *mut pg_sys::RelOptInfo) -> bool {
 
 unsafe fn group_paths(
     root: *mut pg_sys::PlannerInfo,
-    base: &Base,
+    base: &Relation,
     input: *mut pg_sys::RelOptInfo,
     output: *mut pg_sys::RelOptInfo,
     extra: *mut pg_sys::GroupPathExtraData,
@@ -90,13 +87,11 @@ unsafe fn group_paths(
         let group_clause = compat::group_clause(root);
         let having = (*extra).havingQual;
         let target = (*output).reltarget;
-        let relid = (*input).relid;
 
         let partial_target = partial_target(root, target, group_clause, having);
         let decomposes = !(*root).hasNonPartialAggs && !(*root).hasNonSerialAggs;
-        let partial =
-            decomposes.then(|| shape_of(partial_target)).filter(|shape| ships(shape, base, relid, false).is_some());
-        let whole = if having.is_null() { whole_shape(target, group_clause, base, relid) } else { None };
+        let partial = decomposes.then(|| shape_of(partial_target)).filter(|shape| ships(shape, base, false).is_some());
+        let whole = if having.is_null() { whole_shape(target, group_clause, base) } else { None };
         if partial.is_none() && whole.is_none() {
             return;
         }
@@ -112,7 +107,7 @@ unsafe fn group_paths(
             pg_sys::estimate_num_groups(root, group_exprs, (*input).rows, std::ptr::null_mut(), std::ptr::null_mut())
         };
 
-        let upper = Upper { table: base.table.clone(), split: base.split.clone(), relid, partial, whole };
+        let upper = Upper { relation: base.clone(), partial, whole };
         let (has_partial, has_whole) = (upper.partial.is_some(), upper.whole.is_some());
         (*output).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Upper(upper)).cast();
 
@@ -233,12 +228,10 @@ unsafe fn shape_of(target: *mut pg_sys::PathTarget) -> Shape {
 unsafe fn whole_shape(
     target: *mut pg_sys::PathTarget,
     group_clause: *mut pg_sys::List,
-    base: &Base,
-    relid: pg_sys::Index,
+    base: &Relation,
 ) -> Option<Shape> {
     // SAFETY: the planner's structures.
     unsafe {
-        let segment = base.table.table.segment_column()?;
         let mut shape = Shape { items: Vec::new() };
         let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
         let mut by_segment = false;
@@ -253,7 +246,7 @@ unsafe fn whole_shape(
             for item in parts {
                 if item.sortref != 0 && pg::is_a(item.expr.cast(), pg_sys::NodeTag::T_Var) {
                     let var = item.expr.cast::<pg_sys::Var>();
-                    by_segment |= (*var).varno as pg_sys::Index == relid && (*var).varattno as usize == segment + 1;
+                    by_segment |= base.tables.is_segment(&*var);
                 }
                 let known = |known: &Item| pg_sys::equal(known.expr.cast(), item.expr.cast());
                 match shape.items.iter_mut().find(|i| known(i)) {
@@ -262,7 +255,7 @@ unsafe fn whole_shape(
                 }
             }
         }
-        (by_segment && ships(&shape, base, relid, true).is_some()).then_some(shape)
+        (by_segment && ships(&shape, base, true).is_some()).then_some(shape)
     }
 }
 
@@ -281,7 +274,7 @@ struct Printed {
 /// Prints a shape, if all of it can be shipped.
 unsafe fn print(
     shape: &Shape,
-    table: &ForeignTable,
+    tables: &Tables,
     whole: bool,
     walker: &mut Walker<'_>,
     shipper: &mut Shipper<'_>,
@@ -295,7 +288,7 @@ unsafe fn print(
                 let aggref = node.cast::<pg_sys::Aggref>();
                 let call = walker.aggregate(aggref);
                 let aggregate = aggregate::partial(&call, shipper).ok()?;
-                let stored = argument(&call, table);
+                let stored = argument(&call, tables);
                 let source = if whole {
                     Source::Final(aggregate.state, finish(call.function, aggregate.state), stored, Vec::new())
                 } else {
@@ -311,7 +304,7 @@ unsafe fn print(
             }
             let expr = walker.expr(node);
             let trough_pushdown::Expr::Column(index) = expr else { return None };
-            let column = table.table.column(index)?;
+            let column = tables.scope().column(index)?;
             let collation = pg_sys::exprCollation(node);
             if column.segment {
                 printed.by_segment = true;
@@ -322,17 +315,17 @@ unsafe fn print(
                 continue;
             }
             printed.keys.push(group_key(&expr, collation.into(), !whole, shipper).ok()?);
-            let source = Source::Column(plan::stored(column, table.typmods[index]));
+            let source = Source::Column(tables.stored(index)?);
             printed.outputs.push(Output { attribute, source });
         }
         Some(printed)
     }
 }
 
-unsafe fn ships(shape: &Shape, base: &Base, relid: pg_sys::Index, whole: bool) -> Option<()> {
-    let mut walker = Walker::new(relid, &base.table.table);
-    let mut shipper = Shipper::new(&base.table.table, &walk::collation);
-    unsafe { print(shape, &base.table, whole, &mut walker, &mut shipper).map(drop) }
+unsafe fn ships(shape: &Shape, base: &Relation, whole: bool) -> Option<()> {
+    let mut walker = Walker::new(&base.tables);
+    let mut shipper = Shipper::new(base.tables.scope(), &walk::collation);
+    unsafe { print(shape, &base.tables, whole, &mut walker, &mut shipper).map(drop) }
 }
 
 fn finish(function: u32, state: StateKind) -> Finish {
@@ -345,13 +338,13 @@ fn finish(function: u32, state: StateKind) -> Finish {
 }
 
 /// How an aggregate's argument is stored, for reading minima and maxima and for messages.
-fn argument(call: &aggregate::Call, table: &ForeignTable) -> Stored {
+fn argument(call: &aggregate::Call, tables: &Tables) -> Stored {
     let column = match call.args.as_slice() {
-        [trough_pushdown::Expr::Column(index)] => table.table.column(*index).map(|c| (c, table.typmods[*index])),
+        [trough_pushdown::Expr::Column(index)] => tables.stored(*index),
         _ => None,
     };
     match column {
-        Some((column, typmod)) => plan::stored(column, typmod),
+        Some(stored) => stored,
         None => Stored {
             name: "*".into(),
             type_oid: trough_pushdown::oid::INT8,
@@ -378,15 +371,16 @@ pub(crate) unsafe fn plan(
         let whole = compat::string_value(tag) == WHOLE;
         let shape = if whole { &upper.whole } else { &upper.partial };
         let shape = shape.as_ref().expect("a path is made for a shape that ships");
-        let table = &upper.table;
-        let mut walker = Walker::new(upper.relid, &table.table);
-        let mut shipper = Shipper::new(&table.table, &walk::collation);
+        let relation = &upper.relation;
+        let tables = &relation.tables;
+        let mut walker = Walker::new(tables);
+        let mut shipper = Shipper::new(tables.scope(), &walk::collation);
         // Printed first, as in the SELECT list, so that parameters number from the left.
-        let printed = print(shape, table, whole, &mut walker, &mut shipper)
+        let printed = print(shape, tables, whole, &mut walker, &mut shipper)
             .expect("the shape was printed when the path was made");
-        let (conditions, keys) = plan::print_conditions(&upper.split, table, true, &mut walker, &mut shipper);
-        let grouped =
-            statement::grouped(&table.table, &printed.keys, &printed.aggregates, &conditions, printed.by_segment);
+        let from = relation.from(&mut walker, &mut shipper);
+        let (conditions, keys) = plan::print_conditions(&relation.split, tables, true, &mut walker, &mut shipper);
+        let grouped = statement::grouped(&from, &printed.keys, &printed.aggregates, &conditions, printed.by_segment);
         let mut outputs = printed.outputs;
         for (mut output, columns) in printed.states.into_iter().zip(grouped.columns) {
             if let Source::State(_, _, places) | Source::Final(_, _, _, places) = &mut output.source {
@@ -395,11 +389,9 @@ pub(crate) unsafe fn plan(
             outputs.push(output);
         }
         let slots = walker.into_slots();
+        let names: Vec<_> = tables.members().iter().map(|m| pg::relation_name(m.table.relid)).collect();
         let scan = ScanPlan {
-            relid: table.relid.into(),
-            server: table.server.into(),
-            table: table.table.name.clone(),
-            relations: Some(format!("Aggregate on ({})", pg::relation_name(table.relid))),
+            relations: Some(format!("Aggregate on ({})", names.join(", "))),
             map: grouped.statement.map,
             reduce: grouped.statement.reduce,
             params: shipper.into_params(),
@@ -407,9 +399,7 @@ pub(crate) unsafe fn plan(
             width: grouped.width,
             slots: slots.len(),
             keys,
-            pattern: table.pattern.clone(),
-            max_rows: table.limits.max_rows,
-            max_bytes: table.limits.max_bytes,
+            ..ScanPlan::of(tables)
         };
         let mut scan_tlist = std::ptr::null_mut();
         for (i, item) in shape.items.iter().enumerate() {
@@ -422,7 +412,7 @@ pub(crate) unsafe fn plan(
             (*entry).ressortgroupref = item.sortref;
             scan_tlist = pg_sys::lappend(scan_tlist, entry.cast());
         }
-        let exprs = plan::expressions(&slots, &upper.split.segment, upper.relid);
+        let exprs = plan::expressions(&slots, &relation.split.segment, tables);
         let nil = std::ptr::null_mut();
         pg_sys::make_foreignscan(tlist, nil, 0, exprs, scan.to_list(), scan_tlist, nil, outer_plan)
     }

@@ -2,21 +2,20 @@
 
 use pgrx::pg_sys::NodeTag;
 use pgrx::{FromDatum, pg_sys};
-use trough_pushdown::{BoolTest, Collation, Expr, Literal, Table, Val, aggregate::Call, oid};
+use trough_pushdown::{BoolTest, Collation, Expr, Literal, Val, aggregate::Call, oid};
 
-use crate::{compat, pg};
+use crate::{compat, pg, relation::Tables};
 
-/// Collects the values that a statement needs while walking conditions over one relation.
+/// Collects the values that a statement needs while walking expressions over some tables.
 pub(crate) struct Walker<'a> {
-    relid: pg_sys::Index,
-    table: &'a Table,
+    tables: &'a Tables,
     slots: Vec<*mut pg_sys::Node>,
 }
 
 impl<'a> Walker<'a> {
-    /// For the relation with a range table index.
-    pub(crate) fn new(relid: pg_sys::Index, table: &'a Table) -> Self {
-        Self { relid, table, slots: Vec::new() }
+    /// For expressions over the tables.
+    pub(crate) fn new(tables: &'a Tables) -> Self {
+        Self { tables, slots: Vec::new() }
     }
 
     /// The expressions that make the values, by slot.
@@ -37,7 +36,7 @@ impl<'a> Walker<'a> {
             if let Some(column) = self.own_column(node) {
                 return column;
             }
-            if !reads_relation(node, self.relid) {
+            if !reads_tables(node, self.tables) {
                 return if is_stable(node) { Expr::Value(self.value(node)) } else { Expr::Opaque };
             }
             match pg::tag(node) {
@@ -149,15 +148,11 @@ impl<'a> Walker<'a> {
             if pg::tag(node) != NodeTag::T_Var {
                 return None;
             }
-            let var = node.cast::<pg_sys::Var>();
-            if (*var).varno as pg_sys::Index != self.relid || (*var).varlevelsup != 0 {
+            let var = &*node.cast::<pg_sys::Var>();
+            if !self.tables.owns(var.varno as pg_sys::Index) || var.varlevelsup != 0 {
                 return None;
             }
-            let index = usize::try_from((*var).varattno).ok()?.checked_sub(1);
-            Some(match index {
-                Some(index) if self.table.column(index).is_some() => Expr::Column(index),
-                _ => Expr::Opaque,
-            })
+            Some(self.tables.index(var).map_or(Expr::Opaque, Expr::Column))
         }
     }
 
@@ -196,11 +191,11 @@ unsafe fn literal(constant: *mut pg_sys::Const, type_oid: u32) -> Literal {
     }
 }
 
-/// Whether an expression reads a relation's row, or a sub-plan's.
+/// Whether an expression reads a row of the tables, or a sub-plan's.
 ///
 /// # Safety
 /// `node` is a valid expression.
-unsafe fn reads_relation(node: *mut pg_sys::Node, relid: pg_sys::Index) -> bool {
+unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables) -> bool {
     if node.is_null() {
         return false;
     }
@@ -209,7 +204,7 @@ unsafe fn reads_relation(node: *mut pg_sys::Node, relid: pg_sys::Index) -> bool 
         match pg::tag(node) {
             NodeTag::T_Var => {
                 let var = node.cast::<pg_sys::Var>();
-                (*var).varno as pg_sys::Index == relid && (*var).varlevelsup == 0
+                (*var).varlevelsup == 0 && tables.owns((*var).varno as pg_sys::Index)
             }
             NodeTag::T_SubPlan
             | NodeTag::T_AlternativeSubPlan
@@ -219,7 +214,7 @@ unsafe fn reads_relation(node: *mut pg_sys::Node, relid: pg_sys::Index) -> bool 
             | NodeTag::T_WindowFunc
             | NodeTag::T_PlaceHolderVar
             | NodeTag::T_CurrentOfExpr => true,
-            _ => compat::walk_children(node, &mut |child| reads_relation(child, relid)),
+            _ => compat::walk_children(node, &mut |child| reads_tables(child, tables)),
         }
     }
 }
@@ -229,14 +224,13 @@ unsafe fn is_stable(node: *mut pg_sys::Node) -> bool {
     unsafe { !pg_sys::contain_volatile_functions(node) }
 }
 
-/// Whether a condition reads nothing of the relation but its segment column, so that PostgreSQL can evaluate it per
+/// Whether a condition reads nothing of the tables but their segment columns, so that PostgreSQL can evaluate it per
 /// segment instead of per row.
 ///
 /// # Safety
 /// `node` is a valid expression.
-pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, relid: pg_sys::Index, table: &Table) -> bool {
-    let Some(segment) = table.segment_column() else { return false };
-    unsafe fn ok(node: *mut pg_sys::Node, relid: pg_sys::Index, attribute: i16, seen: &mut bool) -> bool {
+pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, tables: &Tables) -> bool {
+    unsafe fn ok(node: *mut pg_sys::Node, tables: &Tables, seen: &mut bool) -> bool {
         if node.is_null() {
             return true;
         }
@@ -246,7 +240,7 @@ pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, relid: pg_sys::Index,
                 NodeTag::T_Var => {
                     let var = node.cast::<pg_sys::Var>();
                     *seen = true;
-                    (*var).varno as pg_sys::Index == relid && (*var).varlevelsup == 0 && (*var).varattno == attribute
+                    tables.is_segment(&*var)
                 }
                 NodeTag::T_SubPlan
                 | NodeTag::T_AlternativeSubPlan
@@ -255,13 +249,13 @@ pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, relid: pg_sys::Index,
                 | NodeTag::T_CurrentOfExpr
                 | NodeTag::T_CoerceToDomain
                 | NodeTag::T_Aggref => false,
-                _ => !compat::walk_children(node, &mut |child| !ok(child, relid, attribute, seen)),
+                _ => !compat::walk_children(node, &mut |child| !ok(child, tables, seen)),
             }
         }
     }
     let mut seen = false;
     // SAFETY: as for the caller.
-    unsafe { ok(node, relid, segment as i16 + 1, &mut seen) && seen && is_stable(node) }
+    unsafe { ok(node, tables, &mut seen) && seen && is_stable(node) }
 }
 
 /// What a collation does to text.

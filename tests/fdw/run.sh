@@ -65,6 +65,7 @@ trap cleanup EXIT
 
 scripts/pg.sh start "$dir/pg" "$port" max_connections=20
 mkdir -p "$dir/cluster" "$dir/results"
+: >"$dir/ready"
 "$trough" dev --dir "$dir/cluster" --workers 2 --cold-workers 1 --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
 echo $! >"$dir/cluster.pid"
 for _ in $(seq 300); do

@@ -163,8 +163,8 @@ pub fn partial(call: &Call, shipper: &mut Shipper<'_>) -> Result<Aggregate, Refu
     let [Expr::Column(index)] = call.args.as_slice() else {
         return Err(Refusal("an aggregate of something other than a column"));
     };
-    let column = shipper.table.column(*index).ok_or(Refusal("no such column"))?;
-    let arg = checked(shipper.table, column);
+    let column = shipper.scope.column(*index).ok_or(Refusal("no such column"))?;
+    let arg = checked(column);
     let family = repr(column).map(|r| r.family);
     let (state, columns) = match (shape, family) {
         (Shape::Count, Some(_)) => (StateKind::Count, vec![sum(format!("count({})", countable(column, arg)?))]),
@@ -195,7 +195,7 @@ pub fn partial(call: &Call, shipper: &mut Shipper<'_>) -> Result<Aggregate, Refu
         }
         (Shape::Min | Shape::Max, Some(family)) => {
             shipper.collation_allows(Cmp::Lt, family, call.collation)?;
-            let arg = ordered(shipper, column, family, arg)?;
+            let arg = ordered(column, family, arg)?;
             let (name, reduce) = if shape == Shape::Min { ("min", Reduce::Min) } else { ("max", Reduce::Max) };
             let state = StateKind::Value { type_oid: column.type_oid, encoding: column.encoding };
             (state, vec![part(format!("{name}({arg})"), reduce)])
@@ -216,12 +216,7 @@ fn countable(column: &crate::Column, checked: Result<String, Refusal>) -> Result
 }
 
 /// An argument whose SQLite order is PostgreSQL's order of the decoded values.
-fn ordered(
-    shipper: &Shipper<'_>,
-    column: &crate::Column,
-    family: Family,
-    checked: Result<String, Refusal>,
-) -> Result<String, Refusal> {
+fn ordered(column: &crate::Column, family: Family, checked: Result<String, Refusal>) -> Result<String, Refusal> {
     if let Ok(sql) = checked {
         return Ok(sql);
     }
@@ -232,7 +227,7 @@ fn ordered(
             Ok(format!(
                 "CASE WHEN typeof({c}) IN ('integer', 'real', 'null') THEN {c} ELSE trough_reject({}, {}, 'timestamp', \
                  typeof({c})) END",
-                crate::statement::quote_literal(&shipper.table.name),
+                crate::statement::quote_literal(&column.table),
                 crate::statement::quote_literal(&column.name),
             ))
         }
@@ -245,22 +240,22 @@ fn ordered(
 ///
 /// # Errors
 /// [`Refusal`] if SQLite could put two values into one group that PostgreSQL keeps apart.
-pub fn group_key(key: &Expr, collation: Oid, finalized: bool, shipper: &Shipper<'_>) -> Result<String, Refusal> {
+pub fn group_key(key: &Expr, collation: Oid, finalized: bool, shipper: &mut Shipper<'_>) -> Result<String, Refusal> {
     let Expr::Column(index) = key else { return Err(Refusal("a group key that is not a column")) };
-    let column = shipper.table.column(*index).ok_or(Refusal("no such column"))?;
+    let column = shipper.scope.column(*index).ok_or(Refusal("no such column"))?;
     let family = repr(column).map(|r| r.family).ok_or(Refusal("a column that does not compare alike"))?;
     // Under a nondeterministic collation PostgreSQL merges what SQLite keeps apart; it does so when it groups again.
     if !finalized {
         shipper.collation_allows(Cmp::Eq, family, collation)?;
     }
-    match checked(shipper.table, column) {
+    match checked(column) {
         Ok(sql) => Ok(sql),
         Err(refusal) => match column.encoding {
             Encoding::UuidText | Encoding::Iso8601 if finalized => {
                 let c = column_sql(column);
                 Ok(format!(
                     "CASE WHEN typeof({c}) IN ('text', 'null') THEN {c} ELSE trough_reject({}, {}, {}, typeof({c})) END",
-                    crate::statement::quote_literal(&shipper.table.name),
+                    crate::statement::quote_literal(&column.table),
                     crate::statement::quote_literal(&column.name),
                     if column.type_oid == oid::UUID { "'uuid'" } else { "'timestamp'" },
                 ))

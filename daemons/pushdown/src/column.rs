@@ -31,6 +31,11 @@ impl Table {
 pub struct Column {
     /// The name in SQLite (the option `column_name`, else PostgreSQL's name).
     pub name: String,
+    /// The SQLite table's name, for messages.
+    pub table: String,
+    /// Which of a join's tables it belongs to, counted from 1; none if there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<u16>,
     /// The base type (domains resolved).
     pub type_oid: Oid,
     /// How a value is stored.

@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    column::Table,
     expr::{Expr, Literal},
     pattern,
     rules::{self, Cmp, Family, Rule},
+    scope::Scope,
     ship::Collation,
 };
 
@@ -32,8 +32,8 @@ pub enum Keys {
 
 impl Keys {
     /// The set for a condition. `collation` tells whether text equality is byte equality.
-    pub fn of(expr: &Expr, table: &Table, collation: &dyn Fn(u32) -> Collation) -> Self {
-        let is_segment = |e: &Expr| matches!(e, Expr::Column(c) if table.column(*c).is_some_and(|c| c.segment));
+    pub fn of(expr: &Expr, scope: &Scope, collation: &dyn Fn(u32) -> Collation) -> Self {
+        let is_segment = |e: &Expr| matches!(e, Expr::Column(c) if scope.column(*c).is_some_and(|c| c.segment));
         let text_equality = |operator: u32, coll: u32| {
             matches!(rules::operator(operator), Some(Rule::Compare(Cmp::Eq, Family::Text)))
                 && collation(coll).deterministic
@@ -59,8 +59,8 @@ impl Keys {
             {
                 Self::Each(array.slot)
             }
-            Expr::And(args) => Self::intersect(args.iter().map(|a| Self::of(a, table, collation))),
-            Expr::Or(args) => Self::union(args.iter().map(|a| Self::of(a, table, collation))),
+            Expr::And(args) => Self::intersect(args.iter().map(|a| Self::of(a, scope, collation))),
+            Expr::Or(args) => Self::union(args.iter().map(|a| Self::of(a, scope, collation))),
             _ => Self::All,
         }
     }

@@ -8,11 +8,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    column::{Encoding, InvalidText, Table},
+    column::{Encoding, InvalidText},
     expr::{BoolTest, Expr, Literal, Val},
     oid::{self, Oid},
     pattern,
     rules::{self, Cmp, Family, Rule},
+    scope::Scope,
     stored::{Repr, array_in_family, checked, column_sql, in_family, known, repr},
 };
 
@@ -72,15 +73,15 @@ const SHORT_LIST: usize = 64;
 
 /// Prints what may be shipped, and collects its parameters.
 pub struct Shipper<'a> {
-    pub(crate) table: &'a Table,
+    pub(crate) scope: &'a Scope,
     pub(crate) collation: &'a dyn Fn(Oid) -> Collation,
     params: Vec<Param>,
 }
 
 impl<'a> Shipper<'a> {
-    /// For a table; `collation` tells what a collation's OID means.
-    pub fn new(table: &'a Table, collation: &'a dyn Fn(Oid) -> Collation) -> Self {
-        Self { table, collation, params: Vec::new() }
+    /// For expressions over a scope; `collation` tells what a collation's OID means.
+    pub fn new(scope: &'a Scope, collation: &'a dyn Fn(Oid) -> Collation) -> Self {
+        Self { scope, collation, params: Vec::new() }
     }
 
     /// The parameters of everything printed so far; `?1` is the first.
@@ -172,11 +173,9 @@ impl<'a> Shipper<'a> {
             Expr::IsNull(arg) => exactly(format!("{} IS NULL", self.nullable(arg)?)),
             Expr::IsNotNull(arg) => exactly(format!("{} IS NOT NULL", self.nullable(arg)?)),
             Expr::Column(index) => {
-                let column = self.table.column(*index).ok_or(Refusal("no such column"))?;
+                let column = self.scope.column(*index).ok_or(Refusal("no such column"))?;
                 match repr(column) {
-                    Some(Repr { family: Family::Bool, .. }) => {
-                        exactly(format!("({} <> 0)", checked(self.table, column)?))
-                    }
+                    Some(Repr { family: Family::Bool, .. }) => exactly(format!("({} <> 0)", checked(column)?)),
                     _ => Err(Refusal("not a boolean column")),
                 }
             }
@@ -202,7 +201,7 @@ impl<'a> Shipper<'a> {
     fn nullable(&mut self, arg: &Expr) -> Result<String, Refusal> {
         match arg {
             Expr::Column(index) => {
-                let column = self.table.column(*index).ok_or(Refusal("no such column"))?;
+                let column = self.scope.column(*index).ok_or(Refusal("no such column"))?;
                 if column.encoding.reads_text() && column.invalid_text != InvalidText::Error {
                     return Err(Refusal("invalid_text can turn a value into NULL"));
                 }
@@ -216,7 +215,7 @@ impl<'a> Shipper<'a> {
         let rule = rules::operator(operator).ok_or(Refusal("an operator without a rule"))?;
         match (rule, args) {
             (Rule::Like { negated }, [Expr::Column(index), Expr::Value(pattern)]) => {
-                let column = self.table.column(*index).ok_or(Refusal("no such column"))?;
+                let column = self.scope.column(*index).ok_or(Refusal("no such column"))?;
                 match repr(column) {
                     Some(Repr { family: Family::Text, .. }) => {}
                     _ => return Err(Refusal("LIKE on something other than a text column")),
@@ -225,7 +224,7 @@ impl<'a> Shipper<'a> {
                     Some(Literal::Text(like)) if pattern::like_to_glob(like).is_some() => {}
                     _ => return Err(Refusal("a LIKE pattern that is not constant")),
                 }
-                let column = if known(column) { column_sql(column) } else { checked(self.table, column)? };
+                let column = if known(column) { column_sql(column) } else { checked(column)? };
                 let glob = self.bind(pattern.slot, None, Encode::Glob);
                 let not = if negated { "NOT " } else { "" };
                 Ok(Shipped { sql: format!("({column} {not}GLOB {glob})"), exact: true })
@@ -250,7 +249,7 @@ impl<'a> Shipper<'a> {
 
     /// A superset of `column cmp value`, for columns whose stored forms are many.
     fn loose(&mut self, column: usize, cmp: Cmp, value: &Val, refusal: Refusal) -> Result<Shipped, Refusal> {
-        let column = self.table.column(column).ok_or(Refusal("no such column"))?;
+        let column = self.scope.column(column).ok_or(Refusal("no such column"))?;
         let repr = repr(column).ok_or(refusal.clone())?;
         if !in_family(value.type_oid, repr.family) {
             return Err(refusal);
@@ -303,12 +302,12 @@ impl<'a> Shipper<'a> {
         };
         self.collation_allows(cmp, family, collation)?;
         let Expr::Column(index) = left else { return Err(Refusal("IN of something other than a column")) };
-        let column = self.table.column(*index).ok_or(Refusal("no such column"))?;
+        let column = self.scope.column(*index).ok_or(Refusal("no such column"))?;
         let repr = repr(column).ok_or(Refusal("a column that does not compare alike"))?;
         if repr.family != family || !array_in_family(array.type_oid, family) {
             return Err(Refusal("types of different families"));
         }
-        let (left, extra) = match checked(self.table, column) {
+        let (left, extra) = match checked(column) {
             Ok(sql) => (sql, None),
             Err(refusal) => match (repr.encoding, not, loose) {
                 (Encoding::UuidText, "", true) => {
@@ -385,9 +384,9 @@ impl<'a> Shipper<'a> {
     }
 
     fn column(&self, index: usize, family: Family) -> Result<(String, Encoding), Refusal> {
-        let column = self.table.column(index).ok_or(Refusal("no such column"))?;
+        let column = self.scope.column(index).ok_or(Refusal("no such column"))?;
         match repr(column) {
-            Some(repr) if repr.family == family => Ok((checked(self.table, column)?, repr.encoding)),
+            Some(repr) if repr.family == family => Ok((checked(column)?, repr.encoding)),
             _ => Err(Refusal("a column that does not compare alike")),
         }
     }

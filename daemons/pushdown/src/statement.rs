@@ -2,7 +2,7 @@
 
 use crate::{
     aggregate::{Aggregate, PartColumn},
-    column::Table,
+    scope::Scope,
     stored::column_sql,
 };
 
@@ -25,14 +25,11 @@ pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''").replace('\0', ""))
 }
 
-/// A plain scan of columns. With no column, a row is one NULL.
-pub fn scan(table: &Table, columns: &[usize], conditions: &[String]) -> Statement {
-    let list: Vec<_> = columns.iter().filter_map(|c| table.column(*c)).map(column_sql).collect();
+/// A plain scan of columns of what stands behind FROM. With no column, a row is one NULL.
+pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String]) -> Statement {
+    let list: Vec<_> = columns.iter().filter_map(|c| scope.column(*c)).map(column_sql).collect();
     let list = if list.is_empty() { "NULL".to_owned() } else { list.join(", ") };
-    Statement {
-        map: format!("SELECT {list} FROM {}{}", quote_identifier(&table.name), where_clause(conditions)),
-        reduce: None,
-    }
+    Statement { map: format!("SELECT {list} FROM {from}{}", where_clause(conditions)), reduce: None }
 }
 
 /// An aggregation's statement, and where its answer's columns are: first the keys, then what the aggregates need, each
@@ -51,7 +48,7 @@ pub struct Grouped {
 /// `by_segment`, workers add up the groups of their segments; then the segment is a key too, and an empty segment makes
 /// no group.
 pub fn grouped(
-    table: &Table,
+    from: &str,
     keys: &[String],
     aggregates: &[Aggregate],
     conditions: &[String],
@@ -87,13 +84,7 @@ pub fn grouped(
     };
     let ordinals = (1..=keys.len()).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
     let statement = Statement {
-        map: format!(
-            "SELECT {} FROM {}{}{}",
-            map.join(", "),
-            quote_identifier(&table.name),
-            where_clause(conditions),
-            group(&ordinals)
-        ),
+        map: format!("SELECT {} FROM {from}{}{}", map.join(", "), where_clause(conditions), group(&ordinals)),
         reduce: (!by_segment).then(|| format!("SELECT {} FROM partial{}", over.join(", "), group(&key_list))),
     };
     Grouped { statement, width: map.len(), columns }

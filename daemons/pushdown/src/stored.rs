@@ -1,7 +1,7 @@
 //! How columns are stored, and how a stored value becomes one that compares as PostgreSQL's.
 
 use crate::{
-    column::{Column, Encoding, InvalidText, Storage, Table},
+    column::{Column, Encoding, InvalidText, Storage},
     oid::{self, Oid},
     rules::Family,
     ship::Refusal,
@@ -17,7 +17,7 @@ pub(crate) struct Repr {
 
 /// A column as an expression whose value compares in SQLite as PostgreSQL's does, and which raises on a stored value
 /// that a plain scan would reject.
-pub(crate) fn checked(table: &Table, column: &Column) -> Result<String, Refusal> {
+pub(crate) fn checked(column: &Column) -> Result<String, Refusal> {
     let c = column_sql(column);
     let repr = repr(column).ok_or(Refusal("a column that does not compare alike"))?;
     if column.segment {
@@ -26,7 +26,7 @@ pub(crate) fn checked(table: &Table, column: &Column) -> Result<String, Refusal>
     let reject = |expected: &str| {
         format!(
             "trough_reject({}, {}, {}, typeof({c}))",
-            quote_literal(&table.name),
+            quote_literal(&column.table),
             quote_literal(&column.name),
             quote_literal(expected)
         )
@@ -101,7 +101,11 @@ pub(crate) fn known(column: &Column) -> bool {
 }
 
 pub(crate) fn column_sql(column: &Column) -> String {
-    if column.segment { ":segment".to_owned() } else { quote_identifier(&column.name) }
+    match column.alias {
+        _ if column.segment => ":segment".to_owned(),
+        None => quote_identifier(&column.name),
+        Some(alias) => format!("r{alias}.{}", quote_identifier(&column.name)),
+    }
 }
 
 /// How a column is represented, if its values compare in SQLite in a way that PostgreSQL's rules can be mapped to.

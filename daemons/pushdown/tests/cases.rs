@@ -8,7 +8,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use trough_pushdown::{
-    BoolTest, Collation, Column, Encoding, Expr, InvalidText, Keys, Literal, Shipper, Storage, Table, Val,
+    BoolTest, Collation, Column, Encoding, Expr, InvalidText, Keys, Literal, Scope, Shipper, Storage, Table, Val,
     aggregate::{Call, group_key, partial},
     oid,
 };
@@ -40,6 +40,8 @@ fn column(line: &str) -> Column {
     let (type_oid, _) = type_oid(kind);
     let mut column = Column {
         name: name.into(),
+        table: "t".into(),
+        alias: None,
         type_oid,
         encoding: Encoding::default_for(type_oid),
         storage: Storage::Unknown,
@@ -177,7 +179,8 @@ fn collation(oid: u32) -> Collation {
 /// The answer to one question.
 fn answer(question: &str, table: &Table) -> String {
     let (verb, rest) = question.split_once(' ').unwrap_or((question, ""));
-    let mut shipper = Shipper::new(table, &collation);
+    let scope = Scope::of([table]);
+    let mut shipper = Shipper::new(&scope, &collation);
     let mut out = String::new();
     match verb {
         "ship" => {
@@ -189,11 +192,11 @@ fn answer(question: &str, table: &Table) -> String {
         }
         "keys" => {
             let expr = Parser::new(rest, table).expr();
-            writeln!(out, "{:?}", Keys::of(&expr, table, &collation)).expect("a String");
+            writeln!(out, "{:?}", Keys::of(&expr, &scope, &collation)).expect("a String");
         }
         "group" | "group-whole" => {
             let expr = Parser::new(rest, table).expr();
-            match group_key(&expr, 100, verb == "group", &shipper) {
+            match group_key(&expr, 100, verb == "group", &mut shipper) {
                 Ok(sql) => writeln!(out, "{sql}").expect("a String"),
                 Err(refusal) => writeln!(out, "refused: {refusal}").expect("a String"),
             }
