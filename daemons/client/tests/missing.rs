@@ -12,7 +12,7 @@ use trough_client::{
     discovery::Located, http::HttpOptions,
 };
 use trough_core::{
-    SegmentId,
+    ErrorCode, SegmentId,
     records::{ROLE_READ, Service},
 };
 use trough_reql::r;
@@ -184,4 +184,89 @@ async fn what_is_invalidated_stays_listed() {
     assert_eq!(counts(&discovery).await, (2, 0));
     assert_eq!(discovery.find(&segs(1)).await.unwrap().entries.len(), 1);
     assert_eq!(counts(&discovery).await, (2, 0));
+}
+
+/// What a query over all segments counts, and what it leaves out.
+async fn lenient(discovery: &Discovery, reduce: bool) -> Result<(i64, u64, Vec<SegmentId>), QueryError> {
+    let client = QueryClient::new(discovery.clone(), &HttpOptions::default()).unwrap();
+    let reduce = reduce.then(|| "SELECT count(*) AS n FROM partial".to_owned());
+    let template = QueryTemplate { map: "SELECT 1 AS n".into(), reduce, ..QueryTemplate::default() };
+    let options = QueryOptions { skip_failed: true, attempts: 2, ..QueryOptions::default() };
+    let mut stream = client.fan_out(SegmentSet::Pattern(SegmentPattern::All), template, options);
+    let mut sum = 0;
+    while let Some(batch) = stream.next().await {
+        sum += rmp::decode::read_int::<i64, _>(&mut &batch?.data[..]).unwrap();
+    }
+    let left_out = stream.left_out();
+    assert_eq!(left_out.failed, stream.stats().failed);
+    let mut failed: Vec<_> = left_out.failures.iter().map(|(segment, _)| segment.clone()).collect();
+    failed.sort();
+    Ok((sum, left_out.failed, failed))
+}
+
+#[tokio::test]
+async fn segments_that_fail_by_themselves_are_left_out_where_it_is_wanted() {
+    let cluster = Cluster::start().await;
+    let s = segs(6);
+    // Of s0 the table is missing, s1 is corrupt, s2 fails in its middle, s5 is assigned and served by nobody.
+    let worker = Worker::start("a", |r| {
+        let code = |id: &SegmentId| match id.as_str() {
+            "s00000" => Some(ErrorCode::NoSuchTable),
+            "s00001" => Some(ErrorCode::Corrupt),
+            "s00002" => Some(ErrorCode::TypeMismatch),
+            _ => None,
+        };
+        let (mut frames, mut good) = (vec![columns(r.reduce.is_none().then_some(0))], 0);
+        for (i, id) in r.segments.iter().enumerate() {
+            match code(id) {
+                Some(code) => {
+                    if code == ErrorCode::TypeMismatch && r.reduce.is_none() {
+                        frames.push(row(Some(i as u32), 1));
+                        good += 1;
+                    }
+                    frames.push(segment_error(i as u32, code, "no", None));
+                }
+                None if r.reduce.is_none() => {
+                    frames.push(row(Some(i as u32), 1));
+                    good += 1;
+                }
+                None => {}
+            }
+        }
+        let failed = r.segments.iter().filter(|id| code(id).is_some()).count();
+        let ok = r.segments.len() - failed;
+        if r.reduce.is_some() {
+            frames.push(row(None, ok as i64));
+            good = 1;
+        }
+        frames.push(end(ok, failed, good));
+        Reply::Whole(vec![bytes(&frames)])
+    })
+    .await;
+    cluster.serve(&worker, &s[..5]).await;
+    cluster.assign(&worker.node, &s).await;
+    for reduce in [false, true] {
+        let (sum, failed, ids) = lenient(&cluster.discovery(), reduce).await.unwrap();
+        assert_eq!((sum, failed), (2, 4), "reduce: {reduce}");
+        assert_eq!(ids, [s[0].clone(), s[1].clone(), s[2].clone(), s[5].clone()]);
+    }
+    assert!(scan(&cluster.discovery(), LONG).await.is_err());
+}
+
+#[tokio::test]
+async fn what_concerns_the_whole_query_is_never_left_out() {
+    let codes = [ErrorCode::BadSql, ErrorCode::Forbidden, ErrorCode::RowLimit, ErrorCode::Deadline, ErrorCode::Limit];
+    for code in codes {
+        let cluster = Cluster::start().await;
+        let worker = Worker::start("a", move |r| {
+            let mut frames = vec![columns(Some(0)), segment_error(0, code, "no", None)];
+            frames.extend((1..r.segments.len()).map(|i| row(Some(i as u32), 1)));
+            frames.push(end(r.segments.len() - 1, 1, r.segments.len() as u64 - 1));
+            Reply::Whole(vec![bytes(&frames)])
+        })
+        .await;
+        cluster.serve(&worker, &segs(3)).await;
+        let failed = lenient(&cluster.discovery(), false).await.unwrap_err();
+        assert_eq!(failed.code(), code);
+    }
 }

@@ -18,7 +18,7 @@ use trough_core::{
     wire::{Frame, FrameDecoder, MSGPACK, QueryRequest, QueryStats},
 };
 
-use super::{Batch, Shared};
+use super::{Batch, Shared, skip};
 use crate::{
     discovery::{Endpoint, InFlight},
     http::{self, TRACE_HEADER},
@@ -264,7 +264,7 @@ impl Exchange {
             }
             Frame::SegmentError { segment, error } => {
                 self.target(Some(segment))?;
-                if !error.code.is_retryable() {
+                if !error.code.is_retryable() && !skip::may_skip(error.code, &self.shared.options) {
                     return Err(Stop::Segment(segment, error));
                 }
                 self.held.retain(|(s, _)| *s != Some(segment));
@@ -284,7 +284,9 @@ impl Exchange {
         if self.holding {
             self.held_bytes += cost;
             let total = self.shared.held_bytes.fetch_add(cost, Ordering::Relaxed) + cost;
-            let own_limit = if segment.is_none() { usize::MAX } else { HOLD_BYTES };
+            // Where failed segments are left out, holding back is what makes it possible.
+            let whole = segment.is_none() || self.shared.options.skip_failed;
+            let own_limit = if whole { usize::MAX } else { HOLD_BYTES };
             self.holding = self.held_bytes <= own_limit && total <= self.shared.options.buffer_bytes;
         }
         if !self.holding {

@@ -21,9 +21,11 @@ use crate::{
 mod error;
 mod exchange;
 mod plan;
+mod skip;
 mod stream;
 
 pub use error::QueryError;
+pub use skip::LeftOut;
 pub use stream::{FanOutStats, QueryStream};
 
 /// What to ask of each segment, and of each worker.
@@ -73,6 +75,9 @@ pub struct QueryOptions {
     pub stall: Duration,
     /// Whether a named segment that does not exist fails the query ([`QueryError::Unknown`]) or has no rows.
     pub unknown_is_error: bool,
+    /// Whether a segment that fails by itself, on every copy and before any of its rows was delivered, has no rows instead of failing the
+    /// query. [`QueryStream::left_out`] tells which.
+    pub skip_failed: bool,
     /// Goes with every request, so that logs of PostgreSQL and of the workers can be brought together.
     pub trace_id: Option<String>,
 }
@@ -89,6 +94,7 @@ impl Default for QueryOptions {
             attempts: 4,
             stall: Duration::from_secs(15),
             unknown_is_error: true,
+            skip_failed: false,
             trace_id: None,
         }
     }

@@ -9,8 +9,9 @@ use std::{
 use trough_core::SegmentId;
 
 use super::{
-    QueryError, QueryOptions, SegmentSet, Shared,
+    LeftOut, QueryError, QueryOptions, SegmentSet, Shared,
     exchange::{Chunk, Past, Target},
+    skip,
 };
 use crate::{
     catalog::{CatalogError, MAX_KEYS},
@@ -21,8 +22,8 @@ use crate::{
 pub(super) struct Planned {
     pub(super) chunks: Vec<Chunk>,
     pub(super) segments: u64,
-    /// Segments that do not exist.
-    pub(super) unknown: u64,
+    /// Segments that do not exist, or failed for good.
+    pub(super) left_out: LeftOut,
 }
 
 /// Looks the segments of a new query up and cuts them into requests.
@@ -38,60 +39,85 @@ pub(super) async fn first(
         }
         SegmentSet::Pattern(pattern) => (pattern.named(), pattern),
     };
-    let (located, unknown) = match named {
+    let (located, left_out) = match named {
         Some(ids) => {
             let located = shared.discovery.find(&ids).await?;
-            let unknown = judge_missing(&shared, &located.missing).await?;
-            (located, unknown)
+            let left_out = judge_missing(&shared, &located.missing).await?;
+            (located, left_out)
         }
         None => {
             let located = shared.discovery.listed(&pattern, deadline).await?;
-            judge_unserved(&shared, &located.missing).await?;
-            (located, 0)
+            let left_out = judge_unserved(&shared, &located.missing).await?;
+            (located, left_out)
         }
     };
     let segments = located.entries.len() as u64;
-    Ok(Planned { chunks: chunks(&located, &shared), segments, unknown })
+    Ok(Planned { chunks: chunks(&located, &shared), segments, left_out })
 }
 
 /// Those of the segments that exist by their rows, by an assignment or by a lock, whether anybody serves them or not.
 async fn existing(shared: &Shared, segments: &[SegmentId]) -> Result<HashSet<SegmentId>, CatalogError> {
     let catalog = shared.discovery.catalog();
-    let rows = catalog.raw_services_of_segments(segments).await?;
-    let assigned = catalog.assignments_of_segments(segments).await?;
-    let locked = catalog.locks_of_segments(segments).await?;
-    let rows = rows.into_iter().filter_map(|r| r.segment);
-    Ok(rows.chain(assigned.into_iter().map(|a| a.segment)).chain(locked.into_iter().map(|l| l.segment)).collect())
+    let mut exist = HashSet::new();
+    for batch in segments.chunks(MAX_KEYS) {
+        let (rows, assigned, locked) = futures::try_join!(
+            catalog.raw_services_of_segments(batch),
+            catalog.assignments_of_segments(batch),
+            catalog.locks_of_segments(batch)
+        )?;
+        exist.extend(rows.into_iter().filter_map(|r| r.segment));
+        exist.extend(assigned.into_iter().map(|a| a.segment));
+        exist.extend(locked.into_iter().map(|l| l.segment));
+    }
+    Ok(exist)
 }
 
-/// Named segments that are missing and exist fail the query; how many do not exist.
-async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<u64, QueryError> {
+/// Named segments that are missing and exist fail the query or are left out; so are those that do not exist.
+async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<LeftOut, QueryError> {
+    let mut left_out = LeftOut::default();
     if missing.is_empty() {
-        return Ok(0);
+        return Ok(left_out);
     }
     let exist = existing(shared, missing).await.map_err(|e| QueryError::Discovery(Arc::new(e).into()))?;
-    if let Some(first) = missing.iter().find(|s| exist.contains(*s)) {
-        return Err(QueryError::Unserved { first: first.clone(), count: exist.len() });
-    }
-    match missing.first() {
+    unserved(shared, missing.iter().filter(|s| exist.contains(*s)), &mut left_out)?;
+    let unknown = || missing.iter().filter(|s| !exist.contains(*s));
+    match unknown().next() {
         Some(first) if shared.options.unknown_is_error => {
-            Err(QueryError::Unknown { first: first.clone(), count: missing.len() })
+            return Err(QueryError::Unknown { first: first.clone(), count: missing.len() - exist.len() });
         }
-        _ => Ok(missing.len() as u64),
+        _ => left_out.unknown(unknown()),
     }
+    Ok(left_out)
 }
 
-/// Listed segments that nobody serves fail the query, unless all of them have been shredded since.
-async fn judge_unserved(shared: &Shared, missing: &[SegmentId]) -> Result<(), QueryError> {
-    let unserved = |first: &SegmentId| QueryError::Unserved { first: first.clone(), count: missing.len() };
-    for batch in missing.chunks(MAX_KEYS) {
-        match existing(shared, batch).await {
-            Ok(exist) => batch.iter().find(|s| exist.contains(*s)).map_or(Ok(()), |s| Err(unserved(s)))?,
-            Err(error) => {
-                tracing::warn!(%error, "missing segments cannot be looked up; the listing is believed");
-                return Err(unserved(&batch[0]));
-            }
+/// Listed segments that nobody serves fail the query or are left out; those that have been shredded since are neither.
+async fn judge_unserved(shared: &Shared, missing: &[SegmentId]) -> Result<LeftOut, QueryError> {
+    let mut left_out = LeftOut::default();
+    if missing.is_empty() {
+        return Ok(left_out);
+    }
+    match existing(shared, missing).await {
+        Ok(exist) => unserved(shared, missing.iter().filter(|s| exist.contains(*s)), &mut left_out)?,
+        Err(error) => {
+            tracing::warn!(%error, "missing segments cannot be looked up; the listing is believed");
+            unserved(shared, missing.iter(), &mut left_out)?;
         }
+    }
+    Ok(left_out)
+}
+
+/// Segments that exist and that nobody serves.
+fn unserved<'a>(
+    shared: &Shared,
+    segments: impl Iterator<Item = &'a SegmentId> + Clone,
+    left_out: &mut LeftOut,
+) -> Result<(), QueryError> {
+    let Some(first) = segments.clone().next() else { return Ok(()) };
+    if !shared.options.skip_failed {
+        return Err(QueryError::Unserved { first: first.clone(), count: segments.count() });
+    }
+    for segment in segments {
+        left_out.fail(segment.clone(), QueryError::Unserved { first: segment.clone(), count: 1 });
     }
     Ok(())
 }
@@ -165,7 +191,7 @@ pub(super) async fn again(shared: Arc<Shared>, failed: Vec<Again>) -> Result<Pla
     }
     let ids: Vec<SegmentId> = failed.iter().map(|a| a.target.segment.clone()).collect();
     let located = shared.discovery.find(&ids).await?;
-    let unknown = judge_missing(&shared, &located.missing).await?;
+    let mut left_out = judge_missing(&shared, &located.missing).await?;
 
     let mut chunks: Vec<Chunk> = Vec::new();
     let limit = per_request(&shared);
@@ -182,7 +208,13 @@ pub(super) async fn again(shared: Arc<Shared>, failed: Vec<Again>) -> Result<Pla
                 let any = |_: &Endpoint| !others_only;
                 let next = pick(&located.endpoints, copies, &planned, fresh)
                     .or_else(|| pick(&located.endpoints, copies, &planned, any));
-                let Some(n) = next else { return Err(error) };
+                let Some(n) = next else {
+                    if !skip::may_skip(error.code(), &shared.options) {
+                        return Err(error);
+                    }
+                    left_out.fail(target.segment, error);
+                    continue;
+                };
                 planned[n as usize] += 1;
                 located.endpoints[n as usize].clone()
             }
@@ -194,5 +226,5 @@ pub(super) async fn again(shared: Arc<Shared>, failed: Vec<Again>) -> Result<Pla
             None => chunks.push(Chunk { endpoint, targets: vec![target] }),
         }
     }
-    Ok(Planned { chunks, segments: 0, unknown })
+    Ok(Planned { chunks, segments: 0, left_out })
 }

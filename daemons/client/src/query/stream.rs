@@ -14,9 +14,10 @@ use futures::{
 use trough_core::{ErrorCode, SegmentError};
 
 use super::{
-    Batch, QueryError, SegmentSet, Shared,
+    Batch, LeftOut, QueryError, SegmentSet, Shared,
     exchange::{Chunk, Exchange, Outcome, Past, Step, Target},
     plan::{self, Again, Planned},
+    skip,
 };
 use crate::discovery::Endpoint;
 
@@ -27,6 +28,10 @@ pub struct FanOutStats {
     pub segments: u64,
     /// Named segments that do not exist.
     pub unknown: u64,
+    /// Segments done: all of their rows are delivered, or they were left out.
+    pub done: u64,
+    /// Segments that failed and were left out.
+    pub failed: u64,
     /// Workers asked.
     pub workers: u64,
     /// Requests sent.
@@ -53,6 +58,7 @@ pub struct QueryStream {
     asked: HashSet<Arc<str>>,
     ready: VecDeque<Batch>,
     stats: FanOutStats,
+    left_out: LeftOut,
     over: bool,
 }
 
@@ -78,6 +84,7 @@ impl QueryStream {
             asked: HashSet::new(),
             ready: VecDeque::new(),
             stats: FanOutStats::default(),
+            left_out: LeftOut::default(),
             over: false,
         }
     }
@@ -85,6 +92,11 @@ impl QueryStream {
     /// What was done so far.
     pub fn stats(&self) -> FanOutStats {
         self.stats
+    }
+
+    /// What was left out so far.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// The next rows, in no order; none at the end. An error is the last item.
@@ -116,7 +128,7 @@ impl QueryStream {
                 }
                 Some(Event::Planned(Ok(planned))) => {
                     self.stats.segments += planned.segments;
-                    self.stats.unknown += planned.unknown;
+                    self.leave_out(planned.left_out);
                     self.queue.extend(planned.chunks);
                     Ok(())
                 }
@@ -194,6 +206,9 @@ impl QueryStream {
         }
         self.stats.worker_micros += outcome.stats.micros;
         self.ready.extend(outcome.rows);
+        if outcome.broken.is_none() {
+            self.stats.done += outcome.stats.ok;
+        }
         let mut again = Vec::new();
         for (target, error, delivered) in outcome.failed {
             let shown = QueryError::Segment {
@@ -202,7 +217,7 @@ impl QueryStream {
                 url: endpoint.url.to_string(),
                 error: error.clone(),
             };
-            again.push(self.retry(&endpoint, target, &error, shown, delivered)?);
+            again.extend(self.retry(&endpoint, target, &error, shown, delivered)?);
         }
         if let Some((error, rest)) = outcome.broken {
             if is_retryable(error.code) {
@@ -221,7 +236,7 @@ impl QueryStream {
                     count,
                     error: error.clone(),
                 };
-                again.push(self.retry(&endpoint, target, &error, shown, delivered)?);
+                again.extend(self.retry(&endpoint, target, &error, shown, delivered)?);
             }
         }
         if !again.is_empty() {
@@ -232,23 +247,32 @@ impl QueryStream {
         Ok(())
     }
 
-    /// How a segment that failed is to be asked again, or the error that ends the query.
+    /// How a segment that failed is to be asked again; none if it is left out. Else the error that ends the query.
     fn retry(
-        &self,
+        &mut self,
         endpoint: &Endpoint,
         target: Target,
         error: &SegmentError,
         shown: QueryError,
         delivered: bool,
-    ) -> Result<Again, QueryError> {
+    ) -> Result<Option<Again>, QueryError> {
         let mut past = target
             .past
             .as_deref()
             .cloned()
             .unwrap_or_else(|| Past { tried: vec![endpoint.url.clone()], ..Past::default() });
         past.attempts += 1;
-        if delivered || !is_retryable(error.code) || past.attempts >= self.shared.options.attempts.max(1) {
+        if delivered {
             return Err(shown);
+        }
+        if !is_retryable(error.code) || past.attempts >= self.shared.options.attempts.max(1) {
+            if !skip::may_skip(error.code, &self.shared.options) {
+                return Err(shown);
+            }
+            let mut left_out = LeftOut::default();
+            left_out.fail(target.segment, shown);
+            self.leave_out(left_out);
+            return Ok(None);
         }
         let moved_to = error.hint.clone().filter(|_| error.code == ErrorCode::Moved);
         let mut others_only = false;
@@ -261,7 +285,14 @@ impl QueryStream {
             // A broken worker may have been replaced since it was looked up.
             _ => past.attempts > 1,
         };
-        Ok(Again { target, past, error: shown, moved_to, look_up, others_only })
+        Ok(Some(Again { target, past, error: shown, moved_to, look_up, others_only }))
+    }
+
+    fn leave_out(&mut self, left_out: LeftOut) {
+        self.stats.unknown += left_out.unknown;
+        self.stats.failed += left_out.failed;
+        self.stats.done += left_out.failed;
+        self.left_out.add(left_out);
     }
 }
 
