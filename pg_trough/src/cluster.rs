@@ -13,7 +13,10 @@ use futures::FutureExt;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use trough_client::{
     Batch, Catalog, Discovery, DiscoveryOptions, QueryClient, QueryError, QueryOptions, QueryTemplate, SegmentPattern,
-    SegmentSet, WriteClient, WriteError, http::HttpOptions, query::FanOutStats, write::WriteOptions,
+    SegmentSet, WriteClient, WriteError,
+    http::HttpOptions,
+    query::{FanOutStats, LeftOut},
+    write::WriteOptions,
 };
 use trough_core::{SchemaId, SegmentError, SegmentId};
 
@@ -21,7 +24,7 @@ use crate::{
     errors::{Failure, OrRaise, sqlstate},
     guc, options, pg,
     runtime::{self, Feed},
-    table::Limits,
+    table::{Limits, OnFault},
 };
 
 /// The clients of one cluster, as one user.
@@ -146,10 +149,37 @@ fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
     })
 }
 
+/// What the runtime thread tells of a query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// What was done so far.
+    pub(crate) stats: FanOutStats,
+    /// The segments that were left out.
+    pub(crate) left_out: LeftOut,
+}
+
+impl Told {
+    /// Takes in what another run of the same scan did.
+    pub(crate) fn add(&mut self, other: Self) {
+        let (sum, more) = (&mut self.stats, other.stats);
+        sum.segments += more.segments;
+        sum.unknown += more.unknown;
+        sum.done += more.done;
+        sum.failed += more.failed;
+        sum.workers = sum.workers.max(more.workers);
+        sum.requests += more.requests;
+        sum.retries += more.retries;
+        sum.rows += more.rows;
+        sum.bytes += more.bytes;
+        sum.worker_micros += more.worker_micros;
+        self.left_out.add(other.left_out);
+    }
+}
+
 /// A query's rows on their way, and what was done for them so far.
 pub(crate) struct Rows {
     feed: Feed<Result<Batch, QueryError>>,
-    stats: Arc<Mutex<FanOutStats>>,
+    told: Arc<Mutex<Told>>,
     server: String,
 }
 
@@ -161,32 +191,27 @@ impl Rows {
     }
 
     /// What was done so far.
-    pub(crate) fn stats(&self) -> FanOutStats {
-        *self.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn told(&self) -> Told {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
 impl Cluster {
-    /// Asks segments. Unknown ones have no rows, or fail with `unknown_is_error`.
-    pub(crate) fn ask(
-        &self,
-        segments: SegmentSet,
-        mut template: QueryTemplate,
-        limits: Limits,
-        unknown_is_error: bool,
-    ) -> Rows {
+    /// Asks segments. With `named` they were named rather than listed, so that one that does not exist may be an error.
+    pub(crate) fn ask(&self, segments: SegmentSet, mut template: QueryTemplate, limits: Limits, named: bool) -> Rows {
         template.max_rows = limits.max_rows;
         template.max_bytes = limits.max_bytes;
         let options = QueryOptions {
             timeout: self.timeout(),
             max_in_flight: guc::MAX_IN_FLIGHT.get() as usize,
             buffer_bytes: guc::BUFFER.get() as usize * 1024,
-            unknown_is_error,
+            unknown_is_error: named && limits.on_missing == OnFault::Error,
+            skip_failed: limits.on_failed != OnFault::Error,
             trace_id: Some(trace_id()),
             ..QueryOptions::default()
         };
-        let stats = Arc::new(Mutex::new(FanOutStats::default()));
-        let shared = stats.clone();
+        let told = Arc::new(Mutex::new(Told::default()));
+        let shared = told.clone();
         let client = self.query.clone();
         let feed = runtime::feed(4, move |sink| async move {
             let mut stream = client.fan_out(segments, template, options);
@@ -199,7 +224,14 @@ impl Cluster {
                         stream.next().await
                     }
                 };
-                *shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stream.stats();
+                {
+                    let mut told = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    told.stats = stream.stats();
+                    let left_out = stream.left_out();
+                    if (left_out.failed, left_out.unknown) != (told.left_out.failed, told.left_out.unknown) {
+                        told.left_out = left_out.clone();
+                    }
+                }
                 let last = !matches!(item, Some(Ok(_)));
                 if !sink.send(item).await || last {
                     break;
@@ -207,7 +239,7 @@ impl Cluster {
             }
             sink.flush();
         });
-        Rows { feed, stats, server: self.server.clone() }
+        Rows { feed, told, server: self.server.clone() }
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -220,7 +252,7 @@ impl Cluster {
     /// The ids of all segments that fulfil a condition, whether somebody serves them or not.
     pub(crate) fn list(&self, pattern: SegmentPattern) -> Vec<SegmentId> {
         let discovery = self.discovery.clone();
-        let located = runtime::block_on(async move { discovery.all(&pattern).await });
+        let located = runtime::block_on(async move { discovery.all_now(&pattern).await });
         let located = located.map_err(|e| query_failure(&self.server, &QueryError::Discovery(e))).or_raise();
         located.entries.iter().map(|(id, _)| id.clone()).chain(located.missing.iter().cloned()).collect()
     }

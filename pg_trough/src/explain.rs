@@ -58,9 +58,15 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
             }
         }
         if (*es).analyze
-            && let Some(stats) = scan::stats(node)
+            && let Some(told) = scan::told(node)
         {
+            let stats = told.stats;
             number("Segments", None, stats.segments, es);
+            for (label, count) in [("Segments Missing", stats.unknown), ("Segments Failed", stats.failed)] {
+                if count > 0 {
+                    number(label, None, count, es);
+                }
+            }
             number("Workers", None, stats.workers, es);
             number("Retries", None, stats.retries, es);
             number("Rows Fetched", None, stats.rows, es);

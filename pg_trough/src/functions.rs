@@ -22,7 +22,7 @@ use crate::{
     decode::{Item, Reader},
     errors::{Failure, OrRaise, sqlstate},
     runtime,
-    table::Limits,
+    table::{Limits, OnFault},
 };
 
 fn catalog_failure(server: &str, error: CatalogError) -> Failure {
@@ -367,7 +367,9 @@ fn query(server: &str, set: Option<SegmentSet>, sql: &str, reduce: Option<&str>)
     let Some(set) = set else { return SetOfIterator::new(Vec::new()) };
     let cluster = cluster::by_name(server);
     let template = QueryTemplate { map: sql.to_owned(), reduce: reduce.map(str::to_owned), ..QueryTemplate::default() };
-    let rows = cluster.ask(set, template, Limits::default(), true);
+    // Who names a segment that does not exist is told.
+    let limits = Limits { on_missing: OnFault::Error, ..Limits::default() };
+    let rows = cluster.ask(set, template, limits, true);
     SetOfIterator::new(JsonRows { _cluster: cluster, rows, batch: None })
 }
 

@@ -37,6 +37,7 @@ mod state;
 mod table;
 mod upper;
 mod walk;
+mod warn;
 
 /// Called once when the library is loaded into a process.
 #[pgrx::pg_guard]

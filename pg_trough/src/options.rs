@@ -9,6 +9,7 @@ use trough_pushdown::{InvalidText, Storage};
 use crate::{
     errors::{Failure, OrRaise},
     pg,
+    table::OnFault,
 };
 
 /// Where an option may stand.
@@ -78,6 +79,8 @@ static KNOWN: &[Known] = {
         Known { name: "segments", kind: Kind::Pattern, places: &[Server, Table] },
         Known { name: "invalid_text", kind: Kind::OneOf(InvalidText::NAMES), places: &[Server, Table, Column] },
         Known { name: "batch_size", kind: Kind::Positive, places: &[Server, Table] },
+        Known { name: "on_missing_segment", kind: Kind::OneOf(OnFault::NAMES), places: &[Server, Table] },
+        Known { name: "on_segment_error", kind: Kind::OneOf(OnFault::NAMES), places: &[Server, Table] },
         Known { name: "token", kind: Kind::Text, places: &[UserMapping] },
         Known { name: "rethinkdb_user", kind: Kind::Text, places: &[UserMapping] },
         Known { name: "rethinkdb_password", kind: Kind::Text, places: &[UserMapping] },

@@ -39,11 +39,7 @@ pub(crate) struct ScanPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) patterns: Vec<String>,
     /// Limits on what may be fetched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) max_rows: Option<u64>,
-    /// As above, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) max_bytes: Option<u64>,
+    pub(crate) limits: Limits,
 }
 
 /// One attribute of the scan's tuple.
@@ -101,8 +97,6 @@ impl ScanPlan {
     /// A plan without a statement.
     pub(crate) fn of(tables: &Tables) -> Self {
         let first = tables.first();
-        let least =
-            |limit: fn(&Limits) -> Option<u64>| tables.members().iter().filter_map(|m| limit(&m.table.limits)).min();
         Self {
             relid: first.relid.into(),
             server: first.server.into(),
@@ -116,8 +110,7 @@ impl ScanPlan {
             slots: 0,
             keys: Keys::All,
             patterns: tables.patterns(),
-            max_rows: least(|l| l.max_rows),
-            max_bytes: least(|l| l.max_bytes),
+            limits: Limits::strictest(tables.members().iter().map(|m| m.table.limits)),
         }
     }
 

@@ -3,17 +3,18 @@
 use std::rc::Rc;
 
 use pgrx::{pg_guard, pg_sys};
-use trough_client::{Batch, QueryTemplate, SegmentSet, query::FanOutStats};
+use trough_client::{Batch, QueryTemplate, SegmentSet};
 
 use crate::{
-    cluster::{self, Cluster, Rows},
+    cluster::{self, Cluster, Rows, Told},
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
     encode, memory, pg,
     plandata::{ScanPlan, Source},
     segments,
     state::StateDecoder,
-    table::Limits,
+    table::OnFault,
+    warn,
 };
 
 /// A scan under way. Owned by the query's memory context.
@@ -28,7 +29,7 @@ pub(crate) struct Scan {
     begun: bool,
     batch: Option<Current>,
     /// What earlier runs of the scan did, and this one when it ended.
-    done: FanOutStats,
+    done: Told,
 }
 
 /// What makes an attribute.
@@ -105,7 +106,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             rows: None,
             begun: false,
             batch: None,
-            done: FanOutStats::default(),
+            done: Told::default(),
         };
         (*node).fdw_state = memory::own((*(*node).ss.ps.state).es_query_cxt, scan).cast();
     }
@@ -150,6 +151,8 @@ pub(crate) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::Forei
     // SAFETY: the executor's node.
     if let Some(scan) = unsafe { scan_of(node) } {
         scan.stop();
+        let limits = scan.plan.limits;
+        warn::left_out(&scan.cluster.server, &scan.plan.table, limits, &std::mem::take(&mut scan.done.left_out));
     }
 }
 
@@ -157,7 +160,7 @@ pub(crate) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::Forei
 ///
 /// # Safety
 /// The executor's node.
-pub(crate) unsafe fn stats(node: *mut pg_sys::ForeignScanState) -> Option<FanOutStats> {
+pub(crate) unsafe fn told(node: *mut pg_sys::ForeignScanState) -> Option<Told> {
     unsafe { scan_of(node) }.map(|scan| scan.so_far())
 }
 
@@ -195,8 +198,15 @@ impl Scan {
                     encode::parameter(datum, type_oid, param.element, param.encode)
                 })
                 .collect();
-            let set = segments::choose(&self.plan, &values, &self.conditions, context, &self.cluster);
-            if let Some(set) = set {
+            let chosen = segments::choose(&self.plan, &values, &self.conditions, context, &self.cluster);
+            if let Some((name, count)) = chosen.impossible {
+                if self.plan.limits.on_missing == OnFault::Error {
+                    warn::impossible(&self.cluster.server, &name, count).raise();
+                }
+                self.done.stats.unknown += count;
+                self.done.left_out.unknown += count;
+            }
+            if let Some(set) = chosen.set {
                 // One segment's groups need no adding up: its rows are already what the reduce would make of them.
                 let alone = matches!(&set, SegmentSet::Ids(ids) if ids.len() == 1);
                 let template = QueryTemplate {
@@ -205,8 +215,7 @@ impl Scan {
                     params,
                     ..QueryTemplate::default()
                 };
-                let limits = Limits { max_rows: self.plan.max_rows, max_bytes: self.plan.max_bytes };
-                self.rows = Some(self.cluster.ask(set, template, limits, false));
+                self.rows = Some(self.cluster.ask(set, template, self.plan.limits, chosen.named));
             }
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextDelete(scratch);
@@ -220,18 +229,10 @@ impl Scan {
         self.batch = None;
     }
 
-    fn so_far(&self) -> FanOutStats {
-        let mut sum = self.done;
+    fn so_far(&self) -> Told {
+        let mut sum = self.done.clone();
         if let Some(rows) = &self.rows {
-            let now = rows.stats();
-            sum.segments += now.segments;
-            sum.unknown += now.unknown;
-            sum.workers = sum.workers.max(now.workers);
-            sum.requests += now.requests;
-            sum.retries += now.retries;
-            sum.rows += now.rows;
-            sum.bytes += now.bytes;
-            sum.worker_micros += now.worker_micros;
+            sum.add(rows.told());
         }
         sum
     }

@@ -13,7 +13,17 @@ use crate::{cluster::Cluster, encode, pg, plandata::ScanPlan, table};
 /// A scan's values, by slot: the datum and its type.
 pub(crate) type Values = [(Option<pg_sys::Datum>, pg_sys::Oid)];
 
-/// The segments to ask; none if it is known that there are none.
+/// The segments to ask.
+pub(crate) struct Chosen {
+    /// These; none if it is known that there are none.
+    pub(crate) set: Option<SegmentSet>,
+    /// Whether the query named them, rather than that they were listed.
+    pub(crate) named: bool,
+    /// How many names were given that no segment can have, and the first.
+    pub(crate) impossible: Option<(String, u64)>,
+}
+
+/// The segments to ask.
 ///
 /// # Safety
 /// The values are evaluated, the conditions are initialised, and the context is the scan's.
@@ -23,19 +33,25 @@ pub(crate) unsafe fn choose(
     conditions: &[*mut pg_sys::ExprState],
     context: *mut pg_sys::ExprContext,
     cluster: &Cluster,
-) -> Option<SegmentSet> {
+) -> Chosen {
     let mut patterns: Vec<_> = plan.patterns.iter().map(|p| table::segment_pattern(p)).collect();
     // SAFETY: as for the caller.
     unsafe {
         if let Some(named) = named(&plan.keys, values) {
-            let mut ids: Vec<SegmentId> = named
-                .iter()
-                // What cannot be a segment's name names none.
-                .filter_map(|name| SegmentId::new(name).ok())
-                .filter(|id| patterns.iter().all(|p| p.matches(id.as_str())))
-                .collect();
-            ids.retain(|id| holds(conditions, context, id));
-            return (!ids.is_empty()).then_some(SegmentSet::Ids(ids));
+            let mut ids = Vec::with_capacity(named.len());
+            let mut impossible = None;
+            for name in named {
+                if !patterns.iter().all(|p| p.matches(&name)) || !holds(conditions, context, &name) {
+                    continue;
+                }
+                match SegmentId::new(&name) {
+                    Ok(id) => ids.push(id),
+                    // What cannot be a segment's name names none.
+                    Err(_) => impossible.get_or_insert((name, 0)).1 += 1,
+                }
+            }
+            let set = (!ids.is_empty()).then_some(SegmentSet::Ids(ids));
+            return Chosen { set, named: true, impossible };
         }
         patterns.extend(prefix(&plan.keys).map(SegmentPattern::Prefix));
         let listed = match patterns.len() {
@@ -44,11 +60,11 @@ pub(crate) unsafe fn choose(
             _ => SegmentPattern::And(patterns),
         };
         if conditions.is_empty() {
-            return Some(SegmentSet::Pattern(listed));
+            return Chosen { set: Some(SegmentSet::Pattern(listed)), named: false, impossible: None };
         }
         let mut ids = cluster.list(listed);
-        ids.retain(|id| holds(conditions, context, id));
-        (!ids.is_empty()).then_some(SegmentSet::Ids(ids))
+        ids.retain(|id| holds(conditions, context, id.as_str()));
+        Chosen { set: (!ids.is_empty()).then_some(SegmentSet::Ids(ids)), named: false, impossible: None }
     }
 }
 
@@ -90,7 +106,7 @@ fn prefix(keys: &Keys) -> Option<String> {
 }
 
 /// Whether all conditions hold for a segment's name.
-unsafe fn holds(conditions: &[*mut pg_sys::ExprState], context: *mut pg_sys::ExprContext, id: &SegmentId) -> bool {
+unsafe fn holds(conditions: &[*mut pg_sys::ExprState], context: *mut pg_sys::ExprContext, id: &str) -> bool {
     if conditions.is_empty() {
         return true;
     }
@@ -98,7 +114,7 @@ unsafe fn holds(conditions: &[*mut pg_sys::ExprState], context: *mut pg_sys::Exp
     // SAFETY: the conditions read the name as a domain's value; their results and the name live in per-tuple memory.
     unsafe {
         let before = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
-        (*context).domainValue_datum = segment_datum(id.as_str());
+        (*context).domainValue_datum = segment_datum(id);
         (*context).domainValue_isNull = false;
         let holds = conditions.iter().all(|condition| {
             let mut null = false;

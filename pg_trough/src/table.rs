@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use pgrx::{PgSqlErrorCode, pg_sys};
+use serde::{Deserialize, Serialize};
 use trough_client::SegmentPattern;
 use trough_pushdown::{Column, Encoding, InvalidText, Storage, Table};
 
@@ -31,7 +32,7 @@ pub(crate) struct ForeignTable {
     pub(crate) read_only: bool,
     /// The rows it is planned for where ANALYZE has not counted.
     pub(crate) estimated_rows: Option<f64>,
-    /// The most rows and bytes that one query may fetch.
+    /// The most that one query may fetch, and what it does about segments that it cannot read.
     pub(crate) limits: Limits,
     /// Rows per call of the executor.
     pub(crate) batch_size: i32,
@@ -69,13 +70,61 @@ pub(crate) fn segment_pattern(regex: &str) -> SegmentPattern {
     pattern
 }
 
-/// Limits on what a query may fetch; none is unlimited.
-#[derive(Clone, Copy, Debug, Default)]
+/// Limits on what a query may fetch, and what it does about segments that it cannot read.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Limits {
     /// Rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_rows: Option<u64>,
     /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_bytes: Option<u64>,
+    /// A named segment that does not exist.
+    pub(crate) on_missing: OnFault,
+    /// A segment that fails by itself.
+    pub(crate) on_failed: OnFault,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_rows: None, max_bytes: None, on_missing: OnFault::Skip, on_failed: OnFault::Error }
+    }
+}
+
+impl Limits {
+    /// What holds for several tables that are read together.
+    pub(crate) fn strictest(all: impl Iterator<Item = Self>) -> Self {
+        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        let both = |a: Self, b: Self| Self {
+            max_rows: least(a.max_rows, b.max_rows),
+            max_bytes: least(a.max_bytes, b.max_bytes),
+            on_missing: a.on_missing.min(b.on_missing),
+            on_failed: a.on_failed.min(b.on_failed),
+        };
+        all.reduce(both).unwrap_or_default()
+    }
+}
+
+/// What becomes of a query when a segment cannot be read; the strictest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnFault {
+    /// The query fails.
+    Error,
+    /// The segment has no rows, and one warning at the scan's end says so.
+    Warn,
+    /// The segment has no rows.
+    Skip,
+}
+
+impl OnFault {
+    /// The names that the options take.
+    pub(crate) const NAMES: &'static [&'static str] = &["error", "warn", "skip"];
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Error, Self::Warn, Self::Skip].into_iter().zip(Self::NAMES).find(|(_, n)| **n == name).map(|(v, _)| v)
+    }
 }
 
 /// The base type of a domain, and the type itself otherwise.
@@ -123,7 +172,12 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
             schema: either("schema").unwrap_or("default").to_owned(),
             read_only: on("read_only"),
             estimated_rows: number("estimated_rows").map(|n| n as f64),
-            limits: Limits { max_rows: number("max_rows"), max_bytes: number("max_bytes") },
+            limits: Limits {
+                max_rows: number("max_rows"),
+                max_bytes: number("max_bytes"),
+                on_missing: either("on_missing_segment").and_then(OnFault::parse).unwrap_or(OnFault::Skip),
+                on_failed: either("on_segment_error").and_then(OnFault::parse).unwrap_or(OnFault::Error),
+            },
             batch_size: number("batch_size").map_or(1000, |n| n.min(65_535) as i32),
         };
         check(&table).or_raise();

@@ -41,14 +41,24 @@ impl LeftOut {
         }
     }
 
-    /// Takes in what another part of the query, or an earlier run of it, left out.
+    /// Takes in what another part of the query, or another run of it, left out. A segment that is named already is not counted again.
     pub fn add(&mut self, other: Self) {
         self.failed += other.failed;
         self.unknown += other.unknown;
-        self.failures.extend(other.failures);
-        self.failures.truncate(NAMED);
-        self.unknown_ids.extend(other.unknown_ids);
-        self.unknown_ids.truncate(NAMED);
+        for (segment, why) in other.failures {
+            if self.failures.iter().any(|(known, _)| *known == segment) {
+                self.failed -= 1;
+            } else if self.failures.len() < NAMED {
+                self.failures.push((segment, why));
+            }
+        }
+        for segment in other.unknown_ids {
+            if self.unknown_ids.contains(&segment) {
+                self.unknown -= 1;
+            } else if self.unknown_ids.len() < NAMED {
+                self.unknown_ids.push(segment);
+            }
+        }
     }
 }
 
