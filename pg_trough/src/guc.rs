@@ -6,6 +6,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 pub(crate) static PUSHDOWN: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Whether aggregates are (with `pushdown` on).
 pub(crate) static AGGREGATES: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Whether foreign tables are joined inside the segments (with `pushdown` on).
+pub(crate) static JOINS: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Whether a join asks for the segments that many rows of its other side name at once (with `pushdown` on).
+pub(crate) static BATCHES: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Requests in flight per scan.
 pub(crate) static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(16);
 /// Bytes of answers held per scan before workers must wait.
@@ -30,6 +34,22 @@ pub(crate) fn register() {
         c"Computes aggregates in parts in SQLite.",
         c"Needs pg_trough.pushdown.",
         &AGGREGATES,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_trough.join_pushdown",
+        c"Joins foreign tables on equal segments in SQLite.",
+        c"Needs pg_trough.pushdown.",
+        &JOINS,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_trough.batched_joins",
+        c"Joins on the segment column ask for the segments of many rows at once.",
+        c"Needs pg_trough.pushdown.",
+        &BATCHES,
         GucContext::Userset,
         GucFlags::EXPLAIN,
     );

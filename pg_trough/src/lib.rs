@@ -22,6 +22,7 @@ mod fdw;
 mod functions;
 mod guc;
 mod import;
+mod join;
 mod memory;
 mod modify;
 mod options;

@@ -238,9 +238,11 @@ pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, tables: &Tables) -> b
         unsafe {
             match pg::tag(node) {
                 NodeTag::T_Var => {
-                    let var = node.cast::<pg_sys::Var>();
-                    *seen = true;
-                    tables.is_segment(&*var)
+                    let var = &*node.cast::<pg_sys::Var>();
+                    // Another table's variable is a value to this one.
+                    let other = var.varlevelsup == 0 && !tables.owns(var.varno as pg_sys::Index);
+                    *seen |= !other;
+                    other || tables.is_segment(var)
                 }
                 NodeTag::T_SubPlan
                 | NodeTag::T_AlternativeSubPlan

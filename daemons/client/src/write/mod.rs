@@ -21,7 +21,10 @@ mod master;
 mod transact;
 
 pub use legacy::JsonRows;
-pub use master::{PromoteSet, Promoted, Promotions, Provisioned, ShredReport};
+pub use master::{
+    DescribedColumn, DescribedTable, DescribedView, PromoteSet, Promoted, Promotions, Provisioned, SchemaDescription,
+    ShredReport,
+};
 
 /// How to write.
 #[derive(Clone, Debug)]
