@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from a fresh machine: installs, lints, unit, cluster, compat, fdw, chaos and the demo itself.
+# Everything that CI runs, from a fresh machine: installs, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos and the demo itself.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,7 @@ venv=$PWD/target/test-venv
 
 setup() { scripts/setup.sh test; }
 check() { tests/check.sh; }
+versions() { tests/pg-versions.sh; }
 build() { cargo build --release -p trough -p pg_trough && scripts/install-extension.sh release; }
 python_env() {
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
@@ -22,7 +23,7 @@ fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup check build python_env cluster compat fdw chaos demo)
+all=(setup check versions build python_env cluster compat fdw chaos demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

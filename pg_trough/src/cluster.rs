@@ -190,6 +190,11 @@ impl Rows {
         Some(batch.map_err(|e| query_failure(&self.server, &e)).or_raise())
     }
 
+    /// As [`Rows::next`], for a caller that goes on where SQLite refuses.
+    pub(crate) fn try_next(&mut self) -> Option<Result<Batch, QueryError>> {
+        self.feed.next()
+    }
+
     /// What was done so far.
     pub(crate) fn told(&self) -> Told {
         self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()

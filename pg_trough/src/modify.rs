@@ -199,7 +199,7 @@ unsafe fn sent_columns(
         let columns = table.table.columns.iter().enumerate();
         columns
             .filter_map(|(index, column)| Some((index, column.clone()?)))
-            .filter(|(index, column)| !column.segment && sent(*index))
+            .filter(|(index, column)| !column.segment && !table.generated[*index] && sent(*index))
             .collect()
     }
 }
@@ -296,6 +296,10 @@ impl Modify {
                 }
                 self.rows.begin(segment);
             }
+            let computed = self.table.generated.iter().enumerate().filter(|(_, generated)| **generated);
+            if let Some((index, _)) = computed.into_iter().find(|(index, _)| get(*index).is_some()) {
+                self.not_computed(index).raise();
+            }
             let (columns, relation) = (&self.columns, &self.relation);
             let row = columns.iter().map(|(index, column)| match get(*index) {
                 None => Value::Null,
@@ -303,6 +307,17 @@ impl Modify {
             });
             self.rows.push(&name, row);
         }
+    }
+
+    /// The error for a value of a column that SQLite computes, as PostgreSQL words it for its own.
+    #[cold]
+    fn not_computed(&self, index: usize) -> Failure {
+        let name = self.table.table.column(index).map_or("", |c| c.name.as_str());
+        Failure::new(
+            PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS,
+            format!("cannot insert a non-DEFAULT value into column \"{name}\""),
+        )
+        .detail(format!("Column \"{name}\" is a generated column."))
     }
 
     /// Writes what is collected, in waves.

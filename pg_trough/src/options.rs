@@ -4,7 +4,7 @@
 use pgrx::{PgSqlErrorCode, pg_sys};
 use trough_client::discovery::SegmentPattern;
 use trough_core::SchemaId;
-use trough_pushdown::{InvalidText, Storage};
+use trough_pushdown::{Encoding, InvalidText, Storage};
 
 use crate::{
     errors::{Failure, OrRaise},
@@ -49,6 +49,8 @@ impl Place {
 enum Kind {
     Bool,
     Text,
+    /// A name in SQLite, which may be empty.
+    Name,
     Positive,
     OneOf(&'static [&'static str]),
     RethinkUrl,
@@ -84,12 +86,13 @@ static KNOWN: &[Known] = {
         Known { name: "token", kind: Kind::Text, places: &[UserMapping] },
         Known { name: "rethinkdb_user", kind: Kind::Text, places: &[UserMapping] },
         Known { name: "rethinkdb_password", kind: Kind::Text, places: &[UserMapping] },
-        Known { name: "table", kind: Kind::Text, places: &[Table] },
+        Known { name: "table", kind: Kind::Name, places: &[Table] },
         Known { name: "trusted", kind: Kind::Bool, places: &[Table, Column] },
         Known { name: "estimated_rows", kind: Kind::Positive, places: &[Table] },
         Known { name: "segment", kind: Kind::Bool, places: &[Column] },
-        Known { name: "column_name", kind: Kind::Text, places: &[Column] },
+        Known { name: "column_name", kind: Kind::Name, places: &[Column] },
         Known { name: "encoding", kind: Kind::OneOf(ENCODINGS), places: &[Column] },
+        Known { name: "generated", kind: Kind::Bool, places: &[Column] },
         Known { name: "storage", kind: Kind::OneOf(Storage::NAMES), places: &[Column] },
     ]
 };
@@ -140,19 +143,48 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
+/// The error for an option that there is not.
+fn unknown<'a>(name: &str, place: &str, valid: impl Iterator<Item = &'a str> + Clone) -> Failure {
+    let failure =
+        Failure::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME, format!("invalid option \"{name}\" of {place}"));
+    let list = valid.clone().collect::<Vec<_>>().join(", ");
+    match (nearest(name, valid), list.is_empty()) {
+        (Some(near), _) => failure.hint(format!("Perhaps you meant the option \"{near}\".")),
+        (None, true) => failure.hint("There are no valid options in this place."),
+        (None, false) => failure.hint(format!("Valid options in this place are: {list}.")),
+    }
+}
+
+/// Checks an option that a statement with options of its own passes on to tables. The SQLite table's name is none.
+///
+/// # Errors
+/// It is neither one of the statement's own nor one of a table's, or its value is bad.
+pub(crate) fn check_table_option(setting: &Setting, own: &[&str], statement: &str) -> Result<(), Failure> {
+    let of_table = KNOWN.iter().filter(|k| k.places.contains(&Place::Table) && k.name != "table").map(|k| k.name);
+    if !of_table.clone().any(|name| name == setting.name) {
+        return Err(unknown(&setting.name, statement, own.iter().copied().chain(of_table)));
+    }
+    check(Place::Table, setting)
+}
+
+/// Checks the value of an option that says how columns of a type are stored.
+///
+/// # Errors
+/// The type has no such encoding.
+pub(crate) fn column_encoding(option: &str, value: &str, type_oid: u32) -> Result<String, Failure> {
+    match Encoding::parse(value, type_oid) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(valid) => Err(Failure::new(
+            PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+            format!("invalid value for the option \"{option}\": \"{value}\" is none of {}", valid.join(", ")),
+        )),
+    }
+}
+
 fn check(place: Place, setting: &Setting) -> Result<(), Failure> {
-    let valid = || KNOWN.iter().filter(|k| k.places.contains(&place)).map(|k| k.name);
+    let valid = KNOWN.iter().filter(|k| k.places.contains(&place)).map(|k| k.name);
     let Some(known) = KNOWN.iter().find(|k| k.name == setting.name && k.places.contains(&place)) else {
-        let failure = Failure::new(
-            PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
-            format!("invalid option \"{}\" of {}", setting.name, place.name()),
-        );
-        let list = valid().collect::<Vec<_>>().join(", ");
-        return Err(match (nearest(&setting.name, valid()), list.is_empty()) {
-            (Some(near), _) => failure.hint(format!("Perhaps you meant the option \"{near}\".")),
-            (None, true) => failure.hint("There are no valid options in this place."),
-            (None, false) => failure.hint(format!("Valid options in this place are: {list}.")),
-        });
+        return Err(unknown(&setting.name, place.name(), valid));
     };
     let value = setting.value.as_str();
     let bad = |why: String| {

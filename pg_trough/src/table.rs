@@ -24,6 +24,8 @@ pub(crate) struct ForeignTable {
     pub(crate) table: Table,
     /// Modifiers of the columns' types, in the order of attribute numbers.
     pub(crate) typmods: Vec<i32>,
+    /// Which columns SQLite computes, in the order of attribute numbers: they are never written.
+    pub(crate) generated: Vec<bool>,
     /// Which segments belong to it (a regular expression), if not all.
     pub(crate) pattern: Option<String>,
     /// Which schema new segments start from.
@@ -145,14 +147,18 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
         let tuple_desc = (*relation).rd_att;
         let mut columns = Vec::new();
         let mut typmods = Vec::new();
+        let mut generated = Vec::new();
         for i in 0..(*tuple_desc).natts {
             let attribute = crate::compat::attribute(tuple_desc, i as usize);
             typmods.push((*attribute).atttypmod);
+            generated.push(false);
             columns.push(if (*attribute).attisdropped {
                 None
             } else {
                 let name = pg::text((*attribute).attname.data.as_ptr());
                 let settings = options::settings(pg_sys::GetForeignColumnOptions(relid, i as i16 + 1));
+                generated[i as usize] =
+                    options::find(&settings, "generated").and_then(options::parse_bool) == Some(true);
                 let type_oid = base_type((*attribute).atttypid);
                 Some(column(&name, type_oid, &settings, &own, &of_server).or_raise())
             });
@@ -168,6 +174,7 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
             server: (*foreign).serverid,
             table: Table { name, columns },
             typmods,
+            generated,
             pattern: either("segments").map(str::to_owned),
             schema: either("schema").unwrap_or("default").to_owned(),
             read_only: on("read_only"),

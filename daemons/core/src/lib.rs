@@ -1,6 +1,7 @@
 //! What every part of trough shares: identifiers, records, the wire types of the query and write
 //! protocols, and placement. Pure: no network, no file system, no clock.
 
+pub mod describe;
 pub mod error;
 pub mod ids;
 pub mod placement;

@@ -9,9 +9,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use reqwest::{Method, header::CONTENT_TYPE};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, wire::NDJSON};
+use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, describe::SchemaDescription, wire::NDJSON};
 
 use super::{MASTER_AGE, WriteClient, WriteError, left};
 use crate::{
@@ -54,82 +54,6 @@ pub type Promotions = Pin<Box<dyn Stream<Item = Result<Promoted, WriteError>> + 
 pub struct ShredReport {
     /// The steps, in order.
     pub steps: Vec<Json>,
-}
-
-/// What a registered schema's script makes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SchemaDescription {
-    /// Tables.
-    pub tables: Vec<DescribedTable>,
-    /// Views.
-    #[serde(default)]
-    pub views: Vec<DescribedView>,
-}
-
-/// One table of a schema.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DescribedTable {
-    /// Its name.
-    pub name: String,
-    /// Its columns, in order.
-    pub columns: Vec<DescribedColumn>,
-    /// Declared STRICT.
-    #[serde(default)]
-    pub strict: bool,
-    /// Declared WITHOUT ROWID.
-    #[serde(default)]
-    pub without_rowid: bool,
-    /// The statement that makes it.
-    #[serde(default)]
-    pub sql: String,
-}
-
-/// One view of a schema.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DescribedView {
-    /// Its name.
-    pub name: String,
-    /// Its columns, in order.
-    #[serde(default)]
-    pub columns: Vec<DescribedColumn>,
-    /// The statement that makes it.
-    #[serde(default)]
-    pub sql: String,
-}
-
-/// One column of a schema's table or view.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DescribedColumn {
-    /// Its name.
-    pub name: String,
-    /// Its declared type as written; empty if there is none.
-    #[serde(rename = "type", default)]
-    pub declared: String,
-    /// Declared NOT NULL.
-    #[serde(default)]
-    pub not_null: bool,
-    /// Its place in the primary key, from 1; 0 if it is not in it.
-    #[serde(default, deserialize_with = "place")]
-    pub primary_key: u32,
-    /// The default's SQL text.
-    #[serde(default)]
-    pub default: Option<String>,
-    /// Computed by SQLite.
-    #[serde(default)]
-    pub generated: bool,
-}
-
-fn place<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Place {
-        Number(u32),
-        Flag(bool),
-    }
-    Ok(match Place::deserialize(d)? {
-        Place::Number(n) => n,
-        Place::Flag(yes) => yes.into(),
-    })
 }
 
 #[derive(Deserialize)]

@@ -21,10 +21,7 @@ mod master;
 mod transact;
 
 pub use legacy::JsonRows;
-pub use master::{
-    DescribedColumn, DescribedTable, DescribedView, PromoteSet, Promoted, Promotions, Provisioned, SchemaDescription,
-    ShredReport,
-};
+pub use master::{PromoteSet, Promoted, Promotions, Provisioned, ShredReport};
 
 /// How to write.
 #[derive(Clone, Debug)]

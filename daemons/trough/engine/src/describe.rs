@@ -5,67 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, fallible_iterator::FallibleIterator};
-use serde::Serialize;
-use trough_core::{ErrorCode, SegmentError};
+use rusqlite::{
+    Connection,
+    fallible_iterator::FallibleIterator,
+    types::{Type, ValueRef},
+};
+use trough_core::{
+    ErrorCode, SegmentError,
+    describe::{DESCRIBE, DOUBTFUL, SchemaDescription, TableDescription},
+};
 
 use crate::{auth, conn, control::Control, errors, options::Limits, sql};
 
 /// A schema's script may take so long.
 const TIME: Duration = Duration::from_secs(30);
-
-/// The tables and views of a schema.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SchemaDescription {
-    /// Tables, by name.
-    pub tables: Vec<Table>,
-    /// Views, by name.
-    pub views: Vec<View>,
-}
-
-/// One table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Table {
-    /// Its name.
-    pub name: String,
-    /// Its columns, in order; hidden ones are left out.
-    pub columns: Vec<Column>,
-    /// Declared STRICT: every value has its column's type.
-    pub strict: bool,
-    /// Declared WITHOUT ROWID.
-    pub without_rowid: bool,
-    /// The statement that makes it.
-    pub sql: String,
-}
-
-/// One view.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct View {
-    /// Its name.
-    pub name: String,
-    /// Its columns.
-    pub columns: Vec<Column>,
-    /// The statement that makes it.
-    pub sql: String,
-}
-
-/// One column.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// Its declared type, as written; empty if there is none.
-    #[serde(rename = "type")]
-    pub declared: String,
-    /// Declared NOT NULL (or part of a WITHOUT ROWID table's key).
-    pub not_null: bool,
-    /// Its place in the primary key, from 1; 0 if it is not in it.
-    pub primary_key: u32,
-    /// The default's SQL text.
-    pub default: Option<String>,
-    /// Computed by SQLite: it cannot be inserted.
-    pub generated: bool,
-}
 
 /// Whether SQLite accepts a schema's script, run on an empty database. A blank script is accepted.
 ///
@@ -121,46 +74,38 @@ pub(crate) fn run_script(
     }
 }
 
+/// Asks SQLite; what it cannot describe is named with its reason.
 fn tell(conn: &Connection) -> rusqlite::Result<SchemaDescription> {
-    let mut description = SchemaDescription { tables: Vec::new(), views: Vec::new() };
-    let mut list = conn.prepare(
-        "SELECT l.name, l.type, l.wr, l.strict, coalesce(s.sql, '') FROM pragma_table_list AS l \
-         LEFT JOIN sqlite_schema AS s ON s.name = l.name AND s.type IN ('table', 'view') \
-         WHERE l.schema = 'main' AND l.type <> 'shadow' AND l.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY l.name",
-    )?;
-    let mut rows = list.query([])?;
-    while let Some(row) = rows.next()? {
-        let (name, kind, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(4)?);
-        let columns = columns(conn, &name)?;
-        if kind == "view" {
-            description.views.push(View { name, columns, sql });
-        } else {
-            let (without_rowid, strict) = (row.get(2)?, row.get(3)?);
-            description.tables.push(Table { name, columns, strict, without_rowid, sql });
+    let mut description = SchemaDescription::default();
+    let mut describe = conn.prepare(DESCRIBE)?;
+    let mut of = |name: Option<&str>| -> rusqlite::Result<Vec<TableDescription>> {
+        describe.query_and_then([name], |row| table(row.get_ref(0)?))?.collect()
+    };
+    for table in of(None)? {
+        description.add(table);
+    }
+    let mut list = conn.prepare(DOUBTFUL)?;
+    let mut doubtful = list.query([])?;
+    while let Some(row) = doubtful.next()? {
+        let name: String = row.get(0)?;
+        match of(Some(&name)) {
+            Ok(tables) => tables.into_iter().for_each(|table| description.add(table)),
+            Err(e) => description.add_broken(name, errors::text(&e)),
         }
     }
+    description.tables.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(description)
 }
 
-fn columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
-    let mut info = conn.prepare(
-        "SELECT name, type, \"notnull\", pk, dflt_value, hidden FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid",
-    )?;
-    let columns = info.query_map([table], |row| {
-        Ok(Column {
-            name: row.get(0)?,
-            declared: row.get(1)?,
-            not_null: row.get(2)?,
-            primary_key: row.get(3)?,
-            default: row.get(4)?,
-            generated: row.get::<_, i64>(5)? >= 2,
-        })
-    })?;
-    columns.collect()
+fn table(json: ValueRef<'_>) -> rusqlite::Result<TableDescription> {
+    let failed = |e: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e));
+    serde_json::from_slice(json.as_bytes()?).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
+    use trough_core::describe::{ColumnDescription, TableKind};
+
     use super::*;
 
     #[test]
@@ -178,35 +123,42 @@ mod tests {
     #[test]
     fn describes_tables_and_views() {
         let told = describe(
-            "create table f(id integer primary key, a text not null default 'x', b real, c text as (a || 'y')) strict;
+            "create table f(id integer primary key, a text not null default 'x', b real, c text as (a || 'y'),
+                            d int as (1) stored) strict;
              create table g(k text primary key, v) without rowid;
+             create table h(id integer primary key desc);
              create view v as select a, b from f;
+             create table gone(x);
+             create view broken as select x from gone;
+             drop table gone;
+             create virtual table words using fts5(word);
              create index i on f(a);",
         )
         .expect("a sound schema");
-        let column = |name: &str, declared: &str, not_null, primary_key, default: Option<&str>, generated| Column {
+        let column = |name: &str, declared: &str| ColumnDescription {
             name: name.into(),
             declared: declared.into(),
-            not_null,
-            primary_key,
-            default: default.map(str::to_owned),
-            generated,
+            ..ColumnDescription::default()
         };
-        assert_eq!(told.tables.len(), 2);
+        assert_eq!(told.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["f", "g", "h", "words"]);
         let (f, g) = (&told.tables[0], &told.tables[1]);
-        assert_eq!((f.name.as_str(), f.strict, f.without_rowid), ("f", true, false));
-        assert_eq!((g.name.as_str(), g.strict, g.without_rowid), ("g", false, true));
+        assert_eq!((f.kind, f.strict, f.without_rowid), (TableKind::Table, true, false));
+        assert_eq!((g.strict, g.without_rowid, g.columns[0].not_null), (false, true, true));
         assert!(f.sql.to_lowercase().starts_with("create table f("));
         assert_eq!(
             f.columns,
             [
-                column("id", "INTEGER", false, 1, None, false),
-                column("a", "TEXT", true, 0, Some("'x'"), false),
-                column("b", "REAL", false, 0, None, false),
-                column("c", "TEXT", false, 0, None, true),
+                ColumnDescription { primary_key: 1, rowid: true, ..column("id", "INTEGER") },
+                ColumnDescription { not_null: true, default: Some("'x'".into()), ..column("a", "TEXT") },
+                column("b", "REAL"),
+                ColumnDescription { generated: true, computed: true, ..column("c", "TEXT") },
+                ColumnDescription { generated: true, ..column("d", "INT") },
             ]
         );
-        assert_eq!(told.views.len(), 1);
-        assert_eq!(told.views[0].columns.len(), 2);
+        assert!(!told.tables[2].columns[0].rowid, "DESC makes no rowid");
+        assert_eq!((told.tables[3].kind, told.tables[3].columns.len()), (TableKind::Virtual, 1));
+        assert_eq!((told.views.len(), told.views[0].columns.len()), (1, 2));
+        assert_eq!((told.broken.len(), told.broken[0].name.as_str()), (1, "broken"));
+        assert_eq!(told.broken[0].error, "no such table: main.gone");
     }
 }

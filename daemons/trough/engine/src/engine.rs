@@ -272,7 +272,7 @@ impl Engine {
     ///
     /// # Errors
     /// SQLite's text.
-    pub fn describe_schema(&self, sql: &str) -> Result<crate::describe::SchemaDescription, String> {
+    pub fn describe_schema(&self, sql: &str) -> Result<trough_core::describe::SchemaDescription, String> {
         crate::describe::describe(sql)
     }
 

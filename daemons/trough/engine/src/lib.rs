@@ -38,7 +38,7 @@ mod transaction;
 mod write_conn;
 mod writer;
 
-pub use describe::{Column, SchemaDescription, Table, View, describe, validate};
+pub use describe::{describe, validate};
 pub use engine::{Engine, EngineStats, Guard, Mode, SegmentFile};
 pub use files::Snapshot;
 pub use options::{EngineOptions, Limits};
