@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
@@ -193,6 +194,16 @@ impl Rows {
     /// As [`Rows::next`], for a caller that goes on where SQLite refuses.
     pub(crate) fn try_next(&mut self) -> Option<Result<Batch, QueryError>> {
         self.feed.next()
+    }
+
+    /// The next rows if they are there, without waiting.
+    pub(crate) fn poll_next(&mut self) -> Poll<Option<Batch>> {
+        self.feed.try_next().map(|batch| batch.map(|b| b.map_err(|e| query_failure(&self.server, &e)).or_raise()))
+    }
+
+    /// Whether [`Rows::poll_next`] would give something.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.feed.is_ready()
     }
 
     /// What was done so far.

@@ -287,6 +287,42 @@ pub(crate) unsafe fn server_usage(server: pg_sys::Oid, user: pg_sys::Oid) -> pg_
     }
 }
 
+unsafe extern "C-unwind" {
+    #[link_name = "ExecAsyncRequestDone"]
+    fn pg_exec_async_request_done(areq: *mut pg_sys::AsyncRequest, result: *mut pg_sys::TupleTableSlot);
+    #[link_name = "ExecAsyncRequestPending"]
+    fn pg_exec_async_request_pending(areq: *mut pg_sys::AsyncRequest);
+    #[link_name = "ExecAsyncResponse"]
+    fn pg_exec_async_response(areq: *mut pg_sys::AsyncRequest);
+}
+
+/// Answers an asynchronous request: a row, or null at the end.
+///
+/// # Safety
+/// The executor's request, and a slot of its node.
+pub(crate) unsafe fn async_done(areq: *mut pg_sys::AsyncRequest, result: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: executor/execAsync.h declares it so in 14 to 18.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| pg_exec_async_request_done(areq, result)) }
+}
+
+/// Says that an asynchronous request is answered later.
+///
+/// # Safety
+/// The executor's request.
+pub(crate) unsafe fn async_pending(areq: *mut pg_sys::AsyncRequest) {
+    // SAFETY: executor/execAsync.h declares it so in 14 to 18.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| pg_exec_async_request_pending(areq)) }
+}
+
+/// Hands a request that was answered unasked to its requestor.
+///
+/// # Safety
+/// The executor's request, which has been answered.
+pub(crate) unsafe fn async_response(areq: *mut pg_sys::AsyncRequest) {
+    // SAFETY: executor/execAsync.h declares it so in 14 to 18.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| pg_exec_async_response(areq)) }
+}
+
 /// The text of a String node.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::{explain, import, modify, options, plan, scan, upper};
+use crate::{append, explain, import, modify, options, plan, scan, upper};
 
 /// A version-1 function's record.
 macro_rules! declare {
@@ -36,6 +36,10 @@ pub unsafe extern "C-unwind" fn trough_fdw_handler(_fcinfo: pg_sys::FunctionCall
         (*routine).ReScanForeignScan = Some(scan::rescan_foreign_scan);
         (*routine).EndForeignScan = Some(scan::end_foreign_scan);
         (*routine).ExplainForeignScan = Some(explain::explain_foreign_scan);
+        (*routine).IsForeignPathAsyncCapable = Some(append::is_foreign_path_async_capable);
+        (*routine).ForeignAsyncRequest = Some(append::foreign_async_request);
+        (*routine).ForeignAsyncConfigureWait = Some(append::foreign_async_configure_wait);
+        (*routine).ForeignAsyncNotify = Some(append::foreign_async_notify);
         (*routine).IsForeignRelUpdatable = Some(modify::is_foreign_rel_updatable);
         (*routine).PlanForeignModify = Some(modify::plan_foreign_modify);
         (*routine).BeginForeignModify = Some(modify::begin_foreign_modify);

@@ -12,6 +12,7 @@
 
 pgrx::pg_module_magic!();
 
+mod append;
 mod cluster;
 mod compat;
 mod decode;

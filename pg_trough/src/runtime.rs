@@ -5,13 +5,15 @@
 //! backend waits on that, its latch and the postmaster's death together, and so can be cancelled at any moment.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    task::Poll,
+    time::Duration,
 };
 
 use pgrx::pg_sys;
@@ -144,6 +146,54 @@ fn sleep(wake: &Wake) {
     wake.reset();
 }
 
+thread_local! {
+    /// Looks for interrupts while the backend waits in PostgreSQL's own code.
+    static WATCH: RefCell<Option<Task>> = const { RefCell::new(None) };
+}
+
+/// How long an interrupt may go unnoticed there.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(20);
+
+/// The backend is about to wait for the eventfd in PostgreSQL's own code: what comes from here on makes it readable, and
+/// so does an interrupt, as that code may not wait for the latch.
+pub(crate) fn arm() -> RawFd {
+    let runtime = runtime();
+    let wake = runtime.wake.clone();
+    wake.0.waiting.store(true, SeqCst);
+    let fd = wake.0.fd.as_raw_fd();
+    WATCH.with_borrow_mut(|watch| {
+        watch.get_or_insert_with(|| {
+            let task = runtime.handle.spawn(async move {
+                loop {
+                    tokio::time::sleep(INTERRUPT_CHECK).await;
+                    // SAFETY: a flag that signal handlers set; reading it is one load.
+                    if unsafe { std::ptr::read_volatile(&raw const pg_sys::InterruptPending) } != 0 {
+                        wake.wake();
+                    }
+                }
+            });
+            Task(task.abort_handle())
+        });
+    });
+    fd
+}
+
+/// Makes the armed eventfd readable.
+pub(crate) fn wake_self() {
+    runtime().wake.wake();
+}
+
+/// The end of what [`arm`] began.
+pub(crate) fn disarm() {
+    unwatch();
+    runtime().wake.reset();
+}
+
+/// Interrupts need not be looked for any more.
+pub(crate) fn unwatch() {
+    WATCH.with_borrow_mut(Option::take);
+}
+
 /// A task of the runtime thread that ends when this is dropped.
 struct Task(AbortHandle);
 
@@ -238,5 +288,24 @@ impl<T> Feed<T> {
         });
         self.ended = item.is_none();
         item
+    }
+
+    /// The next item if it is there, without waiting.
+    pub(crate) fn try_next(&mut self) -> Poll<Option<T>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let item = match self.items.try_recv() {
+            Ok(item) => item,
+            Err(mpsc::error::TryRecvError::Disconnected) => None,
+            Err(mpsc::error::TryRecvError::Empty) => return Poll::Pending,
+        };
+        self.ended = item.is_none();
+        Poll::Ready(item)
+    }
+
+    /// Whether [`Feed::try_next`] would give something.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ended || !self.items.is_empty() || self.items.is_closed()
     }
 }

@@ -1,6 +1,6 @@
 //! Execution of a scan: values are evaluated, segments chosen, and rows decoded as they come.
 
-use std::rc::Rc;
+use std::{rc::Rc, task::Poll};
 
 use pgrx::{pg_guard, pg_sys};
 use trough_client::{Batch, QueryTemplate, SegmentSet};
@@ -11,7 +11,7 @@ use crate::{
     decode::{self, Arena, Decoder, Item, Reader},
     encode, memory, pg,
     plandata::{ScanPlan, Source},
-    segments,
+    runtime, segments,
     state::StateDecoder,
     table::OnFault,
     warn,
@@ -27,6 +27,10 @@ pub(crate) struct Scan {
     arena: Arena,
     rows: Option<Rows>,
     begun: bool,
+    /// Whether an Append asks for rows without waiting for them.
+    asynchronous: bool,
+    /// Whether the last look for a row found that none has come yet.
+    pending: bool,
     batch: Option<Current>,
     /// What earlier runs of the scan did, and this one when it ended.
     done: Told,
@@ -105,6 +109,8 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             arena: Arena::default(),
             rows: None,
             begun: false,
+            asynchronous: (*node).ss.ps.async_capable,
+            pending: false,
             batch: None,
             done: Told::default(),
         };
@@ -154,6 +160,24 @@ pub(crate) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::Forei
         let limits = scan.plan.limits;
         warn::left_out(&scan.cluster.server, &scan.plan.table, limits, &std::mem::take(&mut scan.done.left_out));
     }
+}
+
+/// Whether the last look for a row, of a scan that does not wait, found that none has come yet.
+///
+/// # Safety
+/// The executor's node.
+pub(crate) unsafe fn is_pending(node: *mut pg_sys::ForeignScanState) -> bool {
+    // SAFETY: as for the caller.
+    unsafe { scan_of(node) }.is_some_and(|scan| scan.pending)
+}
+
+/// Whether something has come for a scan that does not wait.
+///
+/// # Safety
+/// The executor's node.
+pub(crate) unsafe fn is_ready(node: *mut pg_sys::ForeignScanState) -> bool {
+    // SAFETY: as for the caller.
+    unsafe { scan_of(node) }.is_some_and(|scan| scan.rows.as_ref().is_none_or(Rows::is_ready))
 }
 
 /// What a scan did, for EXPLAIN ANALYZE; none if it did not run.
@@ -239,9 +263,21 @@ impl Scan {
 
     /// Takes the next batch that has rows.
     fn next_batch(&mut self) -> bool {
+        self.pending = false;
         let Some(rows) = &mut self.rows else { return false };
         loop {
-            let Some(batch) = rows.next() else {
+            let next = if self.asynchronous {
+                match rows.poll_next() {
+                    Poll::Ready(next) => next,
+                    Poll::Pending => {
+                        self.pending = true;
+                        return false;
+                    }
+                }
+            } else {
+                rows.next()
+            };
+            let Some(batch) = next else {
                 self.stop();
                 return false;
             };
@@ -343,6 +379,14 @@ impl Scan {
                 .raise();
         }
         true
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if self.asynchronous {
+            runtime::unwatch();
+        }
     }
 }
 
