@@ -1,3 +1,29 @@
 -- pg_trough 0.1.0 to 0.2.0. A fresh CREATE EXTENSION runs 0.1.0, which stays as it was released, and then this, so that
 -- both ways end the same. Functions that change something are taken from PUBLIC here as well.
 \echo Use "ALTER EXTENSION pg_trough UPDATE TO '0.2.0'" to load this file. \quit
+
+CREATE FUNCTION activity(
+    OUT pid integer, OUT datname text, OUT usename text, OUT server text, OUT relation text, OUT state text,
+    OUT started timestamptz, OUT segments bigint, OUT done bigint, OUT failed bigint, OUT missing bigint,
+    OUT workers bigint, OUT requests bigint, OUT retries bigint, OUT rows bigint, OUT bytes bigint, OUT sql text
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'trough_activity_wrapper';
+COMMENT ON FUNCTION activity() IS 'The fan-outs that are under way in all backends; what others run, for members of pg_read_all_stats.';
+
+CREATE FUNCTION connections(
+    OUT server text, OUT usename text, OUT node text, OUT url text, OUT tier text, OUT alive boolean,
+    OUT avoided boolean, OUT load double precision, OUT in_flight bigint, OUT requests bigint, OUT failures bigint
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'trough_connections_wrapper';
+COMMENT ON FUNCTION connections() IS 'The workers that this session knows, and what it asked of each.';
+
+CREATE FUNCTION caches(
+    OUT server text, OUT usename text, OUT since timestamptz, OUT connected boolean, OUT workers bigint,
+    OUT followed bigint, OUT followed_age double precision, OUT looked_up bigint, OUT listings bigint, OUT scans bigint
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'trough_caches_wrapper';
+COMMENT ON FUNCTION caches() IS 'What this session keeps of each server: who serves what, as it knows it.';
+
+CREATE FUNCTION reset(server text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'trough_reset_wrapper';
+COMMENT ON FUNCTION reset(text) IS 'Has this session forget a server, or all, and close its connections; how many were forgotten.';

@@ -22,6 +22,7 @@ use trough_client::{
 use trough_core::{SchemaId, SegmentError, SegmentId};
 
 use crate::{
+    activity::{self, State},
     errors::{Failure, OrRaise, sqlstate},
     guc, options, pg,
     runtime::{self, Feed},
@@ -34,6 +35,10 @@ pub(crate) struct Cluster {
     pub(crate) server: String,
     /// Who serves what.
     pub(crate) discovery: Discovery,
+    /// When it was made, in microseconds since 2000.
+    pub(crate) since: i64,
+    /// How often segments were asked.
+    pub(crate) scans: Cell<u64>,
     query: QueryClient,
     write: Arc<WriteClient>,
     request_timeout: Option<Duration>,
@@ -72,6 +77,33 @@ pub(crate) fn of(server: pg_sys::Oid, user: pg_sys::Oid) -> Rc<Cluster> {
     let cluster = Rc::new(connect(server, user).or_raise());
     CLUSTERS.with_borrow_mut(|known| known.insert((server, user), cluster.clone()));
     cluster
+}
+
+/// Clients that are kept.
+pub(crate) struct Kept {
+    pub(crate) server: pg_sys::Oid,
+    pub(crate) user: pg_sys::Oid,
+    pub(crate) cluster: Rc<Cluster>,
+}
+
+/// The clients that this backend keeps.
+pub(crate) fn kept() -> Vec<Kept> {
+    let kept = |(&(server, user), cluster): (&(pg_sys::Oid, pg_sys::Oid), &Rc<Cluster>)| Kept {
+        server,
+        user,
+        cluster: cluster.clone(),
+    };
+    CLUSTERS.with_borrow(|known| known.iter().map(kept).collect())
+}
+
+/// Forgets the clients of a server, or all: their connections are closed when the last scan that uses them ends. How many
+/// there were.
+pub(crate) fn forget(server: Option<pg_sys::Oid>) -> usize {
+    CLUSTERS.with_borrow_mut(|known| {
+        let before = known.len();
+        known.retain(|(of, _), _| server.is_some_and(|server| *of != server));
+        before - known.len()
+    })
 }
 
 /// The cluster of a server by its name, as the current user, who must have USAGE on it.
@@ -144,6 +176,9 @@ fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
     Ok(Cluster {
         server: name,
         discovery,
+        // SAFETY: reads the clock.
+        since: unsafe { pg_sys::GetCurrentTimestamp() },
+        scans: Cell::new(0),
         query,
         write: Arc::new(write),
         request_timeout: request_timeout.map(Duration::from_millis),
@@ -213,8 +248,17 @@ impl Rows {
 }
 
 impl Cluster {
-    /// Asks segments. With `named` they were named rather than listed, so that one that does not exist may be an error.
-    pub(crate) fn ask(&self, segments: SegmentSet, mut template: QueryTemplate, limits: Limits, named: bool) -> Rows {
+    /// Asks segments for `relation`, as trough.activity() names it. With `named` they were named rather than listed, so that one that does not exist may be an error.
+    pub(crate) fn ask(
+        &self,
+        relation: &str,
+        segments: SegmentSet,
+        mut template: QueryTemplate,
+        limits: Limits,
+        named: bool,
+    ) -> Rows {
+        self.scans.set(self.scans.get() + 1);
+        let running = activity::begin(&self.server, relation, &template.map);
         template.max_rows = limits.max_rows;
         template.max_bytes = limits.max_bytes;
         let options = QueryOptions {
@@ -231,24 +275,38 @@ impl Cluster {
         let client = self.query.clone();
         let feed = runtime::feed(4, move |sink| async move {
             let mut stream = client.fan_out(segments, template, options);
+            let show = |state, stats: &FanOutStats| {
+                if let Some(running) = &running {
+                    running.counts(stats);
+                    running.state(if stats.requests == 0 { State::Discovering } else { state });
+                }
+            };
             loop {
                 // What is there already goes over together, and so wakes the backend once.
                 let item = match stream.next().now_or_never() {
                     Some(item) => item,
                     None => {
                         sink.flush();
-                        stream.next().await
+                        loop {
+                            show(State::Running, &stream.stats());
+                            // A stream's next may be cancelled and called again.
+                            if let Ok(item) = tokio::time::timeout(SHOWN, stream.next()).await {
+                                break item;
+                            }
+                        }
                     }
                 };
+                let stats = stream.stats();
                 {
                     let mut told = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    told.stats = stream.stats();
+                    told.stats = stats;
                     let left_out = stream.left_out();
                     if (left_out.failed, left_out.unknown) != (told.left_out.failed, told.left_out.unknown) {
                         told.left_out = left_out.clone();
                     }
                 }
                 let last = !matches!(item, Some(Ok(_)));
+                show(State::Waiting, &stats);
                 if !sink.send(item).await || last {
                     break;
                 }
@@ -294,6 +352,9 @@ impl Cluster {
         self.discovery.catalog().clone()
     }
 }
+
+/// How often trough.activity() is told while nothing comes.
+const SHOWN: Duration = Duration::from_millis(250);
 
 /// Names this backend's query in the workers' logs.
 fn trace_id() -> String {

@@ -369,7 +369,7 @@ fn query(server: &str, set: Option<SegmentSet>, sql: &str, reduce: Option<&str>)
     let template = QueryTemplate { map: sql.to_owned(), reduce: reduce.map(str::to_owned), ..QueryTemplate::default() };
     // Who names a segment that does not exist is told.
     let limits = Limits { on_missing: OnFault::Error, ..Limits::default() };
-    let rows = cluster.ask(set, template, limits, true);
+    let rows = cluster.ask("trough.query", set, template, limits, true);
     SetOfIterator::new(JsonRows { _cluster: cluster, rows, batch: None })
 }
 

@@ -12,6 +12,7 @@
 
 pgrx::pg_module_magic!();
 
+mod activity;
 mod append;
 mod cluster;
 mod compat;
@@ -23,6 +24,7 @@ mod fdw;
 mod functions;
 mod guc;
 mod import;
+mod inspect;
 mod join;
 mod memory;
 mod modify;

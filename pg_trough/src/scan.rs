@@ -239,7 +239,11 @@ impl Scan {
                     params,
                     ..QueryTemplate::default()
                 };
-                self.rows = Some(self.cluster.ask(set, template, self.plan.limits, chosen.named));
+                let relation = match &self.plan.relations {
+                    Some(relations) => relations.clone(),
+                    None => pg::relation_name(self.plan.relid.into()),
+                };
+                self.rows = Some(self.cluster.ask(&relation, set, template, self.plan.limits, chosen.named));
             }
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextDelete(scratch);

@@ -74,6 +74,11 @@ pub(crate) fn segment_pattern(regex: &str) -> SegmentPattern {
     pattern
 }
 
+/// Forgets what was compiled.
+pub(crate) fn forget_patterns() {
+    PATTERNS.with_borrow_mut(HashMap::clear);
+}
+
 /// Limits on what a query may fetch, and what it does about segments that it cannot read.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(default)]

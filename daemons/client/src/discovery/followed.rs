@@ -141,6 +141,16 @@ impl Followed {
         false
     }
 
+    /// How many segments there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When the tables were built.
+    pub(super) fn born(&self) -> Instant {
+        self.born
+    }
+
     pub(super) fn add_copy(&mut self, segment: SegmentId, number: u32) {
         self.touch(&segment);
         self.edit(segment, |entry| {

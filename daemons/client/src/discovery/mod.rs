@@ -26,11 +26,13 @@ use crate::catalog::{Catalog, CatalogError, MAX_KEYS};
 mod choose;
 mod follow;
 mod followed;
+mod known;
 mod listing;
 mod pattern;
 mod table;
 
 pub(crate) use choose::{pick, pick_home};
+pub use known::Known;
 pub use pattern::SegmentPattern;
 pub(crate) use table::base_url;
 pub use table::{Endpoint, InFlight, Located, NodeHandle, Refs};

@@ -89,13 +89,22 @@ pub struct NodeHandle {
     /// The node's name.
     pub id: NodeId,
     in_flight: AtomicU32,
+    requests: AtomicU64,
+    failures: AtomicU64,
     failed_until_ms: AtomicU64,
     born: Instant,
 }
 
 impl NodeHandle {
     pub(crate) fn new(id: NodeId) -> Arc<Self> {
-        Arc::new(Self { id, in_flight: AtomicU32::new(0), failed_until_ms: AtomicU64::new(0), born: Instant::now() })
+        Arc::new(Self {
+            id,
+            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            failed_until_ms: AtomicU64::new(0),
+            born: Instant::now(),
+        })
     }
 
     /// Requests of this process that the node is working on.
@@ -103,14 +112,26 @@ impl NodeHandle {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Requests of this process to the node, ever.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How often it failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
     /// Counts a request until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
     }
 
     /// Remembers for `how_long` that the node failed: it is then asked only where nobody else can be.
     pub fn report_failure(&self, how_long: Duration) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
         let until = (self.born.elapsed() + how_long).as_millis() as u64;
         self.failed_until_ms.fetch_max(until, Ordering::Relaxed);
     }
@@ -284,6 +305,11 @@ impl View {
         };
         let hot: Refs = living(false).collect();
         if hot.is_empty() { living(true).collect() } else { hot }
+    }
+
+    /// Whether the node of an address has a lease that runs.
+    pub(super) fn is_live(&self, number: u32) -> bool {
+        self.alive[number as usize]
     }
 
     /// Changes when a node comes, dies or revives.

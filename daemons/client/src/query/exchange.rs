@@ -107,6 +107,8 @@ pub(super) struct Exchange {
     delivered_reduced: bool,
     failed: HashMap<u32, SegmentError>,
     rows: u64,
+    /// Segments that the worker has told it is done with.
+    progress: u64,
     ended: Option<QueryStats>,
     _in_flight: InFlight,
 }
@@ -156,6 +158,7 @@ impl Exchange {
             delivered_reduced: false,
             failed: HashMap::new(),
             rows: 0,
+            progress: 0,
             ended: None,
             _in_flight,
         }
@@ -270,7 +273,10 @@ impl Exchange {
                 self.held.retain(|(s, _)| *s != Some(segment));
                 self.failed.insert(segment, error);
             }
-            Frame::Progress { .. } => {}
+            Frame::Progress { done } => {
+                self.shared.progress.fetch_add(done.saturating_sub(self.progress), Ordering::Relaxed);
+                self.progress = self.progress.max(done);
+            }
             Frame::Error(error) => return Err(error.into()),
             Frame::End(stats) => self.ended = Some(stats),
         }
@@ -372,6 +378,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.shared.held_bytes.fetch_sub(self.held_bytes, Ordering::Relaxed);
+        self.shared.progress.fetch_sub(self.progress, Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,10 @@
 //! query fails and says so.
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -127,6 +130,8 @@ struct Shared {
     template: QueryTemplate,
     options: QueryOptions,
     held_bytes: AtomicUsize,
+    /// Segments done in requests that are under way, as far as the workers tell.
+    progress: AtomicU64,
 }
 
 impl QueryClient {
@@ -154,6 +159,7 @@ impl QueryClient {
             template,
             options,
             held_bytes: AtomicUsize::new(0),
+            progress: AtomicU64::new(0),
         };
         QueryStream::new(Arc::new(shared), segments)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
@@ -91,7 +91,8 @@ impl QueryStream {
 
     /// What was done so far.
     pub fn stats(&self) -> FanOutStats {
-        self.stats
+        let under_way = self.shared.progress.load(Ordering::Relaxed);
+        FanOutStats { done: self.stats.done + under_way, ..self.stats }
     }
 
     /// What was left out so far.
