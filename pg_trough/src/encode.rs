@@ -96,7 +96,7 @@ unsafe fn compared(datum: pg_sys::Datum, type_oid: u32, encoding: Encoding) -> V
             // Sorts above every number, as PostgreSQL's NaN does, and equals none.
             oid::FLOAT4 if f32::from_bits(datum.value() as u32).is_nan() => Value::Text("nan".into()),
             oid::FLOAT8 if f64::from_bits(datum.value() as u64).is_nan() => Value::Text("nan".into()),
-            oid::DATE if encoding == Encoding::Iso8601 => time::compare_date(datum.value() as i32),
+            oid::DATE => time::compare_date(datum.value() as i32, encoding),
             oid::TIMESTAMP => time::compare_timestamp(datum.value() as i64, encoding, false),
             oid::TIMESTAMPTZ => time::compare_timestamp(datum.value() as i64, encoding, true),
             _ => plain(datum, type_oid, encoding),

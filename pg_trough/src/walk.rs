@@ -10,12 +10,14 @@ use crate::{compat, pg, relation::Tables};
 pub(crate) struct Walker<'a> {
     tables: &'a Tables,
     slots: Vec<*mut pg_sys::Node>,
+    /// What the simple CASEs around the node compare, the innermost last.
+    cases: Vec<Expr>,
 }
 
 impl<'a> Walker<'a> {
     /// For expressions over the tables.
     pub(crate) fn new(tables: &'a Tables) -> Self {
-        Self { tables, slots: Vec::new() }
+        Self { tables, slots: Vec::new(), cases: Vec::new() }
     }
 
     /// The expressions that make the values, by slot.
@@ -36,7 +38,7 @@ impl<'a> Walker<'a> {
             if let Some(column) = self.own_column(node) {
                 return column;
             }
-            if !reads_tables(node, self.tables) {
+            if !reads_tables(node, self.tables, false) {
                 return if is_stable(node) { Expr::Value(self.value(node)) } else { Expr::Opaque };
             }
             match pg::tag(node) {
@@ -44,8 +46,9 @@ impl<'a> Walker<'a> {
                     let relabel = node.cast::<pg_sys::RelabelType>();
                     let inner = (*relabel).arg.cast::<pg_sys::Node>();
                     let texts = [oid::TEXT, oid::VARCHAR];
-                    let same = u32::from(pg_sys::exprType(inner));
-                    if texts.contains(&same) && texts.contains(&u32::from((*relabel).resulttype)) {
+                    let from = u32::from(crate::table::base_type(pg_sys::exprType(inner)));
+                    let to = u32::from((*relabel).resulttype);
+                    if from == to || texts.contains(&from) && texts.contains(&to) {
                         self.expr(inner)
                     } else {
                         Expr::Opaque
@@ -78,7 +81,56 @@ impl<'a> Walker<'a> {
                             left: Box::new(left),
                             array,
                         },
+                        (Some(_), Some(left)) => {
+                            let element = |item| Expr::Op {
+                                operator: (*op).opno.into(),
+                                collation: (*op).inputcollid.into(),
+                                args: vec![left.clone(), item],
+                            };
+                            match self.elements(op) {
+                                Some(items) if (*op).useOr => Expr::Or(items.into_iter().map(element).collect()),
+                                Some(items) => Expr::And(items.into_iter().map(element).collect()),
+                                None => Expr::Opaque,
+                            }
+                        }
                         _ => Expr::Opaque,
+                    }
+                }
+                NodeTag::T_FuncExpr => {
+                    let call = node.cast::<pg_sys::FuncExpr>();
+                    match (*call).funcretset || (*call).funcvariadic {
+                        true => Expr::Opaque,
+                        false => Expr::Call {
+                            function: (*call).funcid.into(),
+                            collation: (*call).inputcollid.into(),
+                            args: self.list((*call).args),
+                        },
+                    }
+                }
+                NodeTag::T_CaseExpr => self.case(node.cast()),
+                NodeTag::T_CaseTestExpr => self.cases.last().cloned().unwrap_or(Expr::Opaque),
+                NodeTag::T_CoalesceExpr => {
+                    let coalesce = node.cast::<pg_sys::CoalesceExpr>();
+                    Expr::Coalesce {
+                        args: self.list((*coalesce).args),
+                        type_oid: crate::table::base_type((*coalesce).coalescetype).into(),
+                    }
+                }
+                NodeTag::T_NullIfExpr => {
+                    let op = node.cast::<pg_sys::NullIfExpr>();
+                    Expr::NullIf {
+                        operator: (*op).opno.into(),
+                        collation: (*op).inputcollid.into(),
+                        args: self.list((*op).args),
+                    }
+                }
+                NodeTag::T_MinMaxExpr => {
+                    let op = node.cast::<pg_sys::MinMaxExpr>();
+                    Expr::MinMax {
+                        greatest: (*op).op == pg_sys::MinMaxOp::IS_GREATEST,
+                        collation: (*op).inputcollid.into(),
+                        args: self.list((*op).args),
+                        type_oid: crate::table::base_type((*op).minmaxtype).into(),
                     }
                 }
                 NodeTag::T_BoolExpr => {
@@ -113,6 +165,43 @@ impl<'a> Walker<'a> {
                 }
                 _ => Expr::Opaque,
             }
+        }
+    }
+
+    /// `CASE`. What a simple CASE compares stands in each of its comparisons; it has no side effects.
+    unsafe fn case(&mut self, case: *mut pg_sys::CaseExpr) -> Expr {
+        // SAFETY: a CaseExpr's args are CaseWhens.
+        unsafe {
+            let compared = (!(*case).arg.is_null()).then(|| self.expr((*case).arg.cast()));
+            let simple = compared.is_some();
+            self.cases.extend(compared);
+            let conditions: Vec<_> =
+                pg::list::<pg_sys::CaseWhen>((*case).args).map(|when| (self.expr((*when).expr.cast()), when)).collect();
+            if simple {
+                self.cases.pop();
+            }
+            let whens =
+                conditions.into_iter().map(|(when, node)| (when, self.expr((*node).result.cast()))).collect::<Vec<_>>();
+            let type_oid: u32 = crate::table::base_type((*case).casetype).into();
+            let otherwise = match (*case).defresult.is_null() {
+                true => Expr::Value(self.value(pg_sys::makeNullConst((*case).casetype, -1, (*case).casecollid).cast())),
+                false => self.expr((*case).defresult.cast()),
+            };
+            Expr::Case { whens, otherwise: Box::new(otherwise), type_oid }
+        }
+    }
+
+    /// The elements of `ANY (ARRAY[…])`, if the array is written out and has one dimension.
+    unsafe fn elements(&mut self, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Vec<Expr>> {
+        // SAFETY: casts follow tags.
+        unsafe {
+            let array = pg::list::<pg_sys::Node>((*op).args).nth(1)?;
+            if pg::tag(array) != NodeTag::T_ArrayExpr {
+                return None;
+            }
+            let array = array.cast::<pg_sys::ArrayExpr>();
+            let some = !(*array).multidims && pg::list_len((*array).elements) > 0;
+            some.then(|| self.list((*array).elements))
         }
     }
 
@@ -180,6 +269,12 @@ unsafe fn literal(constant: *mut pg_sys::Const, type_oid: u32) -> Literal {
             oid::TEXT | oid::VARCHAR => {
                 String::from_datum((*constant).constvalue, false).map_or(Literal::Other, Literal::Text)
             }
+            oid::BOOL => Literal::Int(((*constant).constvalue.value() as u8 != 0).into()),
+            oid::INT2 => Literal::Int(((*constant).constvalue.value() as i16).into()),
+            oid::INT4 => Literal::Int(((*constant).constvalue.value() as i32).into()),
+            oid::INT8 => Literal::Int((*constant).constvalue.value() as i64),
+            oid::FLOAT4 => Literal::Float(f32::from_bits((*constant).constvalue.value() as u32).into()),
+            oid::FLOAT8 => Literal::Float(f64::from_bits((*constant).constvalue.value() as u64)),
             _ if pg_sys::get_element_type((*constant).consttype) != pg_sys::InvalidOid => {
                 let array = pg_sys::pg_detoast_datum((*constant).constvalue.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
                 let dims = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<i32>();
@@ -191,11 +286,11 @@ unsafe fn literal(constant: *mut pg_sys::Const, type_oid: u32) -> Literal {
     }
 }
 
-/// Whether an expression reads a row of the tables, or a sub-plan's.
+/// Whether an expression reads a row of the tables, or a sub-plan's. `bound`: what a CASE compares is part of it.
 ///
 /// # Safety
 /// `node` is a valid expression.
-unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables) -> bool {
+unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables, bound: bool) -> bool {
     if node.is_null() {
         return false;
     }
@@ -214,7 +309,15 @@ unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables) -> bool {
             | NodeTag::T_WindowFunc
             | NodeTag::T_PlaceHolderVar
             | NodeTag::T_CurrentOfExpr => true,
-            _ => compat::walk_children(node, &mut |child| reads_tables(child, tables)),
+            NodeTag::T_CaseTestExpr => !bound,
+            tag => {
+                let binds = match tag {
+                    NodeTag::T_CaseExpr => !(*node.cast::<pg_sys::CaseExpr>()).arg.is_null(),
+                    NodeTag::T_ArrayCoerceExpr => true,
+                    _ => false,
+                };
+                compat::walk_children(node, &mut |child| reads_tables(child, tables, bound || binds))
+            }
         }
     }
 }

@@ -53,6 +53,51 @@ pub enum Expr {
         /// The two operands.
         args: Vec<Expr>,
     },
+    /// A function call.
+    Call {
+        /// `pg_proc.oid`.
+        function: Oid,
+        /// The collation it runs under (0 for none).
+        collation: Oid,
+        /// Its arguments.
+        args: Vec<Expr>,
+    },
+    /// `CASE WHEN … THEN … ELSE … END`; a simple CASE compares in each WHEN.
+    Case {
+        /// Conditions and results.
+        whens: Vec<(Expr, Expr)>,
+        /// What it is otherwise; a NULL value where nothing is written.
+        otherwise: Box<Expr>,
+        /// The results' type.
+        type_oid: Oid,
+    },
+    /// `COALESCE`
+    Coalesce {
+        /// Its arguments.
+        args: Vec<Expr>,
+        /// Their type.
+        type_oid: Oid,
+    },
+    /// `NULLIF`, of an equality operator.
+    NullIf {
+        /// The equality operator.
+        operator: Oid,
+        /// The collation it runs under (0 for none).
+        collation: Oid,
+        /// The two operands.
+        args: Vec<Expr>,
+    },
+    /// `GREATEST` and `LEAST`.
+    MinMax {
+        /// Whether it is GREATEST.
+        greatest: bool,
+        /// The collation it runs under (0 for none).
+        collation: Oid,
+        /// Its arguments.
+        args: Vec<Expr>,
+        /// Their type.
+        type_oid: Oid,
+    },
     /// Anything the extension's walker does not know; never shipped.
     Opaque,
 }
@@ -63,8 +108,20 @@ impl Expr {
         match self {
             Self::Column(index) => visit(*index),
             Self::Value(_) | Self::Opaque => {}
-            Self::Op { args, .. } | Self::Distinct { args, .. } | Self::And(args) | Self::Or(args) => {
-                args.iter().for_each(|arg| arg.columns(visit));
+            Self::Op { args, .. }
+            | Self::Distinct { args, .. }
+            | Self::And(args)
+            | Self::Or(args)
+            | Self::Call { args, .. }
+            | Self::Coalesce { args, .. }
+            | Self::NullIf { args, .. }
+            | Self::MinMax { args, .. } => args.iter().for_each(|arg| arg.columns(visit)),
+            Self::Case { whens, otherwise, .. } => {
+                for (when, then) in whens {
+                    when.columns(visit);
+                    then.columns(visit);
+                }
+                otherwise.columns(visit);
             }
             Self::AnyAll { left, .. } => left.columns(visit),
             Self::Not(arg) | Self::IsNull(arg) | Self::IsNotNull(arg) | Self::BoolTest(_, arg) => arg.columns(visit),
@@ -107,6 +164,10 @@ pub enum Literal {
     Null,
     /// A text.
     Text(String),
+    /// A boolean or an integer of any width.
+    Int(i64),
+    /// A floating-point number of either width.
+    Float(f64),
     /// An array of so many elements; `nulls` says whether one of them is NULL.
     Array {
         /// How many.

@@ -7,10 +7,14 @@
 
 pub mod aggregate;
 pub mod column;
+mod compare;
 pub mod expr;
+mod functions;
+mod limits;
 pub mod oid;
 mod operators;
 pub mod pattern;
+mod predicate;
 pub mod rules;
 pub mod scalar;
 pub mod scope;

@@ -77,6 +77,8 @@ pub enum Family {
 pub enum Rule {
     /// A comparison within a family.
     Compare(Cmp, Family),
+    /// A call of the function with this OID.
+    Call(Oid),
     /// `LIKE` on text (`negated`: `NOT LIKE`).
     Like {
         /// Whether it is NOT LIKE.

@@ -128,18 +128,24 @@ pub(crate) fn repr(column: &Column) -> Option<Repr> {
     Some(Repr { family, encoding: column.encoding })
 }
 
+/// The family of a type's values.
+pub(crate) fn family_of(type_oid: Oid) -> Option<Family> {
+    Some(match type_oid {
+        oid::BOOL => Family::Bool,
+        oid::INT2 | oid::INT4 | oid::INT8 => Family::Int,
+        oid::FLOAT4 | oid::FLOAT8 => Family::Float,
+        oid::TEXT | oid::VARCHAR => Family::Text,
+        oid::BYTEA => Family::Bytea,
+        oid::DATE => Family::Date,
+        oid::TIMESTAMP => Family::Timestamp,
+        oid::TIMESTAMPTZ => Family::Timestamptz,
+        oid::UUID => Family::Uuid,
+        _ => return None,
+    })
+}
+
 pub(crate) fn in_family(type_oid: Oid, family: Family) -> bool {
-    match family {
-        Family::Bool => type_oid == oid::BOOL,
-        Family::Int => matches!(type_oid, oid::INT2 | oid::INT4 | oid::INT8),
-        Family::Float => matches!(type_oid, oid::FLOAT4 | oid::FLOAT8),
-        Family::Text => matches!(type_oid, oid::TEXT | oid::VARCHAR),
-        Family::Bytea => type_oid == oid::BYTEA,
-        Family::Date => type_oid == oid::DATE,
-        Family::Timestamp => type_oid == oid::TIMESTAMP,
-        Family::Timestamptz => type_oid == oid::TIMESTAMPTZ,
-        Family::Uuid => type_oid == oid::UUID,
-    }
+    family_of(type_oid) == Some(family)
 }
 
 /// Whether an array type's elements are of a family.

@@ -204,17 +204,19 @@ pub fn compare_timestamp(us: i64, encoding: Encoding, utc: bool) -> Value {
     match unit(encoding) {
         Some(_) if us == i64::MAX => Value::Real(f64::INFINITY),
         Some(_) if us == i64::MIN => Value::Real(f64::NEG_INFINITY),
-        Some(unit) => {
-            let us = i128::from(us) + i128::from(EPOCH_US);
-            let whole = us.div_euclid(unit.into());
-            match (us.rem_euclid(unit.into()), i64::try_from(whole)) {
-                (0, Ok(whole)) => Value::Integer(whole),
-                (_, Ok(whole)) => Value::Real(whole as f64 + 0.5),
-                // Only microseconds beyond 294247 AD do not fit; no stored integer reaches them.
-                (_, Err(_)) => Value::Real(whole as f64),
-            }
-        }
+        Some(unit) => epoch(us.into(), unit),
         None => Value::Text(format_timestamp(us, utc).unwrap_or_else(|_| beyond(us > 0))),
+    }
+}
+
+fn epoch(us: i128, unit: i64) -> Value {
+    let us = us + i128::from(EPOCH_US);
+    let whole = us.div_euclid(unit.into());
+    match (us.rem_euclid(unit.into()), i64::try_from(whole)) {
+        (0, Ok(whole)) => Value::Integer(whole),
+        (_, Ok(whole)) => Value::Real(whole as f64 + 0.5),
+        // Only microseconds beyond 294247 AD do not fit; no stored integer reaches them.
+        (_, Err(_)) => Value::Real(whole as f64),
     }
 }
 
@@ -223,9 +225,14 @@ fn beyond(after: bool) -> String {
     if after { ":".into() } else { String::new() }
 }
 
-/// What a date compares as against canonical ISO texts.
-pub fn compare_date(days: i32) -> Value {
-    Value::Text(format_date(days).unwrap_or_else(|_| beyond(days > 0)))
+/// What a date compares as against canonical ISO texts, or as its midnight against instants of an epoch encoding.
+pub fn compare_date(days: i32, encoding: Encoding) -> Value {
+    match unit(encoding) {
+        Some(_) if days == DATE_INFINITY => Value::Real(f64::INFINITY),
+        Some(_) if days == i32::MIN => Value::Real(f64::NEG_INFINITY),
+        Some(unit) => epoch(i128::from(days) * i128::from(DAY_US), unit),
+        None => Value::Text(format_date(days).unwrap_or_else(|_| beyond(days > 0))),
+    }
 }
 
 /// A day text at or below every ISO writing, in any zone, of the instant and all later ones.

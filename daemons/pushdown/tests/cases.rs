@@ -3,7 +3,9 @@
 //!
 //! Expressions: a column's name; `$1:type` a value; `$1:text='x'` a constant; `$1:int8[3]` an array of three;
 //! `(op OID a b)`, `(any OID a array)`, `(all OID a array)`, `(and …)`, `(or …)`, `(not a)`, `(isnull a)`,
-//! `(notnull a)`, `(istrue a)`, `(distinct OID a b)`. `!c` before an operator sets the collation "C".
+//! `(notnull a)`, `(istrue a)`, `(distinct OID a b)`, `(call OID a b)`, `(case type when then when then else)`,
+//! `(coalesce type a b)`, `(nullif OID a b)`, `(greatest type a b)`; `$1:int4=5` an integer constant. `scalar` instead of
+//! `ship` prints a scalar. `!c` before an operator sets the collation "C".
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -134,6 +136,34 @@ impl<'a> Parser<'a> {
                         let Some(Expr::Value(array)) = args.pop() else { panic!("array") };
                         Expr::AnyAll { operator, any: name == "any", collation, left: one(args), array }
                     }
+                    "nullif" => {
+                        let (operator, collation) = self.operator();
+                        Expr::NullIf { operator, collation, args: self.args() }
+                    }
+                    "call" => {
+                        let (function, collation) = self.operator();
+                        Expr::Call { function, collation, args: self.args() }
+                    }
+                    "case" => {
+                        let kind = type_oid(self.word()).0;
+                        let mut args = self.args();
+                        let otherwise = Box::new(args.pop().expect("ELSE"));
+                        let mut rest = args.into_iter();
+                        let mut whens = Vec::new();
+                        while let (Some(when), Some(then)) = (rest.next(), rest.next()) {
+                            whens.push((when, then));
+                        }
+                        Expr::Case { whens, otherwise, type_oid: kind }
+                    }
+                    "coalesce" => {
+                        let kind = type_oid(self.word()).0;
+                        Expr::Coalesce { args: self.args(), type_oid: kind }
+                    }
+                    "greatest" | "least" => {
+                        let kind = type_oid(self.word()).0;
+                        let greatest = name == "greatest";
+                        Expr::MinMax { greatest, collation: oid::C_COLLATION, args: self.args(), type_oid: kind }
+                    }
                     "and" => Expr::And(self.args()),
                     "or" => Expr::Or(self.args()),
                     "not" => Expr::Not(one(self.args())),
@@ -163,12 +193,17 @@ fn value_of(text: &str) -> Val {
         return Val { slot, type_oid: type_oid(kind).1, literal };
     }
     match kind.split_once('=') {
-        Some((kind, constant)) => Val {
-            slot,
-            type_oid: type_oid(kind).0,
-            literal: Some(Literal::Text(constant.trim_matches('\'').to_owned())),
-        },
+        Some((kind, constant)) => Val { slot, type_oid: type_oid(kind).0, literal: Some(literal(kind, constant)) },
         None => Val { slot, type_oid: type_oid(kind).0, literal: None },
+    }
+}
+
+fn literal(kind: &str, constant: &str) -> Literal {
+    match (kind, constant) {
+        (_, "null") => Literal::Null,
+        ("int2" | "int4" | "int8" | "bool", number) => Literal::Int(number.parse().expect("integer")),
+        ("float4" | "float8", number) => Literal::Float(number.parse().expect("number")),
+        (_, text) => Literal::Text(text.trim_matches('\'').to_owned()),
     }
 }
 
@@ -187,6 +222,16 @@ fn answer(question: &str, table: &Table) -> String {
             let expr = Parser::new(rest, table).expr();
             match shipper.condition(&expr) {
                 Ok(s) => writeln!(out, "{}: {}", if s.exact { "exact" } else { "superset" }, s.sql).expect("a String"),
+                Err(refusal) => writeln!(out, "refused: {refusal}").expect("a String"),
+            }
+        }
+        "scalar" => {
+            let expr = Parser::new(rest, table).expr();
+            match shipper.scalar(&expr) {
+                Ok(s) => {
+                    let raises = if s.raises { ", raises" } else { "" };
+                    writeln!(out, "{:?} {:?}{raises}: {}", s.family, s.encoding, s.sql).expect("a String");
+                }
                 Err(refusal) => writeln!(out, "refused: {refusal}").expect("a String"),
             }
         }

@@ -1,4 +1,7 @@
-//! The SQL functions that exist on every connection, as the old trough defined them.
+//! The SQL functions that exist on every connection: those that the old trough defined, and those that shipped
+//! expressions call.
+
+mod values;
 
 use rusqlite::{
     Connection, Error, Result,
@@ -18,7 +21,8 @@ pub(crate) fn register(conn: &Connection) -> Result<()> {
         Ok(seed_crawled_status(&status_of(ctx.get_raw(0))?))
     })?;
     conn.create_scalar_function("trough_reject", 4, FunctionFlags::SQLITE_UTF8, reject)?;
-    conn.create_scalar_function("buildredirectarray", 4, flags, build_redirect_array)
+    conn.create_scalar_function("buildredirectarray", 4, flags, build_redirect_array)?;
+    values::register(conn, flags)
 }
 
 /// What the message of a refused value begins with.

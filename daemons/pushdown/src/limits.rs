@@ -1,0 +1,38 @@
+//! What a worker's SQLite takes: an expression beyond its limits is evaluated by PostgreSQL, which has none.
+
+use crate::ship::Refusal;
+
+/// Bytes of one printed expression. A worker takes statements of a mebibyte (`max_sql_bytes`).
+const MAX_BYTES: usize = 128 * 1024;
+/// How deep parentheses may nest. SQLite allows trees of depth 1000 (`max_expr_depth`); no printed form takes more than
+/// three levels for one parenthesis.
+const MAX_DEPTH: usize = 250;
+/// Operands that AND, OR and `||` join in a row; a row is as deep as it is long.
+pub(crate) const ROW: usize = 64;
+/// Arguments of one function (SQLite takes 127 or more).
+pub(crate) const MAX_ARGUMENTS: usize = 100;
+
+/// Whether SQLite takes an expression.
+pub(crate) fn check(sql: &str) -> Result<(), Refusal> {
+    if sql.len() > MAX_BYTES {
+        return Err(Refusal("the expression is too long for SQLite"));
+    }
+    let (mut depth, mut deepest) = (0usize, 0);
+    for byte in sql.bytes() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > MAX_DEPTH { Err(Refusal("the expression is too deep for SQLite")) } else { Ok(()) }
+}
+
+/// Operands joined by an associative operator, as a tree where they are many.
+pub(crate) fn joined(mut parts: Vec<String>, operator: &str) -> String {
+    while parts.len() > ROW {
+        parts = parts.chunks(ROW).map(|row| format!("({})", row.join(operator))).collect();
+    }
+    parts.join(operator)
+}
