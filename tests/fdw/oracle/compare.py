@@ -1,0 +1,105 @@
+"""When answers agree.
+
+- Rows are compared as they print, in order where the query fixes one, else as multisets.
+- Minus zero is zero, and a numeric's trailing zeros do not count, as equal values may stand for each other.
+- Errors: where the heap table raises, another order of evaluation may not come to the row that raises, and the other way round;
+  so an error of evaluation (a division by zero, a value out of range) is never compared with rows. Any other error must be raised alike.
+- Dirty rounds: without pushdown a value that does not fit is an error as soon as its column is read. With pushdown it is one too, or
+  the value was not needed: then the answer is the one over both heap copies, which differ in just these values.
+"""
+
+import unicodedata
+from collections import Counter
+from decimal import Decimal
+
+FLOATS = (700, 701)
+NUMERIC = 1700
+# Raised by PostgreSQL while it evaluates an expression over a row.
+EVALUATION = ("22003", "22012", "22P02", "22008", "22007", "22011", "22023", "22025", "2201B", "2201E", "2201F", "22019", "21000", "22021", "2202E", "22030", "22032", "23514", "42P22")
+
+
+def normal(value, kind, query):
+    """A cell as it is compared."""
+    if value is None:
+        return None
+    if kind in FLOATS:
+        if query.approx:
+            return b"%.6g" % (float(value) + 0.0)
+        return b"0" if value == b"-0" else value
+    if kind == NUMERIC and b"." in value:
+        value = value.rstrip(b"0").rstrip(b".")
+        return b"0" if value == b"-0" else value
+    if query.approx and kind == NUMERIC:
+        return value
+    if query.fold:
+        return unicodedata.normalize("NFC", value.decode(errors="replace").casefold()).encode().replace(b".00", b"").replace(b"-0", b"0")
+    return value
+
+
+def rows(answer, query):
+    """An answer's rows, comparable."""
+    shown = []
+    for result, types in zip(answer.results, answer.types):
+        shown.append([tuple(normal(v, t, query) for v, t in zip(row, types)) for row in result])
+    if query.cursor:
+        shown = [sum(shown, [])]
+    return shown if query.ordered else [Counter(r) for r in shown]
+
+
+def same(a, b, query):
+    return rows(a, query) == rows(b, query)
+
+
+def wrong(answers, query):
+    """Why the answers of a query do not agree; empty if they do."""
+    on, off, *local = answers
+    if any(a.state == "57014" for a in answers):
+        return ""  # too slow here; nothing to compare
+    heap = local[0]
+    if len(local) == 2:
+        return dirty(on, off, local, query)
+    for name, answer in (("with pushdown", on), ("without pushdown", off)):
+        if heap.state:
+            if answer.state != heap.state and heap.state not in EVALUATION:
+                return f"{name} {answer.state and 'another error' or 'no error'} where the heap raises {heap.state}"
+            if answer.state and answer.state != heap.state and answer.state not in EVALUATION:
+                return f"{name} another error"
+        elif answer.state:
+            if answer.state not in EVALUATION or answer.message.find("column \"") >= 0 and "segment \"" in answer.message:
+                return f"{name} an error where the heap has an answer"
+        elif not same(answer, heap, query):
+            return f"{name} other rows"
+    return ""
+
+
+def dirty(on, off, local, query):
+    """The rule for dirty rounds."""
+    a, b = local
+    if a.state or b.state:
+        if a.state and a.state not in EVALUATION and not on.state:
+            return "with pushdown no error where the heap raises"
+        return ""
+    for name, answer in (("with pushdown", on), ("without pushdown", off)):
+        if answer.state:
+            if answer.state.startswith("XX"):
+                return f"{name} an internal error"
+            continue
+        if not (same(answer, a, query) and same(answer, b, query)):
+            return f"{name} an answer that depends on a value which cannot be read"
+    return ""
+
+
+def raised(answers):
+    """Whether the query raised anywhere, and whether everywhere."""
+    return any(a.state for a in answers), all(a.state for a in answers)
+
+
+def shown(answer, limit=12):
+    """An answer for people."""
+    if answer.state:
+        return f"ERROR {answer.state}: {answer.message}"
+    lines = []
+    for result in answer.results:
+        lines += ["|".join("NULL" if v is None else v.decode(errors="replace") for v in row) for row in result[:limit]]
+        lines.append(f"({len(result)} rows)")
+    return "\n".join(lines)
