@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The extension's tests: starts a PostgreSQL and a cluster (`trough dev`) of its own on loopback, runs sql/*.sql in order
-# and compares what psql prints with expected/*.out, then runs the differential check (differential.py).
+# and compares what psql prints with expected/*.out, then runs the oracle (oracle/): random queries with pushdown, without it and over
+# local tables.
 #
 #   tests/fdw/run.sh [--accept] [--keep] [NAME ...]
 #
 # NAME picks files of sql/ (01_options …; setup always runs). --accept makes what came the expected output. --keep leaves
-# everything running and prints how to reach it. TROUGH_PROFILE=release tests release builds; QUERIES is the number of
-# random queries of the differential check.
+# everything running and prints how to reach it. TROUGH_PROFILE=release tests release builds. Of the oracle, QUERIES is the number of
+# random queries, SEED their seed, JOBS the processes; NAME may be `oracle`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -63,7 +64,7 @@ cleanup() {
 failed=1
 trap cleanup EXIT
 
-scripts/pg.sh start "$dir/pg" "$port" max_connections=20
+scripts/pg.sh start "$dir/pg" "$port" max_connections=40
 mkdir -p "$dir/cluster" "$dir/results"
 : >"$dir/ready"
 "$trough" dev --dir "$dir/cluster" --workers 2 --cold-workers 1 --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
@@ -102,7 +103,13 @@ done
 
 if [ ${#names[@]} -eq 0 ]; then
   python3 tests/fdw/cancel.py "$dir" --rounds "${ROUNDS:-30}" || bad=$((bad + 1))
-  python3 tests/fdw/differential.py --queries "${QUERIES:-600}" --out "$dir/results" || bad=$((bad + 1))
+fi
+if [ ${#names[@]} -eq 0 ] || printf '%s\n' "${names[@]}" | grep -qx oracle; then
+  out=${ORACLE_OUT:-$dir/results}
+  mkdir -p "$out"
+  python=$PWD/target/test-venv/bin/python
+  [ -x "$python" ] || python=python3
+  PYTHONPATH=$PWD/tests/fdw "$python" -m oracle --queries "${QUERIES:-5000}" --seed "${SEED:-1}" --jobs "${JOBS:-2}" --out "$out" || bad=$((bad + 1))
 fi
 if grep -q 'TRAP:\|PANIC:\|terminated by signal' "$dir/pg/server.log"; then
   echo "FAIL  PostgreSQL's log:" && grep 'TRAP:\|PANIC:\|terminated by signal' "$dir/pg/server.log"

@@ -10,7 +10,7 @@ from .node import Many, slots
 
 def differs(worlds, query):
     try:
-        return compare.wrong(worlds.answers(query), query)
+        return compare.wrong(worlds.answers(query), query, worlds.round.soft)
     except Exception:  # a lost connection is no smaller query
         return ""
 

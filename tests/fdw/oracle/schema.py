@@ -2,7 +2,7 @@
 
 A round whose rows all fit has one heap copy. A dirty round, in which some stored values cannot be read, has two, with a
 different ordinary value in the place of each such value: a query that does not raise may not depend on it, so that its answer
-must be that over both copies. `@P@` stands for a prefix that makes segments and the registered schema unique.
+must be that over both copies. Where a round is `soft`, that is asked only of queries that a plain scan answers. `@P@` stands for a prefix that makes segments and the registered schema unique.
 """
 
 from dataclasses import dataclass, field
@@ -39,6 +39,7 @@ class Round:
     locals: list  # one or two lists of statements, each run in a schema of its own
     tables: list = field(default_factory=list)
     ghost: str = "@P@nosuch"
+    soft: bool = False  # holds values that are refused only where they are fetched
 
     @property
     def dirty(self):
@@ -59,7 +60,8 @@ def make(r, dirty):
     names = ["@P@" + s for s in r.sample(["0", "1", "2", "3", "4", "10", "11", "a", "A", "b", "zz", " x", ":y", "é", "-", "B", "c.d", "20", "21", "22"], r.choice([1, 2, 3, 5, 8, 12, 20]))]
     strict = r.random() < 0.4
     canonical = not dirty and r.random() < 0.3
-    kinds = Kinds(r, strict, dirty, canonical)
+    soft = dirty and r.random() < 0.3
+    kinds = Kinds(r, strict, dirty, canonical, soft)
     tables = []
     for t in range(count):
         if t == 1 and r.random() < 0.3:
@@ -74,7 +76,9 @@ def make(r, dirty):
             ident.options["storage"] = "integer"
         rows = r.choice([0, 5, 20, 60, 120, 300] if count == 1 else [3, 10, 25, 60] if count > 2 else [0, 5, 20, 60, 100])
         tables.append(Table(f"t{t + 1}", [segment, ident, *columns], rows))
-    return fill(r, tables, names, strict, canonical, dirty)
+    round_ = fill(r, tables, names, strict, canonical, dirty)
+    round_.soft = soft
+    return round_
 
 
 def fill(r, tables, names, strict, canonical, dirty):

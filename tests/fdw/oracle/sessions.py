@@ -140,7 +140,15 @@ class Worlds:
     def answers(self, query):
         """The query's answer in every world."""
         statements = [s.replace("@P@", self.prefix) for s in query.statements()]
+        if query.writes:
+            return self.written(statements)
         return [session.answer(statements) for session in self.all()]
+
+    def written(self, statements):
+        """The answers of a statement that writes: once over the foreign tables, once over the heap, which follows only what was done."""
+        on = self.on.answer(statements)
+        heap = self.local[0].answer(statements if not on.state else ["BEGIN", *statements, "ROLLBACK"])
+        return [on, self.off.answer(statements[1:]), heap]
 
     def clear(self):
         """Takes the round away; its segments are shredded."""
@@ -148,9 +156,8 @@ class Worlds:
             return
         for schema in self.schemas:
             self.on.run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        for name in self.round.segments:
-            quoted = name.replace("@P@", self.prefix).replace("'", "''")
-            self.on.run(f"SELECT trough.shred('archive', '{quoted}')")
+        pattern = self.prefix.replace(".", "[.]")
+        self.on.run(f"SELECT trough.shred('archive', segment) FROM (SELECT DISTINCT segment FROM trough.segments('archive', '^{pattern}')) AS s")
         self.round = None
 
     def close(self):

@@ -86,6 +86,7 @@ class Column:
     wild: bool = False  # holds extremes; arithmetic would overflow
     amb: bool = False  # equal values may look different
     exact: bool = False  # sums of it do not depend on the order
+    soft: bool = False  # what does not fit is refused only where it is fetched: a shipped condition may pass it over
     array: str = ""  # the array type, if its elements have one
 
     def literal(self, r):
@@ -96,8 +97,8 @@ class Column:
 class Kinds:
     """Makes columns. `strict`: the table is STRICT. `dirty`: some values do not fit. `canonical`: only what PostgreSQL writes."""
 
-    def __init__(self, r, strict, dirty, canonical):
-        self.r, self.strict, self.dirty, self.canonical = r, strict, dirty, canonical
+    def __init__(self, r, strict, dirty, canonical, soft):
+        self.r, self.strict, self.dirty, self.canonical, self.soft = r, strict, dirty, canonical, soft
 
     def column(self, name):
         kind = self.r.choice(["int"] * 5 + ["float"] * 3 + ["text"] * 6 + ["bool"] * 2 + ["date"] * 2 + ["instant"] * 4 + ["uuid"] * 2 +
@@ -105,7 +106,7 @@ class Kinds:
         column = getattr(self, kind)(name)
         if self.canonical and self.r.random() < 0.5:
             column.options["trusted"] = "true"
-        if not self.dirty or "trusted" in column.options or self.r.random() < 0.5:
+        if not self.dirty or "trusted" in column.options or column.soft and not self.soft or self.r.random() < 0.5:
             column.bad = []
         return column
 
@@ -202,7 +203,8 @@ class Kinds:
                 column.pool += [(raw_text(o), "NULL" if mode == "null" else pg_text(o.decode("utf-8", "replace").replace("\0", "\ufffd")))
                                 for o in self.some(odd, 1, 3)]
             else:
-                column.bad = [raw_text(o) for o in odd]
+                column.bad = [raw_text(o) for o in odd] if self.soft else []
+                column.soft = self.soft
         if decl == "" and cat == "text":
             column.bad += ["5", "1.5", "x'61'"]
         elif not self.strict and cat == "text":
@@ -300,6 +302,7 @@ class Kinds:
         if encoding == "iso8601":
             column.decl = self.affinity("TEXT", "TEXT", "DATETIME", "")
             column.pool = [(f"'{self.iso(us, zoned)}'", lit(us)) for us in moments]
+            column.soft = True
             column.bad = ["'noon'", "'2020-02-30T00:00:00Z'", "'2020-01-01T25:00:00Z'", "'now'", "''"] + ([] if self.strict else ["x'61'"])
         else:
             storage = None
@@ -316,8 +319,8 @@ class Kinds:
             column.pool = self.instants(moments, encoding, lit, column.decl)
             if not self.strict:
                 column.bad = ["'2020-01-01'", "x'00'"]
-            if encoding != "julian":
-                column.bad += ["9223372036854775807"]
+            if encoding != "julian" and self.soft:
+                column.bad += ["-9223372036854775807"]
         column.wild = wild
         column.pool = list(dict.fromkeys(column.pool)) or [("NULL", "NULL")]
         return column
@@ -360,6 +363,7 @@ class Kinds:
                 continue
             forms = [str(u)] if self.canonical else self.some([str(u), str(u), str(u).upper(), u.hex, "{" + str(u) + "}", str(u)[:9] + u.hex[8:]], 1, 3)
             column.pool += [(f"'{form}'", f"uuid '{u}'") for form in dict.fromkeys(forms)]
+        column.soft = not blob
         column.bad = ["x'0011'"] if blob else ["'not-a-uuid'", "''", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1'"]
         if not self.strict:
             column.bad += ["5"]
