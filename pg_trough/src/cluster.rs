@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     query: QueryClient,
     write: Arc<WriteClient>,
     request_timeout: Option<Duration>,
+    /// The user mapping holds neither a token nor a superuser's word that none is needed.
+    tokenless: bool,
 }
 
 type Known = HashMap<(pg_sys::Oid, pg_sys::Oid), Rc<Cluster>>;
@@ -72,6 +74,10 @@ pub(crate) fn of(server: pg_sys::Oid, user: pg_sys::Oid) -> Rc<Cluster> {
         CLUSTERS.with_borrow_mut(HashMap::clear);
     }
     if let Some(known) = CLUSTERS.with_borrow(|known| known.get(&(server, user)).cloned()) {
+        // Asked each time: who is a superuser may change.
+        if known.tokenless {
+            without_token(&known.server, user).or_raise();
+        }
         return known;
     }
     let cluster = Rc::new(connect(server, user).or_raise());
@@ -128,12 +134,27 @@ fn user_mapping(server: pg_sys::Oid, user: pg_sys::Oid) -> Vec<options::Setting>
         // SAFETY: a catalog look-up by the cache's two keys.
         unsafe { pg_sys::SearchSysCacheExists(cache, user.into(), server.into(), none, none) }
     };
-    // A cluster without tokens needs no mapping.
+    // A superuser needs none.
     if !exists(user) && !exists(pg_sys::InvalidOid) {
         return Vec::new();
     }
     // SAFETY: the mapping exists; its options are a palloc'ed list.
     unsafe { options::settings((*pg_sys::GetUserMapping(user, server)).options) }
+}
+
+/// Only superusers may go without a token, as postgres_fdw lets only them go without a password: where the daemons trust
+/// whoever reaches them, they trust the database's host, not its users.
+fn without_token(server: &str, user: pg_sys::Oid) -> Result<(), Failure> {
+    // SAFETY: a look-up of a role.
+    if unsafe { pg_sys::superuser_arg(user) } {
+        return Ok(());
+    }
+    Err(Failure::new(
+        PgSqlErrorCode::ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED,
+        format!("server \"{server}\": a token is required"),
+    )
+    .detail("Non-superusers must have a token in their user mapping.")
+    .hint("A superuser may set the user mapping's option token_required to false."))
 }
 
 fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
@@ -143,6 +164,11 @@ fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
         (pg::text((*foreign).servername), options::settings((*foreign).options))
     };
     let mapping = user_mapping(server, user);
+    let waived = options::find(&mapping, "token_required").and_then(options::parse_bool) == Some(false);
+    let tokenless = !waived && options::find(&mapping, "token").is_none();
+    if tokenless {
+        without_token(&name, user)?;
+    }
     let cannot = |why: String| {
         Failure::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, format!("server \"{name}\": {why}"))
     };
@@ -182,6 +208,7 @@ fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
         query,
         write: Arc::new(write),
         request_timeout: request_timeout.map(Duration::from_millis),
+        tokenless,
     })
 }
 

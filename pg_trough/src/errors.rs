@@ -36,6 +36,16 @@ impl Failure {
 
     /// Reports it: the statement ends here.
     pub(crate) fn raise(self) -> ! {
+        self.report(PgLogLevel::ERROR);
+        unreachable!("ERROR does not return")
+    }
+
+    /// Reports it as a warning: the statement goes on.
+    pub(crate) fn warn(self) {
+        self.report(PgLogLevel::WARNING);
+    }
+
+    fn report(self, level: PgLogLevel) {
         let mut report = ErrorReport::new(self.code, self.message, "pg_trough");
         if let Some(detail) = self.detail {
             report = report.set_detail(detail);
@@ -43,8 +53,7 @@ impl Failure {
         if let Some(hint) = self.hint {
             report = report.set_hint(hint);
         }
-        report.report(PgLogLevel::ERROR);
-        unreachable!("ERROR does not return")
+        report.report(level);
     }
 }
 

@@ -85,6 +85,7 @@ static KNOWN: &[Known] = {
         Known { name: "on_missing_segment", kind: Kind::OneOf(OnFault::NAMES), places: &[Server, Table] },
         Known { name: "on_segment_error", kind: Kind::OneOf(OnFault::NAMES), places: &[Server, Table] },
         Known { name: "token", kind: Kind::Text, places: &[UserMapping] },
+        Known { name: "token_required", kind: Kind::Bool, places: &[UserMapping] },
         Known { name: "rethinkdb_user", kind: Kind::Text, places: &[UserMapping] },
         Known { name: "rethinkdb_password", kind: Kind::Text, places: &[UserMapping] },
         Known { name: "table", kind: Kind::Name, places: &[Table] },
@@ -185,7 +186,11 @@ pub(crate) fn column_encoding(option: &str, value: &str, type_oid: u32) -> Resul
 fn check(place: Place, setting: &Setting) -> Result<(), Failure> {
     let valid = KNOWN.iter().filter(|k| k.places.contains(&place)).map(|k| k.name);
     let Some(known) = KNOWN.iter().find(|k| k.name == setting.name && k.places.contains(&place)) else {
-        return Err(unknown(&setting.name, place.name(), valid));
+        let failure = unknown(&setting.name, place.name(), valid);
+        return Err(match KNOWN.iter().find(|k| k.name == setting.name) {
+            Some(elsewhere) => failure.hint(format!("It is an option of {}.", elsewhere.places[0].name())),
+            None => failure,
+        });
     };
     let value = setting.value.as_str();
     let bad = |why: String| {
@@ -228,6 +233,43 @@ fn check(place: Place, setting: &Setting) -> Result<(), Failure> {
 pub(crate) unsafe fn validate(options: *mut pg_sys::List, catalog: pg_sys::Oid) {
     let place = Place::of(catalog);
     for setting in unsafe { settings(options) } {
-        check(place, &setting).or_raise();
+        check(place, &setting).and_then(|()| may_set(&setting)).or_raise();
     }
+}
+
+/// Whether the current user may set an option that has been checked. Everybody sees the options of servers, and the backend
+/// opens files as the server's own user.
+fn may_set(setting: &Setting) -> Result<(), Failure> {
+    // SAFETY: look-ups of the current user's roles.
+    let (superuser, reads_files) = unsafe {
+        let reader = pg_sys::Oid::from(pg_sys::ROLE_PG_READ_SERVER_FILES);
+        (pg_sys::superuser(), pg_sys::has_privs_of_role(pg_sys::GetUserId(), reader))
+    };
+    let denied = |what: String| Failure::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, what);
+    let url = || trough_reql::Options::from_url(&setting.value).ok();
+    let file = match setting.name.as_str() {
+        "token_required" if !superuser && parse_bool(&setting.value) == Some(false) => {
+            return Err(denied("token_required=false is superuser-only".to_owned()).hint(
+                "User mappings with the option token_required set to false may only be created or modified by the superuser.",
+            ));
+        }
+        "rethinkdb" if url().is_some_and(|url| !url.password.is_empty()) => {
+            let hint = "Put rethinkdb_user and rethinkdb_password into the user mapping, where only its user and superusers see them.";
+            let what = "the option \"rethinkdb\" holds a password that everybody can read";
+            // A superuser is only warned, so that a dump of such a server can be restored.
+            if !superuser {
+                return Err(denied(what.to_owned()).hint(hint));
+            }
+            Failure::new(PgSqlErrorCode::ERRCODE_WARNING, what).hint(hint).warn();
+            false
+        }
+        "rethinkdb" => url().and_then(|url| url.tls).is_some_and(|tls| tls.ca_file.is_some()),
+        "ca_file" => true,
+        _ => false,
+    };
+    if file && !superuser && !reads_files {
+        return Err(denied(format!("permission denied to name a file in the option \"{}\"", setting.name))
+            .hint("Only superusers and members of pg_read_server_files may."));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ mod settings;
 mod source;
 mod types;
 
-use pgrx::{PgLogLevel, PgSqlErrorCode, Spi, pg_guard, pg_sys, pg_sys::panic::ErrorReport};
+use pgrx::{PgSqlErrorCode, Spi, pg_guard, pg_sys};
 use trough_core::describe::{SchemaDescription, TableDescription, TableKind};
 
 use crate::{
@@ -45,7 +45,7 @@ pub(crate) unsafe extern "C-unwind" fn import_foreign_schema(
             pg_sys::IsImportableForeignTable(name.as_ptr(), statement)
         };
         for broken in description.broken.iter().filter(|b| wanted(&b.name)) {
-            warning(format!("\"{}\" is not imported: SQLite says: {}", broken.name, broken.error), None);
+            warning(format!("\"{}\" is not imported: SQLite says: {}", broken.name, broken.error)).warn();
         }
         let place =
             Place { local: pg::text((*statement).local_schema), server: pg::text((*statement).server_name), settings };
@@ -64,12 +64,8 @@ pub(crate) unsafe extern "C-unwind" fn import_foreign_schema(
     }
 }
 
-fn warning(message: String, hint: Option<String>) {
-    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_trough");
-    match hint {
-        Some(hint) => report.set_hint(hint).report(PgLogLevel::WARNING),
-        None => report.report(PgLogLevel::WARNING),
-    }
+fn warning(message: String) -> Failure {
+    Failure::new(PgSqlErrorCode::ERRCODE_WARNING, message)
 }
 
 /// Warns of names in LIMIT TO and EXCEPT that there are not.
@@ -86,8 +82,11 @@ unsafe fn warn_of_unknown(statement: *mut pg_sys::ImportForeignSchemaStmt, descr
             // Without regard to case first: SQLite has none, and PostgreSQL folds what is not quoted.
             let near = known.clone().find(|k| k.eq_ignore_ascii_case(&name));
             let near = near.or_else(|| options::nearest(&name, known.clone()));
-            let hint = near.map(|near| format!("Perhaps you meant \"{near}\"."));
-            warning(format!("there is no table \"{name}\" to import"), hint);
+            let missing = warning(format!("there is no table \"{name}\" to import"));
+            match near {
+                Some(near) => missing.hint(format!("Perhaps you meant \"{near}\".")).warn(),
+                None => missing.warn(),
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ SELECT count(*) FROM item WHERE segment = 's9';
 -- What changes the cluster is not everybody's.
 CREATE ROLE someone;
 GRANT USAGE ON FOREIGN SERVER archive TO someone;
+CREATE USER MAPPING FOR someone SERVER archive OPTIONS (token 'any');
 SET ROLE someone;
 SELECT trough.provision('archive', 'x');
 SELECT trough.promote('archive', 's1');
@@ -49,4 +50,5 @@ REVOKE USAGE ON FOREIGN SERVER archive FROM someone;
 SET ROLE someone;
 SELECT count(*) FROM trough.segments('archive');
 RESET ROLE;
+DROP USER MAPPING FOR someone SERVER archive;
 DROP ROLE someone;

@@ -53,7 +53,21 @@ REVOKE EXECUTE ON FUNCTION trough.promote(text, text) FROM promoter;
 CREATE VIEW public.extension_catalog AS :view_definition
 SELECT md5(string_agg(e::text, '|' ORDER BY object)) = :'fresh_fresh' AS as_fresh FROM extension_catalog e;
 ALTER EXTENSION pg_trough UPDATE TO '0.1.0';
+-- A dump holds servers, mappings and tables with their options, and no rows of foreign tables.
+ALTER FOREIGN TABLE item ALTER COLUMN note OPTIONS (ADD invalid_text 'replace');
+CREATE USER MAPPING FOR promoter SERVER archive OPTIONS (token 'dumped', token_required 'false');
+CREATE DATABASE restored;
+\! pg_dump -Fp upgraded | psql -X -q -v ON_ERROR_STOP=1 -d restored
+\set described 'SELECT md5(string_agg(w || o, ''|'' ORDER BY w, o)) FROM (SELECT srvname, unnest(srvoptions) FROM pg_foreign_server UNION ALL SELECT usename, unnest(umoptions) FROM pg_user_mappings UNION ALL SELECT ftrelid::regclass::text, unnest(ftoptions) FROM pg_foreign_table UNION ALL SELECT attrelid::regclass || attname::text, unnest(attfdwoptions) FROM pg_attribute) o(w, o)'
+SELECT (:described) AS md5 \gset before_
+SELECT count(*) FROM item WHERE segment = 'upgrade';
+\c restored
+SELECT (:described) = :'before_md5' AS as_dumped;
+SELECT extension FROM trough.version();
+SELECT count(*) FROM item WHERE segment = 'upgrade';
+\c upgraded
 DROP VIEW workers;
 \c regress
 DROP DATABASE upgraded;
+DROP DATABASE restored;
 DROP ROLE promoter;
