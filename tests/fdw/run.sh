@@ -29,25 +29,7 @@ scripts/install-extension.sh "$profile" >/dev/null
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/trough-fdw-XXXXXX")
 chmod 755 "$dir"
-# Below the range that the kernel gives to clients, so that nothing takes them meanwhile.
-read -r port base_port < <(python3 - <<'PY'
-import random, socket
-def free(first, count):
-    held = []
-    try:
-        for port in range(first, first + count):
-            s = socket.socket(); s.bind(("127.0.0.1", port)); held.append(s)
-        return True
-    except OSError:
-        return False
-    finally:
-        for s in held: s.close()
-while True:
-    first = random.randrange(12000, 30000, 200)
-    if free(first, 120):
-        print(first, first + 10); break
-PY
-)
+read -r port base_port < <(python3 scripts/free-ports.py)
 
 cleanup() {
   if [ -n "$keep" ]; then
