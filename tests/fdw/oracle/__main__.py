@@ -10,9 +10,11 @@ import argparse
 import multiprocessing
 import os
 import random
+import re
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
 try:
@@ -50,8 +52,24 @@ def content(worlds):
         yield Query(Node([f"SELECT {names} FROM {table.name}"]))
 
 
+SHAPES = {"conditions": r" WHERE ", "aggregates": r"Relations: Aggregate", "groups": r"GROUP BY", "joins": r"SQLite SQL: [^\n]* JOIN ", "order": r"SQLite SQL: [^\n]*ORDER BY", "limit": r"SQLite SQL: [^\n]*LIMIT", "distinct": r"SQLite SQL: SELECT DISTINCT",
+          "reduce": r"Reduce SQL", "asks named segments": r"Segment Conditions?:|Segments?:", "direct writes": r"SQLite SQL: (?:UPDATE|DELETE)"}
+
+
+def shapes(worlds, query, seen):
+    """Counts what the plan of a query pushes down."""
+    answer = worlds.on.answer([f"EXPLAIN (VERBOSE, COSTS OFF) {query.body}".replace("@P@", worlds.prefix)])
+    if answer.state:
+        return
+    plan = "\n".join(row[0].decode() for row in answer.results[0])
+    seen["planned"] += 1
+    for shape, pattern in SHAPES.items():
+        seen[shape] += bool(re.search(pattern, plan))
+
+
 def job(number, args, count, found):
     """One process: rounds with seeds of their own."""
+    seen = Counter()
     started = time.monotonic()
     worlds = Worlds(f"o{os.getpid() % 100000}j{number}")
     done = raised = unlike = rows = pushed = differ = round_number = 0
@@ -90,6 +108,10 @@ def job(number, args, count, found):
                 worlds = Worlds(f"o{os.getpid() % 100000}j{number}r{round_number}")
                 break
             done += 1
+            if done % 20 == 0 and not query.writes:
+                shapes(worlds, query, seen)
+            if done % 5000 == 0:
+                print(f"      oracle: process {number}: {done} queries, {differ} differ, {time.monotonic() - started:.0f} s", flush=True)
             any_, all_ = compare.raised(answers)
             raised += all_
             unlike += any_ and not all_
@@ -111,7 +133,7 @@ def job(number, args, count, found):
         if differ > 4 * KEPT:
             break
     worlds.close()
-    return done, rows, raised, unlike, differ, time.monotonic() - started
+    return done, rows, raised, unlike, differ, seen
 
 
 def report(args, worlds, round_, query, why, seed, n, found):
@@ -166,7 +188,7 @@ def guarded(arguments):
         return job(*arguments)
     except Exception:
         traceback.print_exc()
-        return 0, 0, 0, 0, 1, 0
+        return 0, 0, 0, 0, 1, Counter()
 
 
 def main():
@@ -199,6 +221,9 @@ def main():
     seconds = time.monotonic() - started
     print(f"{'FAIL ' if differ else 'ok   '} oracle: seed {args.seed}: {done} queries three ways in {seconds:.0f} s ({done / max(seconds, 1):.0f}/s), {rows} rows, "
           f"{raised} raised alike, {unlike} raised by order of evaluation, {differ} differ")
+    seen = sum((r[5] for r in results), Counter())
+    planned = max(seen.pop("planned", 0), 1)
+    print("      pushed down, of a sample of plans: " + ", ".join(f"{shape} {n * 100 // planned} %" for shape, n in seen.most_common() if n))
     return bool(bad or differ)
 
 
