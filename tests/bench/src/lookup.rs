@@ -12,7 +12,7 @@ use crate::{
 const LOOKUPS: usize = 5_000;
 
 pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
-    let segments = points::segments(args, 1000).await?;
+    let segments = points::segments(args, points::AIRCRAFT, 1000).await?;
     let pg = args.postgres().await?;
     let sql = |schema| format!("SELECT carrier, flight, dest FROM {schema}.flights WHERE segment = $1 AND month = $2");
     let ours = pg

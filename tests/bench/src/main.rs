@@ -2,14 +2,18 @@
 //!
 //! They need a cluster and a PostgreSQL with the demo's data; `tests/bench/run.sh` sets both up.
 
+mod copy;
+mod filter;
 mod group_by;
 mod http;
+mod join;
 mod lookup;
 mod metadata;
 mod placement;
 mod points;
 mod report;
 mod scan;
+mod top;
 mod writes;
 
 use std::path::PathBuf;
@@ -58,6 +62,21 @@ async fn main() -> Result<()> {
     }
     if wanted("scan") {
         scan::run(&args, &mut report).await.context("full scan")?;
+    }
+    if wanted("filter") {
+        filter::run(&args, &mut report).await.context("filtered scan")?;
+    }
+    if wanted("small") {
+        group_by::small(&args, &mut report).await.context("group by over small segments")?;
+    }
+    if wanted("copy") {
+        copy::run(&args, &mut report).await.context("copy")?;
+    }
+    if wanted("join") {
+        join::run(&args, &mut report).await.context("join")?;
+    }
+    if wanted("top") {
+        top::run(&args, &mut report).await.context("order by and limit")?;
     }
     if wanted("lookup") {
         lookup::run(&args, &mut report).await.context("lookup")?;

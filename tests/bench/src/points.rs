@@ -20,14 +20,17 @@ const SQL: &str = "select time_hour, carrier, flight, dest, dep_delay from fligh
 const CONNECTIONS: usize = 8;
 const REQUESTS: usize = 160_000;
 
-/// The segments of the first thousand aircraft: id, `host:port` of a read copy, file.
-pub(crate) async fn segments(args: &Args, limit: i64) -> Result<Vec<(SegmentId, String, PathBuf)>> {
+/// The names of the aircraft's segments.
+pub(crate) const AIRCRAFT: &str = "^[A-Z]";
+
+/// The first segments whose names a regular expression matches: id, `host:port` of a read copy, file.
+pub(crate) async fn segments(args: &Args, matching: &str, limit: i64) -> Result<Vec<(SegmentId, String, PathBuf)>> {
     let rows = args
         .postgres()
         .await?
         .query(
-            "SELECT DISTINCT ON (segment) segment, url, node FROM trough.segments('archive', '^[A-Z]') WHERE healthy ORDER BY segment LIMIT $1",
-            &[&limit],
+            "SELECT DISTINCT ON (segment) segment, url, node FROM trough.segments('archive', $1) WHERE healthy ORDER BY segment LIMIT $2",
+            &[&matching, &limit],
         )
         .await?;
     let files = files(&args.cluster)?;
@@ -66,7 +69,7 @@ pub(crate) fn files(cluster: &std::path::Path) -> Result<HashMap<(String, String
 }
 
 pub(crate) async fn run(args: &Args, report: &mut Report) -> Result<()> {
-    let segments = segments(args, 1000).await?;
+    let segments = segments(args, AIRCRAFT, 1000).await?;
     ensure!(segments.len() == 1000, "only {} segments are live", segments.len());
 
     let peer = {
