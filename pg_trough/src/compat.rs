@@ -38,6 +38,26 @@ pub(crate) unsafe fn group_clause(root: *mut pg_sys::PlannerInfo) -> *mut pg_sys
     }
 }
 
+/// What a scan's path says beyond its cost.
+#[derive(Clone, Copy)]
+pub(crate) struct ScanPath {
+    /// What it gives; null for what its relation gives.
+    pub(crate) target: *mut pg_sys::PathTarget,
+    /// What it is sorted by.
+    pub(crate) pathkeys: *mut pg_sys::List,
+    /// The relations that its parameters come from.
+    pub(crate) required_outer: pg_sys::Relids,
+    /// Our own words.
+    pub(crate) private: *mut pg_sys::List,
+}
+
+impl Default for ScanPath {
+    fn default() -> Self {
+        let nil = std::ptr::null_mut();
+        Self { target: std::ptr::null_mut(), pathkeys: nil, required_outer: std::ptr::null_mut(), private: nil }
+    }
+}
+
 /// The path of a base relation's scan.
 ///
 /// # Safety
@@ -46,28 +66,45 @@ pub(crate) unsafe fn foreign_scan_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     cost: Cost,
-    required_outer: pg_sys::Relids,
+    path: &ScanPath,
 ) -> *mut pg_sys::Path {
-    let nil = std::ptr::null_mut();
     // SAFETY: as for the caller; NIL and null stand for "none".
     unsafe {
         pg_sys::create_foreignscan_path(
             root,
             rel,
-            std::ptr::null_mut(),
+            path.target,
             cost.rows,
             #[cfg(feature = "pg18")]
             0,
             cost.startup,
             cost.total,
-            nil,
-            required_outer,
+            path.pathkeys,
+            path.required_outer,
             std::ptr::null_mut(),
             #[cfg(any(feature = "pg17", feature = "pg18"))]
-            nil,
-            nil,
+            std::ptr::null_mut(),
+            path.private,
         )
         .cast()
+    }
+}
+
+/// Whether a key sorts the greatest first.
+///
+/// # Safety
+/// `pathkey` is the planner's.
+pub(crate) unsafe fn is_descending(pathkey: *mut pg_sys::PathKey) -> bool {
+    // SAFETY: as for the caller.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        {
+            (*pathkey).pk_strategy == pg_sys::BTGreaterStrategyNumber as i32
+        }
+        #[cfg(feature = "pg18")]
+        {
+            (*pathkey).pk_cmptype == pg_sys::CompareType::COMPARE_GT
+        }
     }
 }
 

@@ -44,8 +44,8 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
             if let Some(reduce) = &plan.reduce {
                 text("Reduce SQL", reduce, es);
             }
-            if !plan.params.is_empty() {
-                let list: Vec<_> = plan
+            if !plan.params.is_empty() || plan.enough.is_some() {
+                let mut list: Vec<_> = plan
                     .params
                     .iter()
                     .enumerate()
@@ -54,6 +54,10 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
                         format!("?{} = {}{element}", i + 1, shown(exprs[param.slot]))
                     })
                     .collect();
+                if let Some(enough) = plan.enough {
+                    let rows = [Some(enough.limit), enough.offset].into_iter().flatten().map(|slot| shown(exprs[slot]));
+                    list.push(format!("?{} = {}", list.len() + 1, rows.collect::<Vec<_>>().join(" + ")));
+                }
                 text("SQLite Parameters", &list.join(", "), es);
             }
         }

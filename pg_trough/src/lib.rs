@@ -29,6 +29,7 @@ mod join;
 mod memory;
 mod modify;
 mod options;
+mod order;
 mod pg;
 mod plan;
 mod plandata;

@@ -6,8 +6,10 @@ use pgrx::{pg_guard, pg_sys};
 use trough_pushdown::{Keys, Shipper, statement};
 
 use crate::{
-    compat::{self, Cost},
-    guc, join, memory, pg,
+    compat::{self, Cost, ScanPath},
+    guc, join, memory,
+    order::{self, Arrangement},
+    pg,
     plandata::{Output, ScanPlan, Source},
     relation::{self, Relation, Tables},
     table,
@@ -21,6 +23,8 @@ pub(crate) enum Planning {
     Scan(Relation),
     /// An aggregation.
     Upper(Upper),
+    /// What ORDER BY makes of a relation of ours, which has no paths of ours.
+    Sorted(*mut pg_sys::RelOptInfo),
 }
 
 /// Conditions by where they run.
@@ -140,7 +144,9 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_paths(
     unsafe {
         let Some(Planning::Scan(base)) = planning(rel) else { return };
         let cost = scan_cost(root, rel, &base.split, &base.tables, base.scanned, (*rel).rows);
-        pg_sys::add_path(rel, compat::foreign_scan_path(root, rel, cost, (*rel).lateral_relids));
+        let path = ScanPath { required_outer: (*rel).lateral_relids, ..ScanPath::default() };
+        pg_sys::add_path(rel, compat::foreign_scan_path(root, rel, cost, &path));
+        order::add_sorted_paths(root, rel, base, cost);
         join::parameterized::add_paths(root, rel, base);
     }
 }
@@ -190,7 +196,7 @@ pub(crate) unsafe fn keys(split: &Split, tables: &Tables) -> Keys {
 /// `GetForeignPlan`
 #[pg_guard]
 pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
-    _root: *mut pg_sys::PlannerInfo,
+    root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     _relid: pg_sys::Oid,
     path: *mut pg_sys::ForeignPath,
@@ -201,9 +207,12 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
     // SAFETY: the planner's structures; `fdw_private` was set when the relation was sized.
     unsafe {
         match planning(rel) {
-            Some(Planning::Scan(base)) => base_plan(rel, base, tlist, clauses, outer_plan),
+            Some(Planning::Scan(base)) => {
+                let arrangement = Arrangement::of(root, path);
+                base_plan(rel, base, tlist, clauses, &arrangement, outer_plan)
+            }
             Some(Planning::Upper(upper)) => upper::plan(upper, path, tlist, outer_plan),
-            None => unreachable!("a relation of ours was sized before"),
+            Some(Planning::Sorted(_)) | None => unreachable!("only relations of the other kinds have paths of ours"),
         }
     }
 }
@@ -238,22 +247,33 @@ pub(crate) unsafe fn print_conditions(
     (conditions, Keys::intersect(keys))
 }
 
-/// A plain scan's plan, and its `fdw_exprs`. `wanted` has an entry per attribute of the scan's tuple that must have a
-/// value: the attribute's index, and the scope's index of the column.
+/// A scan's plan, and its `fdw_exprs`. `wanted` has an entry per attribute of the scan's tuple that must have a value:
+/// the attribute's index, and the scope's index of the column.
 ///
 /// # Safety
-/// The conditions are valid expressions over the relation's tables.
+/// The conditions are valid expressions over the relation's tables; the arrangement ships.
 pub(crate) unsafe fn scan_plan(
     relation: &Relation,
     split: &Split,
     wanted: &[(usize, usize)],
+    arrangement: &Arrangement,
 ) -> (ScanPlan, *mut pg_sys::List) {
     let tables = &relation.tables;
+    let mut walker = Walker::new(tables);
+    let mut shipper = Shipper::new(tables.scope(), &walk::collation);
+    let from = relation.from(&mut walker, &mut shipper);
+    // SAFETY: as for the caller.
+    let (conditions, keys) = unsafe { print_conditions(split, tables, relation.pushdown, &mut walker, &mut shipper) };
+    // SAFETY: as for the caller.
+    let arranged = unsafe { order::print(arrangement, tables, &keys, &mut walker, &mut shipper) }
+        .expect("the arrangement was printed when the path was made");
     let mut outputs = Vec::new();
     let mut columns = Vec::new();
     for (attribute, index) in wanted {
         let Some(stored) = tables.stored(*index) else { continue };
-        let source = if tables.scope().column(*index).is_some_and(|c| c.segment) {
+        let segment = tables.scope().column(*index).is_some_and(|c| c.segment);
+        // Rows that a worker picked do not say which segment they are of.
+        let source = if segment && !arranged.order.reduces() {
             Source::Segment
         } else {
             columns.push(*index);
@@ -261,17 +281,14 @@ pub(crate) unsafe fn scan_plan(
         };
         outputs.push(Output { attribute: *attribute, source });
     }
-    let mut walker = Walker::new(tables);
-    let mut shipper = Shipper::new(tables.scope(), &walk::collation);
-    let from = relation.from(&mut walker, &mut shipper);
-    // SAFETY: as for the caller.
-    let (conditions, keys) = unsafe { print_conditions(split, tables, relation.pushdown, &mut walker, &mut shipper) };
-    let statement = statement::scan(&from, tables.scope(), &columns, &conditions);
+    let scanned = statement::scan(&from, tables.scope(), &columns, &conditions, &arranged.order);
     let slots = walker.into_slots();
     let plan = ScanPlan {
-        map: statement.map,
+        map: scanned.statement.map,
+        reduce: scanned.statement.reduce,
         params: shipper.into_params(),
-        width: columns.len().max(1),
+        enough: arranged.enough,
+        width: scanned.width,
         outputs,
         slots: slots.len(),
         keys,
@@ -286,6 +303,7 @@ unsafe fn base_plan(
     base: &Relation,
     tlist: *mut pg_sys::List,
     clauses: *mut pg_sys::List,
+    arrangement: &Arrangement,
     outer_plan: *mut pg_sys::Plan,
 ) -> *mut pg_sys::ForeignScan {
     // SAFETY: the planner's structures.
@@ -313,7 +331,7 @@ unsafe fn base_plan(
             }
         }
         let wanted: Vec<_> = wanted.into_iter().map(|index| (index, index)).collect();
-        let (plan, exprs) = scan_plan(base, &split, &wanted);
+        let (plan, exprs) = scan_plan(base, &split, &wanted, arrangement);
         let quals = pg::make_list(split.per_row());
         let recheck = pg::make_list(split.remote.iter().chain(&split.segment).copied());
         pg_sys::make_foreignscan(tlist, quals, relid, exprs, plan.to_list(), std::ptr::null_mut(), recheck, outer_plan)

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use trough_pushdown::{Encoding, InvalidText, Keys, Param, StateKind};
 
-use crate::{pg, relation::Tables, table::Limits};
+use crate::{pg, relation::Tables, segments::Values, table::Limits};
 
 /// A scan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub(crate) struct ScanPlan {
     /// The map's parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) params: Vec<Param>,
+    /// How many rows are enough, if not all are wanted: the map's last parameter, and the only one of the reduce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) enough: Option<Enough>,
     /// What the tuple's attributes are made of; attributes that are not named stay NULL.
     pub(crate) outputs: Vec<Output>,
     /// Columns in a row of the answer.
@@ -40,6 +43,28 @@ pub(crate) struct ScanPlan {
     pub(crate) patterns: Vec<String>,
     /// Limits on what may be fetched.
     pub(crate) limits: Limits,
+}
+
+/// LIMIT and OFFSET, as slots of `bigint` values.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Enough {
+    /// LIMIT; NULL for all rows.
+    pub(crate) limit: usize,
+    /// OFFSET; NULL for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) offset: Option<usize>,
+}
+
+impl Enough {
+    /// How many rows; SQLite takes -1 for all. That neither is negative is checked by PostgreSQL's own Limit, which comes
+    /// first.
+    pub(crate) fn rows(self, values: &Values) -> i64 {
+        let value = |slot: usize| values[slot].0.map(|datum| datum.value() as i64);
+        match value(self.limit) {
+            None => -1,
+            Some(limit) => limit.max(0).saturating_add(self.offset.and_then(value).unwrap_or(0).max(0)),
+        }
+    }
 }
 
 /// One attribute of the scan's tuple.
@@ -105,6 +130,7 @@ impl ScanPlan {
             map: String::new(),
             reduce: None,
             params: Vec::new(),
+            enough: None,
             outputs: Vec::new(),
             width: 0,
             slots: 0,

@@ -4,6 +4,7 @@ use std::{rc::Rc, task::Poll};
 
 use pgrx::{pg_guard, pg_sys};
 use trough_client::{Batch, QueryTemplate, SegmentSet};
+use trough_core::Value;
 
 use crate::{
     cluster::{self, Cluster, Rows, Told},
@@ -213,7 +214,7 @@ impl Scan {
                     ((!null).then_some(datum), *type_oid)
                 })
                 .collect();
-            let params = self
+            let mut params: Vec<_> = self
                 .plan
                 .params
                 .iter()
@@ -222,6 +223,8 @@ impl Scan {
                     encode::parameter(datum, type_oid, param.element, param.encode)
                 })
                 .collect();
+            let enough = self.plan.enough.map(|enough| enough.rows(&values));
+            params.extend(enough.map(Value::Integer));
             let chosen = segments::choose(&self.plan, &values, &self.conditions, context, &self.cluster);
             if let Some((name, count)) = chosen.impossible {
                 if self.plan.limits.on_missing == OnFault::Error {
@@ -231,12 +234,13 @@ impl Scan {
                 self.done.left_out.unknown += count;
             }
             if let Some(set) = chosen.set {
-                // One segment's groups need no adding up: its rows are already what the reduce would make of them.
+                // One segment's rows or groups are already what the reduce would make of them.
                 let alone = matches!(&set, SegmentSet::Ids(ids) if ids.len() == 1);
                 let template = QueryTemplate {
                     map: self.plan.map.clone(),
                     reduce: self.plan.reduce.clone().filter(|_| !alone),
                     params,
+                    reduce_params: enough.map(Value::Integer).into_iter().collect(),
                     ..QueryTemplate::default()
                 };
                 let relation = match &self.plan.relations {

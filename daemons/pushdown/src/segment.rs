@@ -86,6 +86,15 @@ impl Keys {
         }
     }
 
+    /// Whether it cannot be more than one segment.
+    pub fn is_single(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Intersect(sets) => sets.iter().any(Self::is_single),
+            Self::All | Self::Each(_) | Self::Prefix(_) | Self::Union(_) => false,
+        }
+    }
+
     /// Whether the set can be listed from its values alone, without listing every segment there is.
     pub fn is_finite(&self) -> bool {
         match self {

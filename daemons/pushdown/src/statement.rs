@@ -2,6 +2,7 @@
 
 use crate::{
     aggregate::{Aggregate, PartColumn},
+    order::Order,
     scope::Scope,
     stored::column_sql,
 };
@@ -25,11 +26,57 @@ pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''").replace('\0', ""))
 }
 
-/// A plain scan of columns of what stands behind FROM. With no column, a row is one NULL.
-pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String]) -> Statement {
-    let list: Vec<_> = columns.iter().filter_map(|c| scope.column(*c)).map(column_sql).collect();
-    let list = if list.is_empty() { "NULL".to_owned() } else { list.join(", ") };
-    Statement { map: format!("SELECT {list} FROM {from}{}", where_clause(conditions)), reduce: None }
+/// A scan's statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The SQL.
+    pub statement: Statement,
+    /// Columns in a row of the answer, of the map's and the reduce's alike.
+    pub width: usize,
+}
+
+/// A scan of columns of what stands behind FROM. With no column, a row is one NULL. Where workers pick the first rows of
+/// their segments, sort keys that are not among the columns follow them.
+pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String], order: &Order) -> Scanned {
+    let mut list: Vec<_> = columns.iter().filter_map(|c| scope.column(*c)).map(column_sql).collect();
+    let condition = where_clause(conditions);
+    if !order.reduces() {
+        let keys = order.keys.iter().filter(|key| !key.segment).map(|key| key.sorting(&key.sql));
+        let order_by = order_clause(keys);
+        let limit = order.limit.map(|n| format!(" LIMIT ?{n}")).unwrap_or_default();
+        if list.is_empty() {
+            list.push("NULL".to_owned());
+        }
+        let map = format!("SELECT {} FROM {from}{condition}{order_by}{limit}", list.join(", "));
+        return Scanned { statement: Statement { map, reduce: None }, width: list.len() };
+    }
+    let mut names: Vec<_> = (1..=list.len()).map(|i| format!("c{i}")).collect();
+    let mut sorted = Vec::new();
+    for (i, key) in order.keys.iter().enumerate() {
+        let place = columns.iter().position(|column| Some(*column) == key.column);
+        let place = place.unwrap_or_else(|| {
+            names.push(format!("k{}", i + 1));
+            list.push(String::new());
+            list.len() - 1
+        });
+        // A key's values read back as the column's.
+        list[place].clone_from(&key.sql);
+        sorted.push((key.segment, key.sorting(&names[place])));
+    }
+    let selected: Vec<_> = list.iter().zip(&names).map(|(sql, name)| format!("{sql} AS {name}")).collect();
+    let within = order_clause(sorted.iter().filter(|(segment, _)| !segment).map(|(_, sql)| sql.clone()));
+    let over = order_clause(sorted.iter().map(|(_, sql)| sql.clone()));
+    let limit = order.limit.map(|n| format!(" LIMIT ?{n}")).unwrap_or_default();
+    let statement = Statement {
+        map: format!("SELECT {} FROM {from}{condition}{within}{limit}", selected.join(", ")),
+        reduce: Some(format!("SELECT * FROM partial{over} LIMIT ?1")),
+    };
+    Scanned { statement, width: list.len() }
+}
+
+fn order_clause(keys: impl Iterator<Item = String>) -> String {
+    let keys: Vec<_> = keys.collect();
+    if keys.is_empty() { String::new() } else { format!(" ORDER BY {}", keys.join(", ")) }
 }
 
 /// An aggregation's statement, and where its answer's columns are: first the keys, then what the aggregates need, each

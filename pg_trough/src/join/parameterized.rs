@@ -5,7 +5,8 @@ use std::ffi::c_void;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::{
-    compat, pg,
+    compat::{self, ScanPath},
+    pg,
     plan::{self, Split},
     relation::Relation,
 };
@@ -50,7 +51,8 @@ pub(crate) unsafe fn add_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys:
             let share = pg_sys::clauselist_selectivity(root, segment, (*rel).relid as i32, inner, std::ptr::null_mut());
             let scanned = ((*rel).tuples * share).max(1.0);
             let cost = plan::scan_cost(root, rel, &split, &base.tables, scanned, (*info).ppi_rows);
-            pg_sys::add_path(rel, compat::foreign_scan_path(root, rel, cost, (*info).ppi_req_outer));
+            let path = ScanPath { required_outer: (*info).ppi_req_outer, ..ScanPath::default() };
+            pg_sys::add_path(rel, compat::foreign_scan_path(root, rel, cost, &path));
         }
     }
 }

@@ -8,7 +8,7 @@ mod print;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::{
-    guc, pg,
+    guc, order, pg,
     plan::{self as base, Planning},
     relation::Relation,
 };
@@ -56,6 +56,16 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_upper_paths(
         if !(*output).fdw_private.is_null() {
             return;
         }
+        match (stage, base::planning(input)) {
+            (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Some(Planning::Scan(_))) => order::note_sorted(input, output),
+            (pg_sys::UpperRelationKind::UPPERREL_FINAL, Some(Planning::Sorted(scan))) => {
+                order::add_limited_paths(root, *scan, output, extra.cast());
+            }
+            (pg_sys::UpperRelationKind::UPPERREL_FINAL, Some(Planning::Scan(_))) => {
+                order::add_limited_paths(root, input, output, extra.cast());
+            }
+            _ => {}
+        }
         let scan = match base::planning(input) {
             Some(Planning::Scan(relation)) if relation.is_exact() && !has_pseudoconstants(root, input) => {
                 Some(relation)
@@ -76,7 +86,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_upper_paths(
 }
 
 /// Whether conditions without columns are checked around the scans below, where nothing on top may be shipped.
-unsafe fn has_pseudoconstants(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> bool {
+pub(crate) unsafe fn has_pseudoconstants(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> bool {
     unsafe {
         (*root).hasPseudoConstantQuals
             && ((*rel).reloptkind != pg_sys::RelOptKind::RELOPT_BASEREL
