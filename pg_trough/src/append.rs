@@ -19,7 +19,7 @@ pub(crate) unsafe extern "C-unwind" fn is_foreign_path_async_capable(path: *mut 
     let relation = match unsafe { plan::planning((*path).path.parent) } {
         Some(Planning::Scan(relation)) => relation,
         Some(Planning::Upper(upper)) => &upper.relation,
-        None => return false,
+        Some(Planning::Sorted(_)) | None => return false,
     };
     relation.tables.members().iter().all(|member| member.table.async_capable)
 }
