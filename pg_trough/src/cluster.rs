@@ -404,6 +404,9 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
             let failure = failure(sqlstate(error), message)
                 .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."));
             match error.code {
+                trough_core::ErrorCode::NoSuchColumn if error.message.contains(" _rowid_") => failure.hint(
+                    "Rows of a view or a WITHOUT ROWID table are told apart by columns with the option key 'true'.",
+                ),
                 trough_core::ErrorCode::NoSuchTable => failure.hint(
                     "The foreign table's option segments (a regular expression) says which segments have its table.",
                 ),

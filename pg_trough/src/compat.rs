@@ -152,37 +152,6 @@ pub(crate) struct Cost {
     pub(crate) total: f64,
 }
 
-/// The columns that an INSERT names, as a bit map offset by `FirstLowInvalidHeapAttributeNumber`; null if that is not
-/// known.
-///
-/// # Safety
-/// `estate` and `rel` are the executor's.
-pub(crate) unsafe fn inserted_columns(
-    estate: *mut pg_sys::EState,
-    rel: *mut pg_sys::ResultRelInfo,
-) -> *mut pg_sys::Bitmapset {
-    // SAFETY: a range table index of 0 means that there is no entry.
-    unsafe {
-        let index = (*rel).ri_RangeTableIndex;
-        if index == 0 || index as usize > crate::pg::list_len((*estate).es_range_table) {
-            return std::ptr::null_mut();
-        }
-        let rte =
-            (*(*(*estate).es_range_table).elements.add(index as usize - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
-        #[cfg(any(feature = "pg14", feature = "pg15"))]
-        {
-            (*rte).insertedCols
-        }
-        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-        {
-            if (*rte).perminfoindex == 0 {
-                return std::ptr::null_mut();
-            }
-            (*pg_sys::getRTEPermissionInfo((*estate).es_rteperminfos, rte)).insertedCols
-        }
-    }
-}
-
 /// Who a scan runs as.
 ///
 /// # Safety
@@ -232,6 +201,38 @@ pub(crate) unsafe fn modify_user(estate: *mut pg_sys::EState, rel: *mut pg_sys::
     unsafe {
         pg_sys::ExecGetResultRelCheckAsUser(rel, estate)
     }
+}
+
+/// The next tuple of a plan; its errors unwind as Rust's.
+///
+/// # Safety
+/// `node` is an initialised plan.
+pub(crate) unsafe fn exec_proc_node(node: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: ExecProcNode of executor.h: rescan where parameters changed, then the node's own function.
+    unsafe {
+        if !(*node).chgParam.is_null() {
+            pg_sys::ExecReScan(node);
+        }
+        let next = (*node).ExecProcNode.expect("ExecInitNode sets it");
+        pg_sys::ffi::pg_guard_ffi_boundary(|| next(node))
+    }
+}
+
+/// The value of an expression, none for NULL; its errors unwind as Rust's.
+///
+/// # Safety
+/// The state is initialised, the context is its plan's.
+pub(crate) unsafe fn evaluate(
+    state: *mut pg_sys::ExprState,
+    context: *mut pg_sys::ExprContext,
+) -> Option<pg_sys::Datum> {
+    let mut null = false;
+    // SAFETY: as for the caller.
+    let datum = unsafe {
+        let function = (*state).evalfunc.expect("ExecInitExpr sets it");
+        pg_sys::ffi::pg_guard_ffi_boundary(|| function(state, context, &mut null))
+    };
+    (!null).then_some(datum)
 }
 
 /// An empty set of events to wait for.
@@ -287,6 +288,19 @@ pub(crate) unsafe fn final_aggregate_costs(root: *mut pg_sys::PlannerInfo) -> pg
         });
     }
     costs
+}
+
+/// What a partition's rows must fulfil, as a list of conditions over range table index 1; NIL for what is no partition.
+///
+/// # Safety
+/// An open relation.
+pub(crate) unsafe fn partition_constraint(relation: pg_sys::Relation) -> *mut pg_sys::List {
+    unsafe extern "C-unwind" {
+        #[link_name = "RelationGetPartitionQual"]
+        fn partition_qual(relation: pg_sys::Relation) -> *mut pg_sys::List;
+    }
+    // SAFETY: utils/partcache.h declares it so in 14 to 18.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| partition_qual(relation)) }
 }
 
 /// Whether a collation sorts by bytes: `C`, `POSIX`, or the default of a database whose order that is.

@@ -87,6 +87,7 @@ pub(crate) fn sqlstate(error: &SegmentError) -> PgSqlErrorCode {
             () if error.message.contains("FOREIGN KEY") => PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
             () => PgSqlErrorCode::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
         },
+        ErrorCode::Conflict => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
         ErrorCode::TypeMismatch => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
         ErrorCode::Deadline | ErrorCode::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
         ErrorCode::RowLimit | ErrorCode::ByteLimit | ErrorCode::Limit => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,

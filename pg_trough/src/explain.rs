@@ -4,12 +4,20 @@ use pgrx::{pg_guard, pg_sys};
 
 use crate::{modify, pg, plandata::ScanPlan, scan};
 
-unsafe fn text(label: &str, value: &str, es: *mut pg_sys::ExplainState) {
+/// Shows a text.
+///
+/// # Safety
+/// EXPLAIN's state.
+pub(crate) unsafe fn text(label: &str, value: &str, es: *mut pg_sys::ExplainState) {
     let (label, value) = (pg::cstring(label), pg::cstring(value));
     unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), value.as_ptr(), es) }
 }
 
-unsafe fn number(label: &str, unit: Option<&str>, value: u64, es: *mut pg_sys::ExplainState) {
+/// Shows a number.
+///
+/// # Safety
+/// EXPLAIN's state.
+pub(crate) unsafe fn number(label: &str, unit: Option<&str>, value: u64, es: *mut pg_sys::ExplainState) {
     let (label, unit) = (pg::cstring(label), unit.map(pg::cstring));
     let unit = unit.as_ref().map_or(std::ptr::null(), |u| u.as_ptr());
     unsafe { pg_sys::ExplainPropertyInteger(label.as_ptr(), unit, value as i64, es) }
@@ -28,21 +36,49 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
         if let Some(relations) = &plan.relations {
             text("Relations", relations, es);
         }
+        statements(foreign, &plan, &[("SQLite SQL", Some(&plan.map)), ("Reduce SQL", plan.reduce.as_ref())], es);
+        if (*es).analyze
+            && let Some(told) = scan::told(node)
+        {
+            let stats = told.stats;
+            number("Segments", None, stats.segments, es);
+            for (label, count) in [("Segments Missing", stats.unknown), ("Segments Failed", stats.failed)] {
+                if count > 0 {
+                    number(label, None, count, es);
+                }
+            }
+            number("Workers", None, stats.workers, es);
+            number("Retries", None, stats.retries, es);
+            number("Rows Fetched", None, stats.rows, es);
+            number("Bytes Fetched", None, stats.bytes, es);
+        }
+    }
+}
+
+/// What a plan asks of segments: its conditions on them, and with VERBOSE its statements and their parameters.
+///
+/// # Safety
+/// EXPLAIN's structures; the plan is the node's.
+pub(crate) unsafe fn statements(
+    foreign: *mut pg_sys::ForeignScan,
+    plan: &ScanPlan,
+    statements: &[(&str, Option<&String>)],
+    es: *mut pg_sys::ExplainState,
+) {
+    // SAFETY: as for the caller.
+    unsafe {
         let exprs: Vec<_> = pg::list::<pg_sys::Node>((*foreign).fdw_exprs).collect();
-        let shown = |expr: *mut pg_sys::Node| {
-            let ancestors = std::ptr::null_mut();
-            let context = pg_sys::set_deparse_context_plan((*es).deparse_cxt, foreign.cast(), ancestors);
-            pg::text(pg_sys::deparse_expression(expr, context, false, false))
-        };
-        let segment = segment_name(&plan);
+        let shown = |expr: *mut pg_sys::Node| shown(expr, foreign, es);
+        let segment = segment_name(plan);
         let conditions: Vec<_> = exprs[plan.slots..].iter().map(|expr| with_segment(&shown(*expr), &segment)).collect();
         if !conditions.is_empty() {
             text("Segment Conditions", &conditions.join(" AND "), es);
         }
         if (*es).verbose {
-            text("SQLite SQL", &plan.map, es);
-            if let Some(reduce) = &plan.reduce {
-                text("Reduce SQL", reduce, es);
+            for (label, sql) in statements {
+                if let Some(sql) = sql {
+                    text(label, sql, es);
+                }
             }
             if !plan.params.is_empty() || plan.enough.is_some() {
                 let mut list: Vec<_> = plan
@@ -61,21 +97,23 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
                 text("SQLite Parameters", &list.join(", "), es);
             }
         }
-        if (*es).analyze
-            && let Some(told) = scan::told(node)
-        {
-            let stats = told.stats;
-            number("Segments", None, stats.segments, es);
-            for (label, count) in [("Segments Missing", stats.unknown), ("Segments Failed", stats.failed)] {
-                if count > 0 {
-                    number(label, None, count, es);
-                }
-            }
-            number("Workers", None, stats.workers, es);
-            number("Retries", None, stats.retries, es);
-            number("Rows Fetched", None, stats.rows, es);
-            number("Bytes Fetched", None, stats.bytes, es);
-        }
+    }
+}
+
+/// An expression of a plan as PostgreSQL writes it.
+///
+/// # Safety
+/// EXPLAIN's structures; the expression is the plan's.
+pub(crate) unsafe fn shown(
+    expr: *mut pg_sys::Node,
+    foreign: *mut pg_sys::ForeignScan,
+    es: *mut pg_sys::ExplainState,
+) -> String {
+    // SAFETY: as for the caller.
+    unsafe {
+        let ancestors = std::ptr::null_mut();
+        let context = pg_sys::set_deparse_context_plan((*es).deparse_cxt, foreign.cast(), ancestors);
+        pg::text(pg_sys::deparse_expression(expr, context, false, false))
     }
 }
 

@@ -49,6 +49,15 @@ pub unsafe extern "C-unwind" fn trough_fdw_handler(_fcinfo: pg_sys::FunctionCall
         (*routine).EndForeignModify = Some(modify::end_foreign_modify);
         (*routine).BeginForeignInsert = Some(modify::begin_foreign_insert);
         (*routine).EndForeignInsert = Some(modify::end_foreign_modify);
+        (*routine).AddForeignUpdateTargets = Some(modify::add_foreign_update_targets);
+        (*routine).ExecForeignUpdate = Some(modify::exec_foreign_update);
+        (*routine).ExecForeignDelete = Some(modify::exec_foreign_delete);
+        (*routine).PlanDirectModify = Some(modify::plan_direct_modify);
+        (*routine).BeginDirectModify = Some(modify::begin_direct_modify);
+        (*routine).IterateDirectModify = Some(modify::iterate_direct_modify);
+        (*routine).EndDirectModify = Some(modify::end_direct_modify);
+        (*routine).ExplainDirectModify = Some(modify::explain_direct_modify);
+        (*routine).ExecForeignTruncate = Some(modify::exec_foreign_truncate);
         (*routine).ExplainForeignModify = Some(explain::explain_foreign_modify);
         (*routine).ImportForeignSchema = Some(import::import_foreign_schema);
         pg_sys::Datum::from(routine)

@@ -7,7 +7,7 @@ use trough_pushdown::{Keys, Shipper, statement};
 
 use crate::{
     compat::{self, Cost, ScanPath},
-    guc, join, memory,
+    guc, join, memory, modify,
     order::{self, Arrangement},
     pg,
     plandata::{Output, ScanPlan, Source},
@@ -146,7 +146,10 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_paths(
         let cost = scan_cost(root, rel, &base.split, &base.tables, base.scanned, (*rel).rows);
         let path = ScanPath { required_outer: (*rel).lateral_relids, ..ScanPath::default() };
         pg_sys::add_path(rel, compat::foreign_scan_path(root, rel, cost, &path));
-        order::add_sorted_paths(root, rel, base, cost);
+        // The rows of a table that is written come with their identity, which has no place in a sorted scan.
+        if !pg_sys::bms_is_member((*rel).relid as i32, (*root).all_result_relids) {
+            order::add_sorted_paths(root, rel, base, cost);
+        }
         join::parameterized::add_paths(root, rel, base);
     }
 }
@@ -209,7 +212,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
         match planning(rel) {
             Some(Planning::Scan(base)) => {
                 let arrangement = Arrangement::of(root, path);
-                base_plan(rel, base, tlist, clauses, &arrangement, outer_plan)
+                base_plan(root, rel, base, tlist, clauses, &arrangement, outer_plan)
             }
             Some(Planning::Upper(upper)) => upper::plan(upper, path, tlist, outer_plan),
             Some(Planning::Sorted(_)) | None => unreachable!("only relations of the other kinds have paths of ours"),
@@ -299,6 +302,7 @@ pub(crate) unsafe fn scan_plan(
 }
 
 unsafe fn base_plan(
+    root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     base: &Relation,
     tlist: *mut pg_sys::List,
@@ -331,7 +335,10 @@ unsafe fn base_plan(
             }
         }
         let wanted: Vec<_> = wanted.into_iter().map(|index| (index, index)).collect();
-        let (plan, exprs) = scan_plan(base, &split, &wanted, arrangement);
+        let (mut plan, exprs) = scan_plan(base, &split, &wanted, arrangement);
+        if let Some((identity, columns)) = modify::identity(root, relid, used, base.tables.first()) {
+            plan.with_identity(matches!(identity, modify::Identity::Rowid(_)), &columns);
+        }
         let quals = pg::make_list(split.per_row());
         let recheck = pg::make_list(split.remote.iter().chain(&split.segment).copied());
         pg_sys::make_foreignscan(tlist, quals, relid, exprs, plan.to_list(), std::ptr::null_mut(), recheck, outer_plan)

@@ -5,7 +5,12 @@ use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use trough_pushdown::{Encoding, InvalidText, Keys, Param, StateKind};
 
-use crate::{pg, relation::Tables, segments::Values, table::Limits};
+use crate::{
+    pg,
+    relation::Tables,
+    segments::Values,
+    table::{Limits, OnFault},
+};
 
 /// A scan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,6 +88,8 @@ pub(crate) struct Output {
 pub(crate) enum Source {
     /// The segment that the row came from.
     Segment,
+    /// What tells the row from others, for a write: the rowid, if it does, and the fingerprint. It comes first.
+    Identity(bool),
     /// One column.
     Column(Stored),
     /// An aggregate's transition state, as PostgreSQL's partial aggregate would give it.
@@ -138,6 +145,16 @@ impl ScanPlan {
             patterns: tables.patterns(),
             limits: Limits::strictest(tables.members().iter().map(|m| m.table.limits)),
         }
+    }
+
+    /// Has the map give these columns before all others: see [`Source::Identity`]. What cannot be read is an error then,
+    /// whatever the options allow a scan: nobody would learn what was not changed.
+    pub(crate) fn with_identity(&mut self, rowid: bool, columns: &[String]) {
+        let rest = self.map.strip_prefix("SELECT ").unwrap_or(&self.map);
+        self.map = format!("SELECT {}, {rest}", columns.join(", "));
+        self.width += columns.len();
+        self.limits.on_failed = OnFault::Error;
+        self.outputs.insert(0, Output { attribute: 0, source: Source::Identity(rowid) });
     }
 
     /// As `fdw_private` holds it.

@@ -1,19 +1,21 @@
-//! The rows of an INSERT until its end, by segment: encoded in memory up to a budget, beyond it in a temporary file of
-//! PostgreSQL's, so that a statement of any size writes each segment once.
+//! The rows of a writing statement until its end, by segment: encoded in memory up to a budget, beyond it in a temporary file
+//! of PostgreSQL's, so that a statement of any size writes each segment once.
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use pgrx::pg_sys;
-use trough_core::{SegmentId, Value};
+use trough_core::{SegmentId, Value, wire::Packed};
 
-use crate::{
-    compat,
-    decode::{Item, Reader},
-};
+use crate::compat;
 
 /// Rows by segment.
 pub(crate) struct RowBuffer {
-    segments: HashMap<String, Rows>,
+    /// Where a segment's rows are in `segments`.
+    places: HashMap<String, usize>,
+    segments: Vec<Rows>,
+    /// The first segment that was not taken out.
+    next: usize,
     bytes: usize,
     budget: usize,
     file: Option<TempFile>,
@@ -24,10 +26,27 @@ pub(crate) struct RowBuffer {
 /// One segment's rows.
 struct Rows {
     segment: SegmentId,
-    count: usize,
+    runs: Vec<Run>,
     encoded: Vec<u8>,
     /// What lies in the file, in order: where, and how long.
     spilled: Vec<(Place, usize)>,
+}
+
+/// Rows that follow each other and go into the same statement.
+#[derive(Clone, Copy)]
+struct Run {
+    statement: usize,
+    columns: u32,
+    count: u64,
+    bytes: usize,
+}
+
+/// Rows of one statement, to be sent.
+pub(crate) struct Batch {
+    /// Which of the caller's statements.
+    pub(crate) statement: usize,
+    /// The rows.
+    pub(crate) rows: Packed,
 }
 
 #[derive(Clone, Copy)]
@@ -46,28 +65,36 @@ const OVERHEAD: usize = 200;
 impl RowBuffer {
     /// A buffer that keeps so many bytes in memory; the context lives as long as the statement.
     pub(crate) fn new(budget: usize, context: pg_sys::MemoryContext) -> Self {
-        Self { segments: HashMap::new(), bytes: 0, budget, file: None, context }
+        Self { places: HashMap::new(), segments: Vec::new(), next: 0, bytes: 0, budget, file: None, context }
     }
 
-    /// Whether the segment has rows already.
-    pub(crate) fn knows(&self, name: &str) -> bool {
-        self.segments.contains_key(name)
+    /// The place of a segment that has rows already.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
     }
 
-    /// Makes room for a segment's rows.
-    pub(crate) fn begin(&mut self, segment: SegmentId) {
+    /// Makes room for a segment's rows, and gives its place.
+    pub(crate) fn begin(&mut self, segment: SegmentId) -> usize {
         self.bytes += OVERHEAD;
-        let rows = Rows { segment: segment.clone(), count: 0, encoded: Vec::new(), spilled: Vec::new() };
-        self.segments.insert(segment.as_str().to_owned(), rows);
+        self.places.insert(segment.as_str().to_owned(), self.segments.len());
+        self.segments.push(Rows { segment, runs: Vec::new(), encoded: Vec::new(), spilled: Vec::new() });
+        self.segments.len() - 1
     }
 
-    /// Adds a row to a segment that was begun.
-    pub(crate) fn push(&mut self, name: &str, row: impl Iterator<Item = Value>) {
-        let rows = self.segments.get_mut(name).expect("the segment was begun");
+    /// Adds a row of so many values, which `write` appends, for one of the caller's statements.
+    pub(crate) fn push(&mut self, place: usize, statement: usize, columns: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let rows = &mut self.segments[place];
         let before = rows.encoded.len();
-        row.for_each(|value| encode(&value, &mut rows.encoded));
-        rows.count += 1;
-        self.bytes += rows.encoded.len() - before;
+        write(&mut rows.encoded);
+        let bytes = rows.encoded.len() - before;
+        match rows.runs.last_mut() {
+            Some(run) if run.statement == statement && run.columns == columns => {
+                run.count += 1;
+                run.bytes += bytes;
+            }
+            _ => rows.runs.push(Run { statement, columns, count: 1, bytes }),
+        }
+        self.bytes += bytes;
         if self.bytes > self.budget {
             self.spill();
         }
@@ -77,7 +104,7 @@ impl RowBuffer {
     fn spill(&mut self) {
         let context = self.context;
         let file = self.file.get_or_insert_with(|| TempFile::create(context));
-        for rows in self.segments.values_mut().filter(|rows| !rows.encoded.is_empty()) {
+        for rows in self.segments.iter_mut().filter(|rows| !rows.encoded.is_empty()) {
             let place = file.append(&rows.encoded);
             rows.spilled.push((place, rows.encoded.len()));
             rows.encoded = Vec::new();
@@ -87,24 +114,36 @@ impl RowBuffer {
         self.budget = self.budget.max(self.bytes * 2);
     }
 
-    /// Takes segments with their rows out until they make `bytes`, at least one; none at the end.
-    pub(crate) fn take(&mut self, columns: usize, bytes: usize) -> Vec<(SegmentId, Vec<Vec<Value>>)> {
+    /// Takes segments with their rows out, in the order in which they came, until they make `bytes`, at least one; none at
+    /// the end. Nothing is added once this has begun.
+    pub(crate) fn take(&mut self, bytes: usize) -> Vec<(SegmentId, Vec<Batch>)> {
         let mut taken = Vec::new();
         let mut size = 0;
-        while size < bytes {
-            let Some(name) = self.segments.keys().next().cloned() else { break };
-            let Some(rows) = self.segments.remove(&name) else { break };
-            let mut encoded = Vec::new();
-            for (place, len) in &rows.spilled {
+        while size < bytes
+            && let Some(rows) = self.segments.get_mut(self.next)
+        {
+            self.next += 1;
+            let mut all = Vec::new();
+            for (place, len) in std::mem::take(&mut rows.spilled) {
                 let file = self.file.as_mut().expect("rows were spilled to it");
-                file.read(*place, *len, &mut encoded);
+                file.read(place, len, &mut all);
             }
-            encoded.extend_from_slice(&rows.encoded);
-            size += encoded.len() + OVERHEAD;
-            taken.push((rows.segment, decode(&encoded, rows.count, columns)));
+            match all.is_empty() {
+                true => all = std::mem::take(&mut rows.encoded),
+                false => all.append(&mut rows.encoded),
+            }
+            size += all.len() + OVERHEAD;
+            let mut all = Bytes::from(all);
+            let batch = |run: Run| {
+                let rows = Packed { count: run.count, columns: run.columns, data: all.split_to(run.bytes) };
+                Batch { statement: run.statement, rows }
+            };
+            taken.push((rows.segment.clone(), std::mem::take(&mut rows.runs).into_iter().map(batch).collect()));
         }
-        if self.segments.is_empty() {
-            self.bytes = 0;
+        if self.next == self.segments.len() {
+            self.segments.clear();
+            self.places.clear();
+            (self.next, self.bytes) = (0, 0);
             if let Some(file) = self.file.take() {
                 file.close();
             }
@@ -113,7 +152,8 @@ impl RowBuffer {
     }
 }
 
-fn encode(value: &Value, out: &mut Vec<u8>) {
+/// Appends a value.
+pub(crate) fn put(value: &Value, out: &mut Vec<u8>) {
     use rmp::encode as e;
     // Writing to a Vec cannot fail.
     let _ = match value {
@@ -123,18 +163,6 @@ fn encode(value: &Value, out: &mut Vec<u8>) {
         Value::Text(text) => e::write_str(out, text).map_err(drop),
         Value::Blob(bytes) => e::write_bin(out, bytes).map_err(drop),
     };
-}
-
-fn decode(bytes: &[u8], count: usize, columns: usize) -> Vec<Vec<Value>> {
-    let mut reader = Reader::new(bytes, 0);
-    let mut value = || match reader.next().expect("these bytes were encoded here") {
-        Item::Null => Value::Null,
-        Item::Integer(n) => Value::Integer(n),
-        Item::Real(r) => Value::Real(r),
-        Item::Text(text) | Item::BadText(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
-        Item::Blob(bytes) => Value::Blob(bytes.to_vec()),
-    };
-    (0..count).map(|_| (0..columns).map(|_| value()).collect()).collect()
 }
 
 impl TempFile {
@@ -165,7 +193,7 @@ impl TempFile {
         place
     }
 
-    /// Reads what was written at a place, and comes back to the end.
+    /// Reads what was written at a place.
     fn read(&mut self, place: Place, len: usize, out: &mut Vec<u8>) {
         let at = out.len();
         out.resize(at + len, 0);
@@ -177,7 +205,7 @@ impl TempFile {
         if read as usize != len {
             crate::errors::Failure::new(
                 pgrx::PgSqlErrorCode::ERRCODE_IO_ERROR,
-                format!("read rows of an INSERT back: {read} of {len} bytes came"),
+                format!("read rows of a statement back: {read} of {len} bytes came"),
             )
             .raise();
         }

@@ -10,7 +10,7 @@ use crate::{
     cluster::{self, Cluster, Rows, Told},
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
-    encode, memory, pg,
+    encode, memory, modify, pg,
     plandata::{ScanPlan, Source},
     runtime, segments,
     state::StateDecoder,
@@ -33,6 +33,8 @@ pub(crate) struct Scan {
     /// Whether the last look for a row found that none has come yet.
     pending: bool,
     batch: Option<Current>,
+    /// The last row's rowid and fingerprint, if it is to be changed.
+    identity: Option<(i64, i64)>,
     /// What earlier runs of the scan did, and this one when it ended.
     done: Told,
 }
@@ -40,6 +42,8 @@ pub(crate) struct Scan {
 /// What makes an attribute.
 enum Maker {
     Segment,
+    /// Whether a rowid comes before the fingerprint.
+    Identity(bool),
     Column(Decoder),
     /// Of these columns, counted from the first that is no column of its own.
     State(StateDecoder, Vec<usize>),
@@ -90,6 +94,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             .map(|output| {
                 let maker = match &output.source {
                     Source::Segment => Maker::Segment,
+                    Source::Identity(rowid) => Maker::Identity(*rowid),
                     Source::Column(stored) => Maker::Column(Decoder::new(stored.clone())),
                     Source::State(kind, stored, columns) => {
                         Maker::State(StateDecoder::new(*kind, None, stored.clone()), after(columns))
@@ -113,6 +118,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             asynchronous: (*node).ss.ps.async_capable,
             pending: false,
             batch: None,
+            identity: None,
             done: Told::default(),
         };
         (*node).fdw_state = memory::own((*(*node).ss.ps.state).es_query_cxt, scan).cast();
@@ -136,7 +142,10 @@ pub(crate) unsafe extern "C-unwind" fn iterate_foreign_scan(
             scan.begin((*node).ss.ps.ps_ExprContext);
         }
         if scan.next_row(slot) {
-            pg_sys::ExecStoreVirtualTuple(slot);
+            match scan.identity {
+                Some((rowid, print)) => modify::store(slot, rowid, print),
+                None => drop(pg_sys::ExecStoreVirtualTuple(slot)),
+            }
         }
         slot
     }
@@ -338,6 +347,16 @@ impl Scan {
                     Some(words) => Some(pg_sys::Datum::from(words.as_ptr())),
                     None => broken(&current.batch).raise(),
                 },
+                Maker::Identity(rowid) => {
+                    let mut integer = || match reader.next() {
+                        Some(Item::Integer(n)) => n,
+                        _ => broken(&current.batch).raise(),
+                    };
+                    let row = if *rowid { integer() } else { 0 };
+                    self.identity = Some((row, integer()));
+                    read += 1 + usize::from(*rowid);
+                    continue;
+                }
                 Maker::Column(decoder) => {
                     let Some(item) = reader.next() else { broken(&current.batch).raise() };
                     read += 1;

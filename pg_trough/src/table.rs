@@ -30,8 +30,12 @@ pub(crate) struct ForeignTable {
     pub(crate) pattern: Option<String>,
     /// Which schema new segments start from.
     pub(crate) schema: String,
-    /// Whether it refuses INSERT.
+    /// Whether it refuses to be written.
     pub(crate) read_only: bool,
+    /// Whether it may be truncated.
+    pub(crate) truncatable: bool,
+    /// The columns that tell a segment's rows apart, where the rowid does not: indexes of [`Table::columns`].
+    pub(crate) keys: Vec<usize>,
     /// The rows it is planned for where ANALYZE has not counted.
     pub(crate) estimated_rows: Option<f64>,
     /// The most that one query may fetch, and what it does about segments that it cannot read.
@@ -154,7 +158,7 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
         let tuple_desc = (*relation).rd_att;
         let mut columns = Vec::new();
         let mut typmods = Vec::new();
-        let mut generated = Vec::new();
+        let (mut keys, mut generated) = (Vec::new(), Vec::new());
         for i in 0..(*tuple_desc).natts {
             let attribute = crate::compat::attribute(tuple_desc, i as usize);
             typmods.push((*attribute).atttypmod);
@@ -167,6 +171,9 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
                 generated[i as usize] =
                     options::find(&settings, "generated").and_then(options::parse_bool) == Some(true);
                 let type_oid = base_type((*attribute).atttypid);
+                if options::find(&settings, "key").and_then(options::parse_bool) == Some(true) {
+                    keys.push(i as usize);
+                }
                 Some(column(&name, type_oid, &settings, &own, &of_server).or_raise())
             });
         }
@@ -185,6 +192,8 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
             pattern: either("segments").map(str::to_owned),
             schema: either("schema").unwrap_or("default").to_owned(),
             read_only: on("read_only"),
+            truncatable: either("truncatable").and_then(options::parse_bool).unwrap_or(true),
+            keys,
             estimated_rows: number("estimated_rows").map(|n| n as f64),
             limits: Limits {
                 max_rows: number("max_rows"),

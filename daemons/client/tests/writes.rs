@@ -164,6 +164,7 @@ fn insert(segment: &SegmentId, rows: usize) -> SegmentWrite {
     let statement = WriteStatement {
         sql: "insert into t values (?1)".into(),
         rows: (0..rows as i64).map(|n| vec![Value::Integer(n)]).collect(),
+        ..WriteStatement::default()
     };
     SegmentWrite { segment: segment.clone(), statements: vec![statement] }
 }

@@ -27,6 +27,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A constraint refused the rows; nothing of the transaction was kept.
     Constraint,
+    /// A row that the request relies on was changed by somebody else; nothing of the transaction was kept.
+    Conflict,
     /// A stored value has a type that the query declared impossible.
     TypeMismatch,
     /// The deadline passed; SQLite was interrupted.
@@ -65,6 +67,7 @@ impl ErrorCode {
             Self::NoSuchColumn => "no_such_column",
             Self::Forbidden => "forbidden",
             Self::Constraint => "constraint",
+            Self::Conflict => "conflict",
             Self::TypeMismatch => "type_mismatch",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",

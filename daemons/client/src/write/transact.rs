@@ -239,6 +239,8 @@ fn size_of_write(write: &SegmentWrite) -> usize {
         Value::Blob(b) => b.len() * 4 / 3 + 16,
         _ => 12,
     };
-    let rows = |s: &trough_core::wire::WriteStatement| s.rows.iter().flatten().map(value).sum::<usize>();
+    let rows = |s: &trough_core::wire::WriteStatement| {
+        s.rows.iter().flatten().map(value).sum::<usize>() + s.packed.as_ref().map_or(0, |p| p.data.len() + 32)
+    };
     write.statements.iter().map(|s| s.sql.len() + rows(s) + 32).sum::<usize>() + write.segment.as_str().len() + 48
 }

@@ -83,7 +83,11 @@ async fn load(engine: &Engine, dir: &Path) {
             ]
         });
         let sql = "insert into flights(carrier, delay, tail, distance) values(?1, ?2, ?3, ?4)".into();
-        engine.write(file(dir, i, Mode::Hot), vec![WriteStatement { sql, rows: rows.collect() }], Box::new(|| Ok(())))
+        engine.write(
+            file(dir, i, Mode::Hot),
+            vec![WriteStatement { sql, rows: rows.collect(), ..WriteStatement::default() }],
+            Box::new(|| Ok(())),
+        )
     });
     futures::future::join_all(writes).await;
     println!("write {ROWS} rows into each, one durable transaction each: {:.0?}", began.elapsed());

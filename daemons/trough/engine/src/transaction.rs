@@ -1,19 +1,16 @@
 //! One durable transaction for the requests that wait together.
 
-use rusqlite::{CachedStatement, config::DbConfig, fallible_iterator::FallibleIterator, types::ValueRef};
 use tokio::sync::oneshot;
-use trough_core::{
-    ErrorCode, SegmentError, Value,
-    wire::{WriteResult, WriteStatement},
-};
+use trough_core::{ErrorCode, SegmentError, wire::WriteResult};
 
 use crate::{
+    apply::{self, Done},
     auth::SAVEPOINT,
     control::Control,
     engine::{Guard, Inner, SegmentFile},
     options::Limits,
     sql,
-    statement::{Bound, Failure},
+    statement::Failure,
     sync::Pending,
     write_conn::WriteConn,
     writer::{Desk, Work},
@@ -35,19 +32,14 @@ impl Request {
 
     /// The answer to a committed request, to be given when it is durable.
     fn committed(self, done: Done) -> Pending {
-        let result = WriteResult::Ok { changes: done.changes, returned: done.returned };
+        let Done { changes, returned, packed } = done;
+        let result = WriteResult::Ok { changes, returned, packed };
         Pending { path: self.file.path, reply: self.reply, result }
     }
 }
 
 /// With so much waiting for a thread, single fsyncs are what everything would wait for.
 const MANY: usize = 8;
-
-#[derive(Default)]
-struct Done {
-    changes: u64,
-    returned: Vec<Vec<Value>>,
-}
 
 /// What is wrong with a request whatever the segment holds.
 pub(crate) fn check(work: &Work, limits: &Limits) -> Result<(), SegmentError> {
@@ -232,8 +224,8 @@ fn attempt(inner: &Inner, conn: &WriteConn, request: &Request, several: bool) ->
     }
     conn.current.set(Some(control.clone()));
     let result = match &request.work {
-        Work::Script(text) => script(conn, text),
-        Work::Statements(list) => statements(conn, list, &inner.options.limits),
+        Work::Script(text) => apply::script(conn, text),
+        Work::Statements(list) => apply::statements(conn, &request.file.id, list, &inner.options.limits),
     };
     conn.current.set(None);
     match result {
@@ -275,84 +267,4 @@ fn explain(file: &SegmentFile, failure: Failure) -> SegmentError {
                 .into();
     }
     error
-}
-
-/// An SQL script: every statement to its end, rows dropped.
-fn script(conn: &WriteConn, text: &str) -> Result<Done, Failure> {
-    let before = conn.conn.total_changes();
-    let mut batch = rusqlite::Batch::new(&conn.conn, text);
-    while let Some(mut statement) = batch.next()? {
-        let mut rows = statement.raw_query();
-        while rows.next()?.is_some() {}
-    }
-    Ok(Done { changes: conn.conn.total_changes() - before, returned: Vec::new() })
-}
-
-fn statements(conn: &WriteConn, list: &[WriteStatement], limits: &Limits) -> Result<Done, Failure> {
-    let mut done = Done::default();
-    for WriteStatement { sql: text, rows } in list {
-        conn.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-        let prepared = conn.conn.prepare_cached(text);
-        conn.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-        let mut statement = prepared?;
-        let wanted = statement.parameter_count();
-        let changes_rows = !statement.readonly()
-            && sql::first_word(text).is_some_and(|word| {
-                ["insert", "replace", "update", "delete", "with"].iter().any(|dml| word.eq_ignore_ascii_case(dml))
-            });
-        let mut run = |values: &[Value]| -> Result<(), Failure> {
-            if values.len() != wanted {
-                let given = values.len();
-                let text = format!("the statement has {wanted} parameters, but a row of {given} values was given");
-                return Err(Failure::Ours(SegmentError::new(ErrorCode::BadRequest, text)));
-            }
-            for (i, value) in values.iter().enumerate() {
-                statement.raw_bind_parameter(i + 1, Bound(value))?;
-            }
-            collect(&mut statement, &mut done.returned, limits)?;
-            if changes_rows {
-                done.changes += conn.conn.changes();
-            }
-            Ok(())
-        };
-        if rows.is_empty() {
-            run(&[])?;
-        } else {
-            rows.iter().try_for_each(|row| run(row))?;
-        }
-    }
-    Ok(done)
-}
-
-/// Runs a statement to its end; what it returns is kept.
-fn collect(
-    statement: &mut CachedStatement<'_>,
-    returned: &mut Vec<Vec<Value>>,
-    limits: &Limits,
-) -> Result<(), Failure> {
-    let columns = statement.column_count();
-    let mut rows = statement.raw_query();
-    while let Some(row) = rows.next()? {
-        if limits.max_rows > 0 && returned.len() as u64 >= limits.max_rows {
-            let text = format!("the statements return more than {} rows (MAX_ROWS)", limits.max_rows);
-            return Err(Failure::Ours(SegmentError::new(ErrorCode::RowLimit, text)));
-        }
-        let value = |i| {
-            Ok(match row.get_ref(i)? {
-                ValueRef::Null => Value::Null,
-                ValueRef::Integer(n) => Value::Integer(n),
-                ValueRef::Real(r) => Value::Real(r),
-                ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
-                ValueRef::Text(bytes) => match String::from_utf8(bytes.to_vec()) {
-                    Ok(text) => Value::Text(text),
-                    Err(_) => {
-                        let text = "a returned text is not valid UTF-8";
-                        return Err(Failure::Ours(SegmentError::new(ErrorCode::TypeMismatch, text)));
-                    }
-                },
-            })
-        };
-        returned.push((0..columns).map(value).collect::<Result<_, Failure>>()?);
-    }
-    Ok(())
 }

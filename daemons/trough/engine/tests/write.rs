@@ -11,7 +11,7 @@ use std::sync::{
 use common::{allow, bench, bench_with, id};
 use trough_core::{
     ErrorCode, SegmentError, Value,
-    wire::{WriteResult, WriteStatement},
+    wire::{Packed, WriteResult, WriteStatement},
 };
 use trough_engine::{EngineOptions, Limits, Mode};
 
@@ -132,7 +132,7 @@ async fn the_guard_decides_before_the_commit() {
 }
 
 fn statement(sql: &str, rows: Vec<Vec<Value>>) -> WriteStatement {
-    WriteStatement { sql: sql.into(), rows }
+    WriteStatement { sql: sql.into(), rows, ..WriteStatement::default() }
 }
 
 #[tokio::test]
@@ -147,7 +147,8 @@ async fn statements_with_rows() {
         statement("create index i on t(b)", vec![]),
     ];
     match b.engine.write(b.hot("s"), list, allow()).await {
-        WriteResult::Ok { changes, returned } => {
+        WriteResult::Ok { changes, returned, packed } => {
+            assert_eq!(packed, None);
             assert_eq!(changes, 1000 + 10 + 1);
             assert_eq!(returned, [[Value::Text("x3!".into())]]);
         }
@@ -171,6 +172,47 @@ async fn statements_with_rows() {
         }
     }
     assert_eq!(b.read("s", "select count(*) c from t").await.unwrap(), "[{\"c\":999}]\n");
+}
+
+#[tokio::test]
+async fn packed_rows_and_expected_changes() {
+    let b = bench();
+    b.engine.create(b.path("s"), "create table t(a integer primary key, b, s)".into()).await.unwrap();
+    let statement = |sql: &str, count, columns, data: &'static [u8], each| WriteStatement {
+        sql: sql.into(),
+        packed: Some(Packed { count, columns, data: bytes::Bytes::from_static(data) }),
+        each,
+        ..WriteStatement::default()
+    };
+    let run = |list: Vec<WriteStatement>| b.engine.write(b.hot("s"), list, allow());
+    // NULL makes the key; the second text is not UTF-8.
+    let rows = b"\xc0\xa1x\x07\xc7\x01\x01\xff";
+    let insert = statement("insert into t values(?1, ?2, :segment) returning a, b, s", 2, 2, rows, Some(1));
+    match run(vec![insert]).await {
+        WriteResult::Ok { changes: 2, returned, packed: Some(packed) } => {
+            assert!(returned.is_empty());
+            assert_eq!((packed.count, packed.columns), (2, 3));
+            assert_eq!(&packed.data[..], b"\x01\xa1x\xa1s\x07\xc7\x01\x01\xff\xa1s");
+        }
+        other => panic!("{other:?}"),
+    }
+    let update = |key: &'static [u8]| statement("update t set b = 'y' where a = ?1", 1, 1, key, Some(1));
+    match run(vec![update(b"\x07"), update(b"\x63")]).await {
+        WriteResult::Err { error } => assert_eq!(error.code, ErrorCode::Conflict, "{error}"),
+        other => panic!("{other:?}"),
+    }
+    for broken in [
+        statement("insert into t values(?1, ?2, 1)", 1, 2, b"\x01", None),
+        statement("insert into t values(?1, ?2, 1)", 1, 2, b"\x21\x02\x03", None),
+        WriteStatement { rows: vec![vec![Value::Null]], ..update(b"\x07") },
+    ] {
+        match run(vec![broken]).await {
+            WriteResult::Err { error } => assert_eq!(error.code, ErrorCode::BadRequest, "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let left = b.read("s", "select count(*) c, sum(b = 'y') y from t").await.unwrap();
+    assert_eq!(left, "[{\"c\":2,\"y\":0}]\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,7 @@ fn note_failure(held: &Held, error: &SegmentError) {
             | ErrorCode::NoSuchColumn
             | ErrorCode::Forbidden
             | ErrorCode::Constraint
+            | ErrorCode::Conflict
             | ErrorCode::TypeMismatch
             | ErrorCode::Limit
             | ErrorCode::NotWritable

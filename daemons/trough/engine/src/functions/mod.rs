@@ -21,6 +21,7 @@ pub(crate) fn register(conn: &Connection) -> Result<()> {
         Ok(seed_crawled_status(&status_of(ctx.get_raw(0))?))
     })?;
     conn.create_scalar_function("trough_reject", 4, FunctionFlags::SQLITE_UTF8, reject)?;
+    crate::fingerprint::register(conn)?;
     conn.create_scalar_function("buildredirectarray", 4, flags, build_redirect_array)?;
     values::register(conn, flags)
 }

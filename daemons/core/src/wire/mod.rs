@@ -22,6 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ErrorCode, SegmentError, SegmentId, Value};
 
+mod write;
+
+pub use write::{Packed, SegmentWrite, WriteRequest, WriteResponse, WriteResult, WriteStatement};
+
 /// The MessagePack extension type of a TEXT that is not valid UTF-8; its data are the text's bytes.
 pub const INVALID_TEXT: i8 = 1;
 
@@ -59,64 +63,6 @@ pub struct QueryRequest {
     /// Set by a worker that passes the request on to the holder of a write lock, so that it goes one step only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proxied: bool,
-}
-
-/// `POST /v1/write` on the write port: one transaction per element.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WriteRequest {
-    /// What to write, one transaction a segment.
-    pub writes: Vec<SegmentWrite>,
-    /// How long the whole request may take, in milliseconds from its arrival.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_ms: Option<u64>,
-}
-
-/// The statements of one transaction on one segment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SegmentWrite {
-    /// The segment; this node must hold its write lock.
-    pub segment: SegmentId,
-    /// Run in order, all or nothing.
-    pub statements: Vec<WriteStatement>,
-}
-
-/// One statement, run once per row of parameters (once without, if there are no rows).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WriteStatement {
-    /// One SQLite statement with `?1`, `?2`, … for a row's values.
-    pub sql: String,
-    /// Rows of parameters.
-    #[serde(default)]
-    pub rows: Vec<Vec<Value>>,
-}
-
-/// The answer to [`WriteRequest`]: one result per element, in order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WriteResponse {
-    /// In the order of the request's writes.
-    pub results: Vec<WriteResult>,
-}
-
-/// What became of one segment's transaction.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum WriteResult {
-    /// Committed and durable.
-    Ok {
-        /// Rows changed.
-        changes: u64,
-        /// The rows that RETURNING gave, in order.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        returned: Vec<Vec<Value>>,
-    },
-    /// Nothing of it was kept.
-    Err {
-        /// Why.
-        error: SegmentError,
-    },
 }
 
 /// The counts in an end frame.
