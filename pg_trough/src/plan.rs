@@ -10,7 +10,7 @@ use crate::{
     guc, join, memory, modify,
     order::{self, Arrangement},
     pg,
-    plandata::{Output, ScanPlan, Source},
+    plandata::{Output, ScanPlan, SegmentKeys, Source},
     relation::{self, Relation, Tables},
     table,
     upper::{self, Upper},
@@ -230,7 +230,8 @@ pub(crate) unsafe fn print_conditions(
     pushdown: bool,
     walker: &mut Walker<'_>,
     shipper: &mut Shipper<'_>,
-) -> (Vec<String>, Keys) {
+) -> (Vec<String>, SegmentKeys) {
+    let mut implied = Vec::new();
     let mut conditions = Vec::new();
     let mut keys = Vec::new();
     // SAFETY: as for the caller.
@@ -242,12 +243,16 @@ pub(crate) unsafe fn print_conditions(
             keys.push(Keys::of(&expr, tables.scope(), &walk::collation));
         }
         if pushdown {
-            for clause in split.segment.iter().chain(&split.local) {
-                keys.push(Keys::of(&walker.expr((*clause).cast()), tables.scope(), &walk::collation));
+            for (i, clause) in split.segment.iter().chain(&split.local).enumerate() {
+                let expr = walker.expr((*clause).cast());
+                keys.push(Keys::of(&expr, tables.scope(), &walk::collation));
+                if i < split.segment.len() && Keys::is_exact(&expr, tables.scope(), &walk::collation) {
+                    implied.push(i);
+                }
             }
         }
     }
-    (conditions, Keys::intersect(keys))
+    (conditions, SegmentKeys { keys: Keys::intersect(keys), implied })
 }
 
 /// A scan's plan, and its `fdw_exprs`. `wanted` has an entry per attribute of the scan's tuple that must have a value:
@@ -268,7 +273,7 @@ pub(crate) unsafe fn scan_plan(
     // SAFETY: as for the caller.
     let (conditions, keys) = unsafe { print_conditions(split, tables, relation.pushdown, &mut walker, &mut shipper) };
     // SAFETY: as for the caller.
-    let arranged = unsafe { order::print(arrangement, tables, &keys, &mut walker, &mut shipper) }
+    let arranged = unsafe { order::print(arrangement, tables, &keys.keys, &mut walker, &mut shipper) }
         .expect("the arrangement was printed when the path was made");
     let mut outputs = Vec::new();
     let mut columns = Vec::new();

@@ -42,7 +42,7 @@ pub(crate) struct ScanPlan {
     /// How many of the expressions are values.
     pub(crate) slots: usize,
     /// Which segments can hold rows.
-    pub(crate) keys: Keys,
+    pub(crate) keys: SegmentKeys,
     /// The tables' segments: regular expressions that all must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) patterns: Vec<String>,
@@ -69,6 +69,22 @@ impl Enough {
             None => -1,
             Some(limit) => limit.max(0).saturating_add(self.offset.and_then(value).unwrap_or(0).max(0)),
         }
+    }
+}
+
+/// Which segments can hold rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SegmentKeys {
+    /// The set.
+    pub(crate) keys: Keys,
+    /// The conditions on segments, by their place, that hold in every segment that the set lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) implied: Vec<usize>,
+}
+
+impl Default for SegmentKeys {
+    fn default() -> Self {
+        Self { keys: Keys::All, implied: Vec::new() }
     }
 }
 
@@ -141,7 +157,7 @@ impl ScanPlan {
             outputs: Vec::new(),
             width: 0,
             slots: 0,
-            keys: Keys::All,
+            keys: SegmentKeys::default(),
             patterns: tables.patterns(),
             limits: Limits::strictest(tables.members().iter().map(|m| m.table.limits)),
         }

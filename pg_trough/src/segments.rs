@@ -37,11 +37,15 @@ pub(crate) unsafe fn choose(
     let mut patterns: Vec<_> = plan.patterns.iter().map(|p| table::segment_pattern(p)).collect();
     // SAFETY: as for the caller.
     unsafe {
-        if let Some(named) = named(&plan.keys, values) {
+        if let Some(named) = named(&plan.keys.keys, values) {
+            // Such a condition may be a list as long as the names: it is not gone through once per name.
+            let implied = &plan.keys.implied;
+            let conditions: Vec<_> =
+                conditions.iter().enumerate().filter(|(i, _)| !implied.contains(i)).map(|(_, c)| *c).collect();
             let mut ids = Vec::with_capacity(named.len());
             let mut impossible = None;
             for name in named {
-                if !patterns.iter().all(|p| p.matches(&name)) || !holds(conditions, context, &name) {
+                if !patterns.iter().all(|p| p.matches(&name)) || !holds(&conditions, context, &name) {
                     continue;
                 }
                 match SegmentId::new(&name) {
@@ -53,7 +57,7 @@ pub(crate) unsafe fn choose(
             let set = (!ids.is_empty()).then_some(SegmentSet::Ids(ids));
             return Chosen { set, named: true, impossible };
         }
-        patterns.extend(prefix(&plan.keys).map(SegmentPattern::Prefix));
+        patterns.extend(prefix(&plan.keys.keys).map(SegmentPattern::Prefix));
         let listed = match patterns.len() {
             0 => SegmentPattern::All,
             1 => patterns.remove(0),

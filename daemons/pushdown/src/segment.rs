@@ -65,6 +65,14 @@ impl Keys {
         }
     }
 
+    /// Whether a condition holds in exactly the segments of its set, so that it need not be evaluated for those that the set lists.
+    pub fn is_exact(expr: &Expr, scope: &Scope, collation: &dyn Fn(u32) -> Collation) -> bool {
+        match expr {
+            Expr::And(args) | Expr::Or(args) => args.iter().all(|a| Self::is_exact(a, scope, collation)),
+            expr => matches!(Self::of(expr, scope, collation), Self::One(_) | Self::Each(_)),
+        }
+    }
+
     /// What is in all of the sets.
     pub fn intersect(sets: impl IntoIterator<Item = Self>) -> Self {
         let mut known: Vec<_> = sets.into_iter().filter(|s| *s != Self::All).collect();
