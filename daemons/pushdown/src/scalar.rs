@@ -140,7 +140,10 @@ impl Shipper<'_> {
     }
 
     fn boolean(&mut self, expr: &Expr) -> Result<Term, Refusal> {
-        Term::new(self.exact(expr)?, oid::BOOL)
+        // `a = b IS NULL` is `(a = b) IS NULL` in SQLite, and NOT binds less than both.
+        let sql = self.exact(expr)?;
+        let open = matches!(expr, Expr::Not(_) | Expr::IsNull(_) | Expr::IsNotNull(_));
+        Term::new(if open { format!("({sql})") } else { sql }, oid::BOOL)
     }
 
     /// A value in an encoding.

@@ -136,6 +136,17 @@ def job(number, args, count, found):
     return done, rows, raised, unlike, differ, seen
 
 
+def explained(worlds, query):
+    """The plan with pushdown, if there can be one."""
+    if query.writes:
+        return None
+    here = [s.replace("@P@", worlds.prefix) for s in query.statements()]
+    if query.cursor or not query.execute:
+        return worlds.on.answer([f"EXPLAIN (VERBOSE, COSTS OFF) {query.body}".replace("@P@", worlds.prefix)])
+    cut = len(query.before) + 1
+    return worlds.on.answer([*here[:cut], "EXPLAIN (VERBOSE, COSTS OFF) " + here[cut], *here[cut + len(query.execute):]])
+
+
 def report(args, worlds, round_, query, why, seed, n, found):
     """Cuts a difference down, prints it and writes it as a case."""
     original = "; ".join(query.statements())
@@ -153,7 +164,7 @@ def report(args, worlds, round_, query, why, seed, n, found):
     names = ["pushdown on", "pushdown off", "heap", "heap copy"]
     note = f"seed {seed}, query {n}\n" + "\n".join(f"{name}:\n{compare.shown(a)}" for name, a in zip(names, answers))
     cases.write(path, round_, query, why, note)
-    explain = worlds.on.answer([("EXPLAIN (VERBOSE, COSTS OFF) " + str(query.body)).replace("@P@", worlds.prefix)]) if not query.writes else None
+    explain = explained(worlds, query)
     print(f"\nDIFFERS  seed {seed} query {n}: {why}\n  was: {original[:1500]}\n  now: {'; '.join(query.statements())[:3000]}")
     for name, answer in zip(names, answers):
         print(f"  {name}: {compare.shown(answer, 6)[:700]}")
@@ -177,6 +188,9 @@ def run_cases(paths):
         if why:
             bad += 1
             print(f"FAIL  oracle: case {path.name}: {why}")
+            explain = explained(worlds, query)
+            if explain and explain.results:
+                print("    " + "\n    ".join(row[0].decode() for row in explain.results[0]))
             for answer in answers:
                 print(f"    {compare.shown(answer, 6)[:400]!r}")
     worlds.close()

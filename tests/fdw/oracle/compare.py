@@ -32,7 +32,7 @@ def normal(value, kind, query):
     if query.approx and kind == NUMERIC:
         return value
     if query.fold:
-        return unicodedata.normalize("NFC", value.decode(errors="replace").casefold()).encode().replace(b".00", b"").replace(b"-0", b"0")
+        return unicodedata.normalize("NFKC", value.decode(errors="replace").casefold()).encode().replace(b".00", b"").replace(b"-0", b"0")
     return value
 
 
