@@ -1,7 +1,7 @@
 """Random aggregate calls. Doubles are summed only where the sums are exact whatever the order: multiples of 0.25 in a small range.
 Statistics over doubles are compared to six digits, as their last ones depend on the order of the rows."""
 
-from .exprs import CMP
+from .conditions import SHIPPED
 from .node import E
 
 ORDERED = ["int", "float", "text", "date", "ts", "tstz", "numeric", "interval", "time", "enum", "bpchar", "inet", "array"]
@@ -11,7 +11,9 @@ def make(maker, source):
     """(node, category of the result; `opaque` where an outer query must not look into it)."""
     r, x = maker.r, maker.x
     refs = source.refs
-    roll = r.random()
+    roll = r.random() * (0.94 if maker.focus else 1)
+    if maker.focus:
+        refs = [f for f in refs if f.cat in SHIPPED] or refs
     if roll < 0.14:
         node, cat = "count(*)", "int"
     elif roll < 0.26:

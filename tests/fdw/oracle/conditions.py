@@ -16,14 +16,14 @@ def make(x, scope, depth):
         return E("(NOT {})", inner, alts=[inner, "true"])
     if depth > 0 and x.subquery and x.chance(0.06):
         return x.subquery(scope, depth - 1)
-    kind = r.choice(KINDS)
+    kind = r.choice(FOCUSED if x.focus else KINDS)
     made = kind(x, scope, depth)
     return made if made is not None else compare(x, scope, depth)
 
 
 def some(x, scope, cats=None):
     """A column to compare."""
-    fits = [f for f in scope if (f.cat in cats if cats else f.cat in COMPARED)]
+    fits = [f for f in scope if (f.cat in cats if cats else f.cat in (SHIPPED if x.focus else COMPARED))]
     return x.r.choice(fits) if fits else None
 
 
@@ -264,3 +264,6 @@ def case_when(x, scope, depth):
 
 KINDS = [compare] * 8 + [columns] * 2 + [expression] * 4 + [collated, null_test, null_test, in_list, in_list, in_list_expression, any_array, any_array, any_subquery_array, between, between, distinct, distinct, boolean, boolean,
                                             boolean_compare, like, like, like, regex, segment, segment, segment, rows, json, json, dates, dates, arrays, null_literal, case_when]
+# What is likely to be shipped as a whole, for the half of the rounds that looks for it.
+FOCUSED = [compare] * 6 + [columns] * 2 + [expression] * 4 + [null_test, in_list, in_list, any_array, between, distinct, boolean, boolean_compare, like, like, segment, dates, case_when, null_literal]
+SHIPPED = ["int", "int", "float", "text", "bytea", "bool", "date", "ts", "tstz", "uuid"]

@@ -39,6 +39,7 @@ class Exprs:
 
     def __init__(self, r, ghost="@P@nosuch"):
         self.r, self.ghost = r, ghost
+        self.focus = False  # whether to keep to what is likely to be shipped
         self.params = None  # list of (type, literal) while a prepared statement is made
         self.subquery = None  # set by the query maker: f(scope, depth) -> condition node
 

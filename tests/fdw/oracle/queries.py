@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from . import aggregates
+from .conditions import SHIPPED
 from .exprs import CMP, COMPARED, PLAIN, Exprs, Ref
 from .node import E, Many, Node, optional
 
@@ -47,6 +48,7 @@ class Maker:
         self.r, self.round = r, round_
         self.x = Exprs(r, round_.ghost)
         self.x.subquery = self.subquery_condition
+        self.x.focus = self.focus = r.random() < 0.5
         self.count = 0
         self.approx = False
 
@@ -70,6 +72,8 @@ class Maker:
 
     def source(self, depth=2):
         roll = self.r.random()
+        if self.focus:
+            return self.join(0) if depth > 0 and roll < 0.25 else self.table()
         if depth > 0 and roll < 0.22:
             return self.join(depth - 1)
         if depth > 0 and roll < 0.30:
@@ -90,7 +94,7 @@ class Maker:
         conditions = []
         a = [f for f in left.refs if f.sql.endswith("segment")]
         b = [f for f in right.refs if f.sql.endswith("segment")]
-        if a and b and self.chance(0.7):
+        if a and b and self.chance(0.9 if self.focus else 0.7):
             conditions.append(f"{r.choice(a).sql} = {r.choice(b).sql}")
         elif b and self.chance(0.5):
             texts = [f for f in left.refs if f.sql.endswith(".s")]
@@ -156,6 +160,8 @@ class Maker:
     # Clauses.
 
     def where(self, refs, p=0.8, depth=2):
+        if self.focus:
+            depth = min(depth, self.r.choice([0, 0, 1]))
         return optional(E(" WHERE {}", self.x.cond(refs, depth))) if self.chance(p) else ""
 
     def direction(self):
@@ -164,7 +170,7 @@ class Maker:
     def order_items(self, refs, count=None):
         items = []
         for _ in range(self.r.randint(0, 2) if count is None else count):
-            fits = [f for f in refs if f.cat in SORTED]
+            fits = [f for f in refs if f.cat in (SHIPPED if self.focus else SORTED)]
             e = self.x.scalar(refs, self.r.choice(["int", "text", "float", "date"]), 1)
             if isinstance(e, Node) and self.chance(0.25):
                 items.append(Node([e, self.direction()]))
@@ -244,7 +250,7 @@ class Maker:
         held, self.x.params = self.x.params, None
         keys = []
         for i in range(r.choice([0, 0, 1, 1, 1, 2, 2, 3])):
-            fits = [f for f in source.refs if f.cat in SORTED + ["jsonb"]]
+            fits = [f for f in source.refs if f.cat in (SHIPPED if self.focus else SORTED + ["jsonb"])]
             segments = [f for f in source.refs if f.sql.endswith("segment")]
             if segments and self.chance(0.25):
                 keys.append((segments[0].sql, segments[0]))
@@ -291,7 +297,7 @@ class Maker:
 
     def distinct(self, depth, top):
         source = self.source(depth)
-        fits = [f for f in source.refs if f.cat in SORTED + ["jsonb"]]
+        fits = [f for f in source.refs if f.cat in (SHIPPED if self.focus else SORTED + ["jsonb"])]
         if not fits:
             return self.plain(depth, top)
         chosen = [self.r.choice(fits) for _ in range(self.r.randint(1, 3))]
