@@ -42,6 +42,15 @@ def knobs(r, worlds):
     worlds.on.must(f"SET pg_trough.aggregate_pushdown = {'off' if r.random() < 0.1 else 'on'}")
 
 
+def styles(r):
+    """Settings that texts and values may depend on: the same in all worlds."""
+    if r.random() < 0.6:
+        return ""
+    zone = r.choice(["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Auckland"])
+    style, interval = r.choice(["ISO, MDY", "German", "SQL, DMY", "Postgres, MDY"]), r.choice(["postgres", "iso_8601", "sql_standard", "postgres_verbose"])
+    return f"SET timezone = '{zone}'; SET datestyle = '{style}'; SET intervalstyle = '{interval}'; SET bytea_output = '{r.choice(['hex', 'escape'])}'"
+
+
 def content(worlds):
     """Every row of every table, before anything else: the answers that the others build on."""
     from .node import Node
@@ -83,6 +92,7 @@ def job(number, args, count, found):
         r = random.Random(seed)
         dirty = r.random() < 0.2
         round_ = schema.make(r, dirty)
+        round_.settings = styles(r)
         try:
             worlds.put(round_)
         except Failed as e:
@@ -110,13 +120,13 @@ def job(number, args, count, found):
             done += 1
             if done % 20 == 0 and not query.writes:
                 shapes(worlds, query, seen)
-            if done % 5000 == 0:
+            if done % 2000 == 0:
                 print(f"      oracle: process {number}: {done} queries, {differ} differ, {time.monotonic() - started:.0f} s", flush=True)
             any_, all_ = compare.raised(answers)
             raised += all_
             unlike += any_ and not all_
             rows += sum(len(x) for x in answers[0].results)
-            if args.verbose and any_:
+            if args.verbose and (any_ or query.writes):
                 print(f"-- {'; '.join(query.statements())}\n--   {' / '.join(str(a.message) for a in answers)[:400]}", flush=True)
             why = compare.wrong(answers, query, round_.soft)
             if not why:

@@ -20,6 +20,8 @@ def write(path, round_, query, why, note=""):
     for kind, statements in (("foreign", round_.foreign), ("insert", round_.inserts), *(("heap", h) for h in round_.locals)):
         if statements or kind == "heap":
             lines += [f"--! {kind}", *(s.rstrip(";") + ";" for s in statements)]
+    if round_.settings:
+        lines += ["--! settings", round_.settings]
     flags = "".join(f" {name}" for name in ("ordered", "fold", "approx", "cursor", "writes") if getattr(query, name))
     lines += [f"--! query{flags}", *(s.rstrip(";") + ";" for s in query.statements())]
     Path(path).write_text("\n".join(lines) + "\n")
@@ -46,6 +48,8 @@ def read(path):
                 round_.foreign = statements(text)
             case "insert":
                 round_.inserts = statements(text)
+            case "settings":
+                round_.settings = text.strip()
             case "heap":
                 round_.locals.append(statements(text))
             case "query":

@@ -39,6 +39,7 @@ class Round:
     locals: list  # one or two lists of statements, each run in a schema of its own
     tables: list = field(default_factory=list)
     ghost: str = "@P@nosuch"
+    settings: str = ""  # of all sessions while queries run
     soft: bool = False  # holds values that are refused only where they are fetched
 
     @property

@@ -28,6 +28,9 @@ END $$;
 """
 
 
+PLAIN = "SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET bytea_output = 'hex'"
+
+
 class Failed(Exception):
     """A round could not be put in place."""
 
@@ -47,7 +50,7 @@ class Session:
     def __init__(self, settings=()):
         self.connection = psycopg.connect("", autocommit=True)
         self.pg = self.connection.pgconn
-        for setting in ("client_min_messages = error", "timezone = 'UTC'", "datestyle = ISO", "intervalstyle = postgres", "extra_float_digits = 1", "statement_timeout = '30s'", "jit = off", *settings):
+        for setting in ("client_min_messages = error", "extra_float_digits = 1", "statement_timeout = '30s'", "jit = off", *settings):
             self.must(f"SET {setting}")
 
     def run(self, sql):
@@ -112,6 +115,8 @@ class Worlds:
     def put(self, round_):
         """Puts a round in place, after the last one is taken away."""
         self.clear()
+        for session in (self.on, self.off, *self.local):
+            session.must(PLAIN)
         self.number += 1
         self.round = round_
         p = self.prefix = f"{self.tag}n{self.number}."
@@ -136,6 +141,9 @@ class Worlds:
         for session, statements in zip(self.local, round_.locals):
             for statement in statements:
                 session.must(here(statement))
+        if round_.settings:
+            for session in (self.on, self.off, *self.local):
+                session.must(round_.settings)
 
     def answers(self, query):
         """The query's answer in every world."""
