@@ -108,6 +108,41 @@ pub(crate) unsafe fn is_descending(pathkey: *mut pg_sys::PathKey) -> bool {
     }
 }
 
+/// The path of a join's scan.
+///
+/// # Safety
+/// The arguments are the planner's.
+pub(crate) unsafe fn foreign_join_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    cost: Cost,
+    restrictions: *mut pg_sys::List,
+) -> *mut pg_sys::Path {
+    let nil = std::ptr::null_mut();
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    let _ = restrictions;
+    // SAFETY: as for the caller; NIL and null stand for "none".
+    unsafe {
+        pg_sys::create_foreign_join_path(
+            root,
+            rel,
+            std::ptr::null_mut(),
+            cost.rows,
+            #[cfg(feature = "pg18")]
+            0,
+            cost.startup,
+            cost.total,
+            nil,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            restrictions,
+            nil,
+        )
+        .cast()
+    }
+}
+
 /// The path of an upper relation's scan.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::{append, explain, import, modify, options, plan, scan, upper};
+use crate::{append, explain, import, join, modify, options, plan, scan, upper};
 
 /// A version-1 function's record.
 macro_rules! declare {
@@ -30,6 +30,7 @@ pub unsafe extern "C-unwind" fn trough_fdw_handler(_fcinfo: pg_sys::FunctionCall
         (*routine).GetForeignRelSize = Some(plan::get_foreign_rel_size);
         (*routine).GetForeignPaths = Some(plan::get_foreign_paths);
         (*routine).GetForeignPlan = Some(plan::get_foreign_plan);
+        (*routine).GetForeignJoinPaths = Some(join::inside::get_foreign_join_paths);
         (*routine).GetForeignUpperPaths = Some(upper::get_foreign_upper_paths);
         (*routine).BeginForeignScan = Some(scan::begin_foreign_scan);
         (*routine).IterateForeignScan = Some(scan::iterate_foreign_scan);

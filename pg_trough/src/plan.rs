@@ -11,7 +11,7 @@ use crate::{
     order::{self, Arrangement},
     pg,
     plandata::{Output, ScanPlan, SegmentKeys, Source},
-    relation::{self, Relation, Tables},
+    relation::{self, Relation, Semi, Tables},
     table,
     upper::{self, Upper},
     walk::{self, Walker},
@@ -38,6 +38,8 @@ pub(crate) struct Split {
     pub(crate) segment: Vec<*mut pg_sys::Expr>,
     /// Here, per row.
     pub(crate) local: Vec<*mut pg_sys::Expr>,
+    /// Semi joins and anti joins in SQLite.
+    pub(crate) semis: Vec<Semi>,
 }
 
 impl Split {
@@ -111,7 +113,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let share =
             pg_sys::clauselist_selectivity(root, segments, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
         let scanned = ((*rel).tuples * share).max(1.0);
-        let relation = Relation { tables, source: relation::Source::Table(0), split, scanned, pushdown };
+        let relation = Relation { tables, source: relation::Source::Table(0), split, scanned, pushdown, name: None };
         (*rel).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Scan(relation)).cast();
     }
 }
@@ -210,6 +212,10 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
     // SAFETY: the planner's structures; `fdw_private` was set when the relation was sized.
     unsafe {
         match planning(rel) {
+            Some(Planning::Scan(join)) if join.name.is_some() => {
+                let arrangement = Arrangement::of(root, path);
+                join::inside::plan(join, rel, tlist, &arrangement, outer_plan)
+            }
             Some(Planning::Scan(base)) => {
                 let arrangement = Arrangement::of(root, path);
                 base_plan(root, rel, base, tlist, clauses, &arrangement, outer_plan)
@@ -241,6 +247,10 @@ pub(crate) unsafe fn print_conditions(
             let shipped = shipper.condition(&expr).expect("the same condition was shipped before");
             conditions.push(shipped.sql);
             keys.push(Keys::of(&expr, tables.scope(), &walk::collation));
+        }
+        for semi in &split.semis {
+            let sql = tables.print_semi(semi, walker, shipper);
+            conditions.push(sql.expect("joins were printed when their paths were made"));
         }
         if pushdown {
             for (i, clause) in split.segment.iter().chain(&split.local).enumerate() {
@@ -362,12 +372,21 @@ pub(crate) unsafe fn expressions(
 ) -> *mut pg_sys::List {
     // SAFETY: as for the caller; conditions are copied before they are changed.
     unsafe {
-        let conditions = segment.iter().map(|clause| {
-            let copy = pg_sys::copyObjectImpl((*clause).cast()).cast::<pg_sys::Node>();
-            replace_segment(copy, tables);
-            copy
-        });
+        let conditions = segment.iter().map(|clause| segment_condition(*clause, tables));
         pg::make_list(slots.iter().copied().chain(conditions))
+    }
+}
+
+/// A condition on segments as it is evaluated: it reads the segment's name where a domain's check would read its value.
+///
+/// # Safety
+/// `clause` is a valid expression.
+pub(crate) unsafe fn segment_condition(clause: *mut pg_sys::Expr, tables: &Tables) -> *mut pg_sys::Node {
+    // SAFETY: as for the caller; the condition is copied before it is changed.
+    unsafe {
+        let copy = pg_sys::copyObjectImpl(clause.cast()).cast::<pg_sys::Node>();
+        replace_segment(copy, tables);
+        copy
     }
 }
 

@@ -10,6 +10,7 @@ pub mod column;
 mod compare;
 pub mod expr;
 mod functions;
+pub mod join;
 mod limits;
 pub mod oid;
 mod operators;

@@ -91,6 +91,11 @@ pub fn operator(oid: Oid) -> Option<Rule> {
     operators::OPERATORS.binary_search_by_key(&oid, |(oid, _)| *oid).ok().map(|at| operators::OPERATORS[at].1)
 }
 
+/// Whether an operator is the equality of texts.
+pub fn is_text_equality(oid: Oid) -> bool {
+    operator(oid) == Some(Rule::Compare(Cmp::Eq, Family::Text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
