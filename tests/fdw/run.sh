@@ -49,7 +49,9 @@ trap cleanup EXIT
 scripts/pg.sh start "$dir/pg" "$port" max_connections=40
 mkdir -p "$dir/cluster" "$dir/results"
 : >"$dir/ready"
-"$trough" dev --dir "$dir/cluster" --workers 2 --cold-workers 1 --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
+# Segments of this name are the cold worker's once they are promoted.
+TROUGH_COLD_STORE_SEGMENT='segment_id.startsWith("cold-")' \
+  "$trough" dev --dir "$dir/cluster" --workers 2 --cold-workers 1 --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
 echo $! >"$dir/cluster.pid"
 for _ in $(seq 300); do
   grep -q '^ready ' "$dir/ready" && break

@@ -69,6 +69,23 @@ INSERT INTO imp.words (segment, word) VALUES ('imp1', 'x');
 INSERT INTO imp."sums of pairs" (segment, a) VALUES ('imp1', 'x');
 INSERT INTO imp.pair (segment, a, b) VALUES ('imp1', 'x', 1), ('imp1', 'x', 2), ('imp1', 'y', 3);
 SELECT * FROM imp."sums of pairs" WHERE segment = 'imp1' ORDER BY a;
+-- A cold segment: its file is only where the canonical store lies.
+SELECT trough.promote('archive', 'imp1') AS path \gset
+\setenv COPIED :path
+\! store=$(dirname "$(dirname "$COPIED")") && mkdir -p "$store/col" && cp "$COPIED" "$store/col/.new" && mv "$store/col/.new" "$store/col/cold-1.sqlite"
+DO $$
+BEGIN
+    FOR i IN 1..600 LOOP
+        EXIT WHEN EXISTS (SELECT FROM trough.segments('archive', '^cold-1$') HAVING bool_and(tier = 'cold'));
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+END $$;
+SELECT segment, tier FROM trough.segments('archive', '^cold-1$');
+DROP SCHEMA imp CASCADE;
+CREATE SCHEMA imp;
+IMPORT FOREIGN SCHEMA "segment:cold-1" FROM SERVER archive INTO imp OPTIONS (segments '^cold-1$');
+\det imp.*
+SELECT * FROM imp.pair;
 DROP SCHEMA imp CASCADE;
 -- Options.
 CREATE SCHEMA imp;
