@@ -28,7 +28,7 @@ a	ypa2	copied	1
 b	ypb2	copied	2
 local	\N	copied	3
 \.
-SELECT * FROM part ORDER BY kind, segment, id;
+SELECT * FROM part ORDER BY kind, segment, id, account;
 EXPLAIN (COSTS OFF, VERBOSE) UPDATE part SET amount = 70 WHERE account = 'routed';
 UPDATE part SET amount = 70 WHERE account = 'routed' RETURNING kind, segment, id, account, amount, tableoid::regclass;
 EXPLAIN (COSTS OFF, VERBOSE) UPDATE part SET amount = amount + 1 WHERE account = 'more';
@@ -42,7 +42,7 @@ UPDATE part SET kind = 'a' WHERE kind = 'a' AND segment = 'ypa3';
 INSERT INTO part_a (kind, segment, account) VALUES ('b', 'ypa4', 'wrong');
 INSERT INTO part_a (kind, segment, account) VALUES ('b', 'ypa4', 'wrong') RETURNING id;
 INSERT INTO part_a (kind, segment, account) VALUES ('a', 'ypa4', 'right') RETURNING id, kind;
-SELECT * FROM part ORDER BY kind, segment, id;
+SELECT * FROM part ORDER BY kind, segment, id, account;
 TRUNCATE part;
 SELECT count(*) FROM part;
 \set QUIET on
