@@ -25,6 +25,7 @@ use crate::{
     activity::{self, State},
     errors::{Failure, OrRaise, sqlstate},
     guc, options, pg,
+    plandata::Wanted,
     runtime::{self, Feed},
     table::{Limits, OnFault},
 };
@@ -281,6 +282,7 @@ impl Cluster {
         relation: &str,
         segments: SegmentSet,
         mut template: QueryTemplate,
+        wanted: Wanted,
         limits: Limits,
         named: bool,
     ) -> Rows {
@@ -288,7 +290,7 @@ impl Cluster {
         let running = activity::begin(&self.server, relation, &template.map);
         template.max_rows = limits.max_rows;
         template.max_bytes = limits.max_bytes;
-        let options = QueryOptions {
+        let mut options = QueryOptions {
             timeout: self.timeout(),
             max_in_flight: guc::MAX_IN_FLIGHT.get() as usize,
             buffer_bytes: guc::BUFFER.get() as usize * 1024,
@@ -297,6 +299,12 @@ impl Cluster {
             trace_id: Some(trace_id()),
             ..QueryOptions::default()
         };
+        if let Wanted::Any(rows) = wanted {
+            options.enough_rows = Some(rows);
+        }
+        if let Some(segments) = wanted.segments_to_pick_from() {
+            options.segments_per_reduce = options.segments_per_reduce.min(segments);
+        }
         let told = Arc::new(Mutex::new(Told::default()));
         let shared = told.clone();
         let client = self.query.clone();

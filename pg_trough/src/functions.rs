@@ -21,6 +21,7 @@ use crate::{
     cluster::{self, Cluster, Rows},
     decode::{Item, Reader},
     errors::{Failure, OrRaise, sqlstate},
+    plandata::Wanted,
     runtime,
     table::{Limits, OnFault},
 };
@@ -369,7 +370,7 @@ fn query(server: &str, set: Option<SegmentSet>, sql: &str, reduce: Option<&str>)
     let template = QueryTemplate { map: sql.to_owned(), reduce: reduce.map(str::to_owned), ..QueryTemplate::default() };
     // Who names a segment that does not exist is told.
     let limits = Limits { on_missing: OnFault::Error, ..Limits::default() };
-    let rows = cluster.ask("trough.query", set, template, limits, true);
+    let rows = cluster.ask("trough.query", set, template, Wanted::All, limits, true);
     SetOfIterator::new(JsonRows { _cluster: cluster, rows, batch: None })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     compat::{self, Cost, ScanPath},
     memory, pg,
     plan::{self, Planning},
-    plandata::Enough,
+    plandata::{Enough, Wanted},
     relation::{Relation, Tables},
     upper,
     walk::{self, Walker},
@@ -86,17 +86,37 @@ pub(crate) unsafe fn print(
             order.keys.push(sort_key(pathkey, arrangement.rel, tables, i + 1 == count, walker, shipper)?);
         }
         let mut enough = None;
-        if let Some((limit, offset)) = arrangement.limit {
+        if let Some((limit_node, offset_node)) = arrangement.limit {
             let mut slot = |node: *mut pg_sys::Node| match walker.expr(node) {
                 Expr::Value(value) => Some(value.slot),
                 _ => None,
             };
-            let limit = slot(limit)?;
-            let offset = if offset.is_null() { None } else { Some(slot(offset)?) };
+            let limit = slot(limit_node)?;
+            let offset = if offset_node.is_null() { None } else { Some(slot(offset_node)?) };
+            let constant = [limit_node, offset_node].map(|node| constant(node));
+            order.many = match constant {
+                [Some(limit), Some(offset)] => {
+                    Wanted::First(limit.saturating_add(offset)).segments_to_pick_from().is_none()
+                }
+                _ => false,
+            };
             order.limit = Some(shipper.params().len() + 1);
-            enough = Some(Enough { limit, offset });
+            enough = Some(Enough { limit, offset, first: !order.keys.is_empty() });
         }
         Some(Arranged { order, enough })
+    }
+}
+
+/// How many rows a LIMIT or OFFSET means that is constant; no OFFSET is 0.
+unsafe fn constant(node: *mut pg_sys::Node) -> Option<u64> {
+    // SAFETY: the cast follows the tag; LIMIT and OFFSET are of type bigint.
+    unsafe {
+        if node.is_null() {
+            return Some(0);
+        }
+        let constant = node.cast::<pg_sys::Const>();
+        let known = pg::is_a(node, pg_sys::NodeTag::T_Const) && !(*constant).constisnull;
+        known.then(|| ((*constant).constvalue.value() as i64).max(0) as u64)
     }
 }
 

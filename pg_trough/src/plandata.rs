@@ -58,16 +58,48 @@ pub(crate) struct Enough {
     /// OFFSET; NULL for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) offset: Option<usize>,
+    /// Whether the first rows are wanted, rather than any.
+    pub(crate) first: bool,
+}
+
+/// How many rows a scan is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All.
+    All,
+    /// So many, whichever.
+    Any(u64),
+    /// So many, the first by the statement's order, of each segment.
+    First(u64),
 }
 
 impl Enough {
-    /// How many rows; SQLite takes -1 for all. That neither is negative is checked by PostgreSQL's own Limit, which comes
-    /// first.
-    pub(crate) fn rows(self, values: &Values) -> i64 {
-        let value = |slot: usize| values[slot].0.map(|datum| datum.value() as i64);
-        match value(self.limit) {
-            None => -1,
-            Some(limit) => limit.max(0).saturating_add(self.offset.and_then(value).unwrap_or(0).max(0)),
+    /// How many rows. That neither is negative is checked by PostgreSQL's own Limit, which comes first.
+    pub(crate) fn wanted(self, values: &Values) -> Wanted {
+        let value = |slot: usize| values[slot].0.map(|datum| (datum.value() as i64).max(0) as u64);
+        let Some(limit) = value(self.limit) else { return Wanted::All };
+        let rows = limit.saturating_add(self.offset.and_then(value).unwrap_or(0));
+        if self.first { Wanted::First(rows) } else { Wanted::Any(rows) }
+    }
+}
+
+impl Wanted {
+    /// As SQLite's LIMIT takes it: -1 for all.
+    pub(crate) fn limit(self) -> i64 {
+        match self {
+            Self::All => -1,
+            Self::Any(rows) | Self::First(rows) => i64::try_from(rows).unwrap_or(-1),
+        }
+    }
+
+    /// How many segments a worker may pick the rows of at a time, holding the first ones of each in memory; none if the rows
+    /// are too many for that.
+    pub(crate) fn segments_to_pick_from(self) -> Option<usize> {
+        const HELD_ROWS: u64 = 50_000;
+        const MOST_ROWS: u64 = 1_000;
+        match self {
+            Self::First(rows) if rows <= MOST_ROWS => Some((HELD_ROWS / rows.max(1)) as usize),
+            _ => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
     encode, memory, modify, pg,
-    plandata::{ScanPlan, Source},
+    plandata::{ScanPlan, Source, Wanted},
     runtime, segments,
     state::StateDecoder,
     table::OnFault,
@@ -232,8 +232,9 @@ impl Scan {
                     encode::parameter(datum, type_oid, param.element, param.encode)
                 })
                 .collect();
-            let enough = self.plan.enough.map(|enough| enough.rows(&values));
-            params.extend(enough.map(Value::Integer));
+            let wanted = self.plan.enough.map_or(Wanted::All, |enough| enough.wanted(&values));
+            let limit = self.plan.enough.map(|_| Value::Integer(wanted.limit()));
+            params.extend(limit.clone());
             let chosen = segments::choose(&self.plan, &values, &self.conditions, context, &self.cluster);
             if let Some((name, count)) = chosen.impossible {
                 if self.plan.limits.on_missing == OnFault::Error {
@@ -245,18 +246,19 @@ impl Scan {
             if let Some(set) = chosen.set {
                 // One segment's rows or groups are already what the reduce would make of them.
                 let alone = matches!(&set, SegmentSet::Ids(ids) if ids.len() == 1);
+                let needless = alone || limit.is_some() && wanted.segments_to_pick_from().is_none();
                 let template = QueryTemplate {
                     map: self.plan.map.clone(),
-                    reduce: self.plan.reduce.clone().filter(|_| !alone),
+                    reduce: self.plan.reduce.clone().filter(|_| !needless),
                     params,
-                    reduce_params: enough.map(Value::Integer).into_iter().collect(),
+                    reduce_params: limit.into_iter().collect(),
                     ..QueryTemplate::default()
                 };
                 let relation = match &self.plan.relations {
                     Some(relations) => relations.clone(),
                     None => pg::relation_name(self.plan.relid.into()),
                 };
-                self.rows = Some(self.cluster.ask(&relation, set, template, self.plan.limits, chosen.named));
+                self.rows = Some(self.cluster.ask(&relation, set, template, wanted, self.plan.limits, chosen.named));
             }
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextDelete(scratch);

@@ -307,6 +307,23 @@ async fn workers_get_no_more_than_their_share_at_once() {
     assert!(MOST.load(Ordering::SeqCst) <= 2);
 }
 
+#[tokio::test]
+async fn where_any_rows_do_few_segments_are_asked() {
+    let cluster = Cluster::start().await;
+    let worker = honest_worker("w").await;
+    let segments = segs(200);
+    cluster.serve(&worker, &segments).await;
+    let client = cluster.queries();
+    let enough = |rows| QueryOptions { segments_per_request: 1_000, enough_rows: Some(rows), ..quick() };
+    let (rows, _) = run(&client, &segments, map(), enough(3)).await.unwrap();
+    assert_eq!((rows.len(), worker.requests()), (3, 1));
+    // 4, then 16, then 64.
+    let (rows, _) = run(&client, &segments, map(), enough(21)).await.unwrap();
+    assert_eq!((rows.len(), worker.requests()), (21, 1 + 3));
+    let (rows, _) = run(&client, &segments, map(), enough(1_000)).await.unwrap();
+    assert_eq!((rows.len(), worker.requests()), (200, 4 + 4));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn single_segment_requests_are_lean() {
     let cluster = Cluster::start().await;

@@ -59,12 +59,18 @@ pub struct Order {
     pub limit: Option<usize>,
     /// Whether all rows are of one segment.
     pub single: bool,
+    /// Whether the limit is known to be more rows than a worker should hold of each segment.
+    pub many: bool,
 }
 
 impl Order {
     /// Whether a worker picks the first rows of its segments. Without an order any rows do, and come sooner as they are.
     pub fn reduces(&self) -> bool {
-        self.limit.is_some() && !self.single && !self.keys.is_empty() && self.keys.iter().all(|key| key.across)
+        self.limit.is_some()
+            && !self.single
+            && !self.many
+            && !self.keys.is_empty()
+            && self.keys.iter().all(|key| key.across)
     }
 }
 
@@ -115,11 +121,10 @@ pub fn key(expr: &Expr, sort: Sort, last: bool, shipper: &mut Shipper<'_>) -> Re
     if !segment {
         agrees.clone()?;
     }
-    let bytewise = text && !segment && !sql.ends_with(" COLLATE BINARY");
-    let sql = match bytewise {
+    let sql = match text && !segment {
         true if column.is_none() => format!("({sql}) COLLATE BINARY"),
-        true => format!("{sql} COLLATE BINARY"),
-        false => sql,
+        true if !sql.ends_with(" COLLATE BINARY") => format!("{sql} COLLATE BINARY"),
+        _ => sql,
     };
     Ok(Key { sql, column, segment, across: agrees.is_ok(), descending: sort.descending, nulls_first: sort.nulls_first })
 }

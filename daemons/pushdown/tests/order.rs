@@ -113,7 +113,7 @@ fn workers_pick_what_is_sorted_over_segments() {
         Key { sql: "`i` + 1".into(), column: None, ..shipped(I, sort(INTEGER_OPS), false).expect("i") },
         shipped(U, Sort { nulls_first: true, ..sort(UUID_OPS) }, true).expect("u"),
     ];
-    let order = Order { keys, limit: Some(2), single: false };
+    let order = Order { keys, limit: Some(2), single: false, many: false };
     assert_eq!(
         scan(&[U, T], &order),
         (
@@ -138,6 +138,8 @@ fn workers_pick_what_is_sorted_over_segments() {
             2
         )
     );
+    let many = Order { many: true, ..order.clone() };
+    assert_eq!(scan(&[U, T], &many).1, None);
     let any = Order { keys: Vec::new(), ..order };
     assert_eq!(scan(&[], &any), ("SELECT NULL FROM `t` WHERE (`i` > ?1) LIMIT ?2".into(), None, 1));
 }

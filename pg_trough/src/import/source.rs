@@ -11,6 +11,7 @@ use crate::{
     cluster::{self, Cluster},
     decode::{Item, Reader},
     errors::{Failure, OrRaise},
+    plandata::Wanted,
     runtime,
     table::{Limits, OnFault},
 };
@@ -115,7 +116,7 @@ fn table(json: &str) -> TableDescription {
 fn texts(cluster: &Cluster, id: &SegmentId, sql: &str, params: Vec<Value>) -> Result<Vec<String>, QueryError> {
     let template = QueryTemplate { map: sql.to_owned(), params, ..QueryTemplate::default() };
     let limits = Limits { on_missing: OnFault::Error, on_failed: OnFault::Error, ..Limits::default() };
-    let mut rows = cluster.ask("import", SegmentSet::Ids(vec![id.clone()]), template, limits, true);
+    let mut rows = cluster.ask("import", SegmentSet::Ids(vec![id.clone()]), template, Wanted::All, limits, true);
     let mut texts = Vec::new();
     while let Some(batch) = rows.try_next() {
         let batch = batch?;

@@ -184,6 +184,14 @@ COMMIT;
 EXPLAIN (COSTS OFF, VERBOSE) SELECT id FROM rank ORDER BY id LIMIT 5 FOR UPDATE;
 -- What is fetched.
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM rank WHERE segment = 'r1' ORDER BY n, id LIMIT 3;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM rank LIMIT 2;
+-- More rows than a worker should hold of each segment come as they are.
+EXPLAIN (COSTS OFF, VERBOSE) SELECT id FROM rank ORDER BY n, id LIMIT 1000 OFFSET 1;
+SET plan_cache_mode = force_generic_plan;
+PREPARE page(bigint, bigint) AS SELECT count(*), sum(id) FROM (SELECT segment, id FROM rank ORDER BY n, id LIMIT $1 OFFSET $2) q;
+EXECUTE page(1000, 1);
+EXECUTE page(1000, 390);
+RESET plan_cache_mode;
 DROP FOREIGN TABLE rank;
 DROP TABLE local_rank;
 DROP COLLATION folded;

@@ -70,6 +70,9 @@ pub struct QueryOptions {
     pub segments_per_request: usize,
     /// Segments in one request with reduce.
     pub segments_per_reduce: usize,
+    /// Rows that are enough, whichever they are: a few segments are asked first, then more and more, and the query ends when
+    /// so many rows were delivered.
+    pub enough_rows: Option<u64>,
     /// Bytes of rows held back by all requests together, so that what breaks can be asked elsewhere.
     pub buffer_bytes: usize,
     /// How often a segment is asked before the query fails.
@@ -93,6 +96,7 @@ impl Default for QueryOptions {
             per_worker: 2,
             segments_per_request: 1_000,
             segments_per_reduce: 10_000,
+            enough_rows: None,
             buffer_bytes: 64 << 20,
             attempts: 4,
             stall: Duration::from_secs(15),

@@ -145,16 +145,33 @@ fn chunks(located: &Located, shared: &Shared) -> Vec<Chunk> {
     let limit = per_request(shared);
     let mut cut: Vec<std::vec::IntoIter<Chunk>> = Vec::new();
     for (endpoint, share) in located.endpoints.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
-        let each = share.len().div_ceil(share.len().div_ceil(limit));
         let target = |i: &u32| Target { segment: located.entries[*i as usize].0.clone(), past: None };
         let chunk = |part: &[u32]| Chunk { endpoint: endpoint.clone(), targets: part.iter().map(target).collect() };
-        cut.push(share.chunks(each).map(chunk).collect::<Vec<_>>().into_iter());
+        cut.push(parts(&share, limit, shared.options.enough_rows.is_some()).map(chunk).collect::<Vec<_>>().into_iter());
     }
     let mut all = Vec::new();
     while !cut.is_empty() {
         cut.retain_mut(|chunks| chunks.next().map(|chunk| all.push(chunk)).is_some());
     }
     all
+}
+
+/// Where a few rows may be enough, a worker is first asked for so many segments, then each time for [`GROWTH`] times more.
+const FIRST: usize = 4;
+const GROWTH: usize = 4;
+
+/// Cuts a worker's share into even requests, or into growing ones.
+fn parts(share: &[u32], limit: usize, growing: bool) -> impl Iterator<Item = &[u32]> {
+    let mut each = if growing { FIRST } else { share.len().div_ceil(share.len().div_ceil(limit)) };
+    let mut rest = share;
+    std::iter::from_fn(move || {
+        let (part, after) = rest.split_at(each.min(limit).min(rest.len()));
+        rest = after;
+        if growing {
+            each = (each * GROWTH).min(limit);
+        }
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 fn per_request(shared: &Shared) -> usize {

@@ -109,6 +109,9 @@ impl QueryStream {
             if let Some(batch) = self.ready.pop_front() {
                 self.stats.rows += u64::from(batch.count);
                 self.stats.bytes += batch.data.len() as u64;
+                if self.shared.options.enough_rows.is_some_and(|enough| self.stats.rows >= enough) {
+                    self.end();
+                }
                 return Some(Ok(batch));
             }
             if self.over {
@@ -148,11 +151,15 @@ impl QueryStream {
     }
 
     /// Ends the query: every request is dropped, and with it every connection.
-    fn fail(&mut self, error: QueryError) -> QueryError {
+    fn end(&mut self) {
         self.over = true;
         self.work = FuturesUnordered::new();
         self.queue.clear();
         self.ready.clear();
+    }
+
+    fn fail(&mut self, error: QueryError) -> QueryError {
+        self.end();
         error
     }
 
@@ -171,7 +178,9 @@ impl QueryStream {
     /// Starts requests: in all and per worker no more than allowed, but at least one per worker.
     fn send_what_may_go(&mut self) {
         let options = &self.shared.options;
-        let (per_worker, most) = (options.per_worker.max(1), options.max_in_flight.max(1));
+        // Where a few rows may be enough, nothing more is asked for before they have come.
+        let per_worker = if options.enough_rows.is_some() { 1 } else { options.per_worker.max(1) };
+        let most = options.max_in_flight.max(1);
         let mut left = VecDeque::new();
         while let Some(chunk) = self.queue.pop_front() {
             let busy = self.in_flight.get(&chunk.endpoint.url).copied().unwrap_or(0);
