@@ -25,7 +25,7 @@ use crate::{
     compat, encode,
     errors::OrRaise,
     explain, memory, pg,
-    plandata::ScanPlan,
+    plandata::{ScanPlan, Wanted},
     rows, segments,
     table::{self, Limits, OnFault},
     warn,
@@ -71,7 +71,7 @@ pub(crate) fn probe(
     named: bool,
 ) -> Vec<(SegmentId, bytes::Bytes)> {
     let limits = Limits { on_missing: target.table.limits.on_missing, ..Limits::default() };
-    let mut rows = cluster.ask(&target.relation, set, template, limits, named);
+    let mut rows = cluster.ask(&target.relation, set, template, Wanted::All, limits, named);
     let mut found = Vec::new();
     while let Some(batch) = rows.next() {
         if let Some(segment) = batch.segment.filter(|_| batch.count > 0) {
