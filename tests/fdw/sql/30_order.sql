@@ -184,7 +184,6 @@ COMMIT;
 EXPLAIN (COSTS OFF, VERBOSE) SELECT id FROM rank ORDER BY id LIMIT 5 FOR UPDATE;
 -- What is fetched.
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM rank WHERE segment = 'r1' ORDER BY n, id LIMIT 3;
-EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM rank LIMIT 2;
 -- More rows than a worker should hold of each segment come as they are.
 EXPLAIN (COSTS OFF, VERBOSE) SELECT id FROM rank ORDER BY n, id LIMIT 1000 OFFSET 1;
 SET plan_cache_mode = force_generic_plan;
