@@ -88,12 +88,24 @@ pub(crate) fn type_name(type_oid: pg_sys::Oid) -> String {
 ///
 /// # Safety
 /// `datum` is a varlena; the result lives as long as the current memory context and the datum.
+#[inline]
 pub(crate) unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     unsafe {
-        let detoasted = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
+        // Asking PostgreSQL costs more than most texts are long.
+        let plain = pgrx::varatt_is_4b_u(varlena) || pgrx::varatt_is_1b(varlena) && !pgrx::varatt_is_1b_e(varlena);
+        let detoasted = if plain { varlena } else { pg_sys::pg_detoast_datum_packed(varlena) };
         let len = pgrx::varsize_any_exhdr(detoasted);
         std::slice::from_raw_parts(pgrx::vardata_any(detoasted).cast::<u8>(), len)
     }
+}
+
+/// Whether the database's texts are UTF-8 as they are.
+#[inline]
+pub(crate) fn is_utf8() -> bool {
+    static UTF8: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    // SAFETY: the encoding is set before a backend runs its first query, and never changes.
+    *UTF8.get_or_init(|| unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32)
 }
 
 /// A varlena of the bytes, in the current memory context.

@@ -9,7 +9,7 @@ use trough_pushdown::{Column, quote_identifier};
 use super::{
     WAVE, put,
     send::{Sender, Written},
-    target::{Attributes, Scratch, Target},
+    target::{Attributes, Last, Scratch, Target},
 };
 use crate::{
     compat,
@@ -31,12 +31,15 @@ pub(crate) struct Insert {
     columns: Vec<(usize, Column)>,
     /// Those that the INSERT does not name but a trigger may set: sent in the rows where they are not NULL.
     others: Vec<(usize, Column)>,
+    /// Those that SQLite computes: a value would be lost.
+    computed: Vec<usize>,
     /// What stands behind VALUES.
     suffix: String,
     /// Statements with more columns, by which of `others` they have.
     wider: HashMap<Vec<usize>, usize>,
     sqls: Vec<String>,
     rows: RowBuffer,
+    last: Last,
     scratch: Scratch,
 }
 
@@ -62,10 +65,12 @@ impl Insert {
                 sender: (!explain_only).then(|| Sender::new(&target.table, compat::modify_user(estate, rel))),
                 columns,
                 others,
+                computed: (0..target.table.generated.len()).filter(|i| target.table.generated[*i]).collect(),
                 suffix,
                 wider: HashMap::new(),
                 sqls: vec![first],
                 rows: RowBuffer::new(guc::WRITE_BUFFER.get() as usize * 1024, (*estate).es_query_cxt),
+                last: Last::default(),
                 scratch: Scratch::new((*estate).es_query_cxt),
                 target,
             }
@@ -89,18 +94,19 @@ impl Insert {
     pub(crate) unsafe fn take(&mut self, slot: *mut pg_sys::TupleTableSlot) {
         // SAFETY: as for the caller.
         let row = unsafe { Attributes::of(slot) };
-        let Self { target, columns, others, suffix, wider, sqls, rows, scratch, .. } = self;
+        let Self { target, columns, others, computed, suffix, wider, sqls, rows, last, scratch, .. } = self;
         scratch.run(|| {
             // SAFETY: the segment column is a text.
-            let Some(name) = (unsafe { row.text(target.segment) }) else {
+            let Some(place) = (unsafe { last.place(target, rows, &row, target.segment) }) else {
                 Failure::new(
                     PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
                     format!("a row for foreign table \"{}\" has no segment", target.relation),
                 )
                 .raise()
             };
-            refuse_generated(target, &row);
-            let place = target.place(rows, &name);
+            if let Some(index) = computed.iter().find(|index| row.get(**index).is_some()) {
+                generated(&target.table, *index).raise();
+            }
             let extra: Vec<usize> = (0..others.len()).filter(|i| row.get(others[*i].0).is_some()).collect();
             let sent = || columns.iter().chain(extra.iter().map(|i| &others[*i]));
             let statement = match extra.is_empty() {
@@ -234,14 +240,6 @@ unsafe fn sent_columns(
             .filter(|(index, column)| !column.segment && !table.generated[*index])
             .partition(|(index, _)| sent(*index));
         (named, if triggers { others } else { Vec::new() })
-    }
-}
-
-/// A value for a column that SQLite computes would be lost.
-fn refuse_generated(target: &Target, row: &Attributes) {
-    let mut computed = target.table.generated.iter().enumerate().filter(|(_, generated)| **generated);
-    if let Some((index, _)) = computed.find(|(index, _)| row.get(*index).is_some()) {
-        generated(&target.table, index).raise();
     }
 }
 

@@ -34,11 +34,8 @@ pub(crate) unsafe fn put(
         oid::FLOAT8 if !f64::from_bits(datum.value() as u64).is_nan() => {
             drop(e::write_f64(out, f64::from_bits(datum.value() as u64)));
         }
-        // SAFETY: the type is a varlena's; in UTF-8 a text's bytes are what is stored.
-        oid::TEXT | oid::VARCHAR
-            if column.encoding == Encoding::Text
-                && unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32 =>
-        {
+        oid::TEXT | oid::VARCHAR if column.encoding == Encoding::Text && pg::is_utf8() => {
+            // SAFETY: the type is a varlena's; in UTF-8 a text's bytes are what is stored.
             let bytes = unsafe { pg::varlena_bytes(datum) };
             drop(e::write_str_len(out, bytes.len() as u32));
             out.extend_from_slice(bytes);

@@ -102,6 +102,39 @@ impl Attributes {
     }
 }
 
+/// The segment of the last row: rows often come segment by segment.
+#[derive(Default)]
+pub(crate) struct Last {
+    name: Vec<u8>,
+    place: usize,
+}
+
+impl Last {
+    /// The place of the rows of a row's segment, which is an attribute of the row; none if it is NULL.
+    ///
+    /// # Safety
+    /// The attribute is a text.
+    pub(crate) unsafe fn place(
+        &mut self,
+        target: &Target,
+        rows: &mut RowBuffer,
+        row: &Attributes,
+        segment: usize,
+    ) -> Option<usize> {
+        let datum = row.get(segment)?;
+        // SAFETY: as for the caller.
+        let bytes = unsafe { pg::varlena_bytes(datum) };
+        // No segment's name is empty.
+        if self.name.is_empty() || self.name != bytes {
+            // SAFETY: as for the caller.
+            self.place = target.place(rows, &unsafe { encode::text(datum) });
+            self.name.clear();
+            self.name.extend_from_slice(bytes);
+        }
+        Some(self.place)
+    }
+}
+
 /// Memory for what encoding one row takes: output functions and detoasting leave things behind.
 pub(crate) struct Scratch(pg_sys::MemoryContext);
 
@@ -119,7 +152,9 @@ impl Scratch {
     pub(crate) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         // SAFETY: the context lives as long as the statement. If `work` raises, PostgreSQL sets the context itself.
         unsafe {
-            pg_sys::MemoryContextReset(self.0);
+            if !(*self.0).isReset {
+                pg_sys::MemoryContextReset(self.0);
+            }
             let before = pg_sys::MemoryContextSwitchTo(self.0);
             let result = work();
             pg_sys::MemoryContextSwitchTo(before);

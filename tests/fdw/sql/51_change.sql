@@ -50,6 +50,17 @@ DELETE FROM acc USING change WHERE acc.account = change.account AND add = 30 RET
 DELETE FROM acc WHERE account IN (SELECT account FROM change WHERE add = 40);
 UPDATE acc SET loose = (SELECT max(account) FROM change) WHERE segment = 'yu2' AND id = 6 RETURNING loose;
 UPDATE acc SET loose = (SELECT 'sub' || count(*) FROM change WHERE change.add > acc.amount) WHERE segment = 'yu2' RETURNING id, loose;
+-- The other side of a join names the segments.
+CREATE TABLE aim (seg text, note text);
+INSERT INTO aim VALUES ('yu0', 'zero'), ('yu3', 'three');
+ANALYZE aim;
+EXPLAIN (COSTS OFF, VERBOSE) UPDATE acc SET loose = note FROM aim WHERE acc.segment = aim.seg;
+UPDATE acc SET loose = note FROM aim WHERE acc.segment = aim.seg;
+SELECT segment, loose, count(*) FROM acc WHERE loose IN ('zero', 'three') GROUP BY 1, 2 ORDER BY 1;
+-- Two foreign tables of the same segments.
+UPDATE acc SET loose = 'joined' FROM acc other WHERE acc.segment = other.segment AND acc.id = other.id AND other.account = 'a8' RETURNING acc.id, other.account, acc.loose;
+EXPLAIN (COSTS OFF) DELETE FROM acc USING acc other WHERE acc.segment = other.segment AND acc.id = other.id AND other.account = 'a8';
+DELETE FROM acc USING acc other WHERE acc.segment = other.segment AND acc.id = other.id AND other.account = 'a8' RETURNING acc.id;
 -- Keys that move: what was read is not seen again (no Halloween).
 UPDATE acc SET id = id + 1000 WHERE segment = 'yu2';
 SELECT min(id), max(id), count(*) FROM acc WHERE segment = 'yu2';
@@ -67,7 +78,7 @@ UPDATE acc SET segment = 'yu2' WHERE segment = 'yu1' AND id = 1;
 UPDATE acc SET segment = NULL WHERE id = 1;
 UPDATE acc SET doubled = 3 WHERE id = 1;
 -- A failure names what is kept.
-UPDATE acc SET account = 'twin', amount = 1 WHERE id IN (8, 12, 9);
+UPDATE acc SET account = 'twin', amount = 1 WHERE id IN (12, 16, 9);
 SELECT segment, id FROM acc WHERE account = 'twin';
 UPDATE acc SET account = NULL WHERE account = 'twin';
 -- A row that somebody changed meanwhile: the statement fails, and is to be repeated.
