@@ -2,7 +2,7 @@
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::{append, explain, import, join, modify, options, plan, scan, upper};
+use crate::{analyze, append, explain, import, join, modify, options, plan, scan, upper};
 
 /// A version-1 function's record.
 macro_rules! declare {
@@ -36,6 +36,7 @@ pub unsafe extern "C-unwind" fn trough_fdw_handler(_fcinfo: pg_sys::FunctionCall
         (*routine).IterateForeignScan = Some(scan::iterate_foreign_scan);
         (*routine).ReScanForeignScan = Some(scan::rescan_foreign_scan);
         (*routine).EndForeignScan = Some(scan::end_foreign_scan);
+        (*routine).AnalyzeForeignTable = Some(analyze::analyze_foreign_table);
         (*routine).ExplainForeignScan = Some(explain::explain_foreign_scan);
         (*routine).IsForeignPathAsyncCapable = Some(append::is_foreign_path_async_capable);
         (*routine).ForeignAsyncRequest = Some(append::foreign_async_request);

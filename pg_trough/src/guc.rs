@@ -19,6 +19,9 @@ pub(crate) static WRITE_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(128 * 1
 /// How long one request to a worker may take.
 pub(crate) static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 
+/// Segments that ANALYZE samples.
+pub(crate) static ANALYZE_SEGMENTS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
 /// Defines them.
 pub(crate) fn register() {
     GucRegistry::define_bool_guc(
@@ -92,6 +95,16 @@ pub(crate) fn register() {
         i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_trough.analyze_segments",
+        c"Segments that ANALYZE samples at most.",
+        c"",
+        &ANALYZE_SEGMENTS,
+        1,
+        i32::MAX / 2,
+        GucContext::Userset,
+        GucFlags::empty(),
     );
     #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
     // SAFETY: called while the library is loaded, with a literal.

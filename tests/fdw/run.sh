@@ -86,7 +86,8 @@ for file in tests/fdw/sql/*.sql; do
 done
 
 if [ ${#names[@]} -eq 0 ]; then
-  python3 tests/fdw/cancel.py "$dir" --rounds "${ROUNDS:-30}" || bad=$((bad + 1))
+  python3 tests/fdw/cancel.py "$dir" --rounds "${ROUNDS:-100}" || bad=$((bad + 1))
+  python3 tests/fdw/stream.py "$dir" --mb "${STREAM_MB:-200}" || bad=$((bad + 1))
   python3 tests/fdw/wide.py --segments "${WIDE_SEGMENTS:-300}" --ids "${WIDE_IDS:-5000}" || bad=$((bad + 1))
 fi
 if [ ${#names[@]} -eq 0 ] || printf '%s\n' "${names[@]}" | grep -qx oracle; then
