@@ -7,6 +7,7 @@ from .conditions import SHIPPED
 from .exprs import CMP, COMPARED, PLAIN, Exprs, Ref
 from .node import E, Many, Node, optional
 
+FIRST = 0.1  # the share of queries for first rows
 SORTED = [c for c in COMPARED if c not in ("jsonb",)]
 
 
@@ -217,6 +218,8 @@ class Maker:
 
     def select(self, depth, top=False):
         roll = self.r.random()
+        if roll < FIRST and top:
+            return self.first(depth, top)
         if roll < 0.42:
             return self.plain(depth, top)
         if roll < 0.80:
@@ -242,6 +245,24 @@ class Maker:
                     if f.sql == k and k.endswith("segment") and self.chance(0.5):
                         out.append(Ref(f"k{i}", f.cat, f.pg, f.coll, column=f.column))
         return E("SELECT {} FROM {}{}{}", Many(nodes), source.node, self.where(source.refs), tail), out, keys
+
+    def first(self, depth, top):
+        """The first rows, by what is likely to sort alike."""
+        r = self.r
+        source = self.join(0) if self.chance(0.3) else self.table()
+        if not source.keys:
+            return self.plain(depth, top)
+        nodes, out = self.items(source.refs, r.randint(1, 4))
+        fits = [f for f in source.refs if f.cat in SHIPPED]
+        byte_order = lambda f: f.sql + ' COLLATE "C"' if f.cat == "text" and self.chance(0.8) else f.sql
+        first = [byte_order(r.choice(fits)) + self.direction() for _ in range(r.randint(0, 3) if fits else 0)]
+        keys = [k + (' COLLATE "C"' if k.endswith("segment") and self.chance(0.9) else "") + self.direction() for k in source.keys]
+        offset = f" OFFSET {r.choice([0, 1, 2, 7, 100])}" if self.chance(0.3) else ""
+        limit = optional(f" LIMIT {r.choice([0, 1, 2, 3, 5, 10, 50, 1000, 1001])}{offset}")
+        self.total = True
+        where = self.where(source.refs, 0.5, 0)
+        order = E(" ORDER BY {}{}", Many(first, after=", ", least=0), ", ".join(keys))
+        return E("SELECT {} FROM {}{}{}{}", Many(nodes), source.node, where, order, limit), out, None
 
     def grouped(self, depth, top):
         """Aggregates, with or without groups."""
