@@ -19,7 +19,9 @@ use crate::{
     cluster::{self, Cluster, Rows},
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
-    guc, pg, relation,
+    guc, pg,
+    plandata::Wanted,
+    relation,
     segments::segment_datum,
     table::{self, ForeignTable, Limits, OnFault},
 };
@@ -101,7 +103,8 @@ fn ask(table: &ForeignTable, cluster: &Cluster, ids: &[SegmentId], map: String) 
     // Limits are for queries; a segment that was shredded since it was listed has no rows.
     let limits = Limits { max_rows: None, max_bytes: None, on_missing: OnFault::Skip, ..table.limits };
     let relation = format!("ANALYZE {}", pg::relation_name(table.relid));
-    (!ids.is_empty()).then(|| cluster.ask(&relation, SegmentSet::Ids(ids.to_vec()), template, limits, false))
+    (!ids.is_empty())
+        .then(|| cluster.ask(&relation, SegmentSet::Ids(ids.to_vec()), template, Wanted::All, limits, false))
 }
 
 /// Samples rows, at most `wanted`.
