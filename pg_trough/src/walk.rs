@@ -275,6 +275,12 @@ unsafe fn literal(constant: *mut pg_sys::Const, type_oid: u32) -> Literal {
             oid::INT8 => Literal::Int((*constant).constvalue.value() as i64),
             oid::FLOAT4 => Literal::Float(f32::from_bits((*constant).constvalue.value() as u32).into()),
             oid::FLOAT8 => Literal::Float(f64::from_bits((*constant).constvalue.value() as u64)),
+            oid::DATE if !matches!((*constant).constvalue.value() as i32, i32::MIN | i32::MAX) => Literal::Finite,
+            oid::TIMESTAMP | oid::TIMESTAMPTZ
+                if !matches!((*constant).constvalue.value() as i64, i64::MIN | i64::MAX) =>
+            {
+                Literal::Finite
+            }
             _ if pg_sys::get_element_type((*constant).consttype) != pg_sys::InvalidOid => {
                 let array = pg_sys::pg_detoast_datum((*constant).constvalue.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
                 let dims = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<i32>();

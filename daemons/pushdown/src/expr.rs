@@ -168,6 +168,8 @@ pub enum Literal {
     Int(i64),
     /// A floating-point number of either width.
     Float(f64),
+    /// A date or time that is not infinite.
+    Finite,
     /// An array of so many elements; `nulls` says whether one of them is NULL.
     Array {
         /// How many.

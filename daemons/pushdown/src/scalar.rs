@@ -37,8 +37,8 @@ pub(crate) struct Term {
     pub(crate) type_oid: Oid,
     /// Between which numbers an integer lies.
     pub(crate) range: Option<Range>,
-    /// Whether it may be NaN, which stands here as the text `nan`. It sorts above every number and equals itself, but
-    /// SQLite cannot compute with it.
+    /// Whether it may be NaN, which stands here as the text `nan`, or an infinite date or time. It sorts right and equals
+    /// itself, but SQLite cannot compute with it.
     pub(crate) nan: bool,
 }
 
@@ -82,7 +82,7 @@ impl Shipper<'_> {
         let (term, raises) = self.computed(|s| {
             let term = s.term(expr)?;
             if term.nan {
-                return Err(Refusal("NaN cannot come back"));
+                return Err(Refusal("NaN and infinite times cannot come back"));
             }
             limits::check(&term.sql)?;
             Ok(term)
@@ -157,8 +157,9 @@ impl Shipper<'_> {
         };
         let finite = match value.literal {
             Some(Literal::Float(n)) => !n.is_nan(),
-            Some(Literal::Null) => true,
-            _ => family != Family::Float,
+            Some(Literal::Null | Literal::Finite | Literal::Text(_)) => true,
+            // What is infinite compares in every encoding, but none can be read back as a date or time.
+            _ => !matches!(family, Family::Float | Family::Date | Family::Timestamp | Family::Timestamptz),
         };
         let sql = match value.literal {
             Some(Literal::Null) => "NULL".to_owned(),
