@@ -10,6 +10,7 @@ use crate::{
     pg,
     plan::{self, Planning, Split},
     relation::{Conditions, Member, Relation, Semi, Source, Tables},
+    table::OnFault,
     walk::{self, Walker},
 };
 
@@ -93,6 +94,11 @@ impl Sides<'_> {
         use pg_sys::JoinType::{JOIN_ANTI, JOIN_INNER, JOIN_LEFT, JOIN_SEMI};
         let (outer, inner) = (self.outer, self.inner);
         let count = outer.tables.members().len();
+        // Where a segment that fails is left out, it must be each table's own failure that leaves that table's rows out.
+        let strict = |r: &Relation| r.tables.members().iter().all(|m| m.table.limits.on_failed == OnFault::Error);
+        if !strict(outer) || !strict(inner) {
+            return None;
+        }
         if !outer.pushdown || !inner.pushdown || count + inner.tables.members().len() > MOST_TABLES {
             return None;
         }
