@@ -58,6 +58,23 @@ impl Default for ScanPath {
     }
 }
 
+/// The DISTINCT clause after the planner removed what is redundant.
+///
+/// # Safety
+/// `root` is the planner's.
+pub(crate) unsafe fn distinct_clause(root: *mut pg_sys::PlannerInfo) -> *mut pg_sys::List {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: `parse` is set in every planner state.
+    unsafe {
+        (*(*root).parse).distinctClause
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: set before upper relations are planned.
+    unsafe {
+        (*root).processed_distinctClause
+    }
+}
+
 /// The path of a base relation's scan.
 ///
 /// # Safety
@@ -310,16 +327,19 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// The costs of a query's aggregates when only their states are combined and finished.
+/// The costs of a query's aggregates, or of a part of them.
 ///
 /// # Safety
 /// `root` is the planner's, after it collected the aggregates.
-pub(crate) unsafe fn final_aggregate_costs(root: *mut pg_sys::PlannerInfo) -> pg_sys::AggClauseCosts {
+pub(crate) unsafe fn aggregate_costs(
+    root: *mut pg_sys::PlannerInfo,
+    split: pg_sys::AggSplit::Type,
+) -> pg_sys::AggClauseCosts {
     let mut costs = pg_sys::AggClauseCosts::default();
     // SAFETY: optimizer/prep.h declares it so in 14 to 18; it only adds to `costs`.
     unsafe {
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            pg_get_agg_clause_costs(root, pg_sys::AggSplit::AGGSPLIT_FINAL_DESERIAL, &mut costs);
+            pg_get_agg_clause_costs(root, split, &mut costs);
         });
     }
     costs

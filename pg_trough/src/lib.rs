@@ -13,6 +13,7 @@
 pgrx::pg_module_magic!();
 
 mod activity;
+mod aggfn;
 mod analyze;
 mod append;
 mod cluster;

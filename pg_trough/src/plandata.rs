@@ -152,10 +152,10 @@ pub(crate) enum Source {
 pub(crate) enum Finish {
     /// The state is the result.
     Same,
-    /// The sum.
-    Sum,
-    /// The sum divided by the count.
-    Average,
+    /// The aggregate's final function makes it.
+    Function(u32),
+    /// Its final function makes it of what another function makes of the state.
+    Deserialized(u32, u32),
 }
 
 /// How a column is stored and read.

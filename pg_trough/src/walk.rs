@@ -10,6 +10,8 @@ use crate::{compat, pg, relation::Tables};
 pub(crate) struct Walker<'a> {
     tables: &'a Tables,
     slots: Vec<*mut pg_sys::Node>,
+    /// Expressions that stand for columns of the scope.
+    places: Vec<(*mut pg_sys::Node, usize)>,
     /// What the simple CASEs around the node compare, the innermost last.
     cases: Vec<Expr>,
 }
@@ -17,7 +19,12 @@ pub(crate) struct Walker<'a> {
 impl<'a> Walker<'a> {
     /// For expressions over the tables.
     pub(crate) fn new(tables: &'a Tables) -> Self {
-        Self { tables, slots: Vec::new(), cases: Vec::new() }
+        Self { tables, slots: Vec::new(), places: Vec::new(), cases: Vec::new() }
+    }
+
+    /// From now on, takes these expressions for columns of the scope.
+    pub(crate) fn set_places(&mut self, places: Vec<(*mut pg_sys::Node, usize)>) {
+        self.places = places;
     }
 
     /// The expressions that make the values, by slot.
@@ -35,8 +42,12 @@ impl<'a> Walker<'a> {
         }
         // SAFETY: each cast follows the node's tag.
         unsafe {
+            if let Some((_, index)) = self.places.iter().find(|(place, _)| pg_sys::equal(place.cast(), node.cast())) {
+                return Expr::Column(*index);
+            }
             if let Some(column) = self.own_column(node) {
-                return column;
+                // What the expressions stand for is all that can be read.
+                return if self.places.is_empty() { column } else { Expr::Opaque };
             }
             if !reads_tables(node, self.tables, false) {
                 return if is_stable(node) { Expr::Value(self.value(node)) } else { Expr::Opaque };
@@ -219,8 +230,8 @@ impl<'a> Walker<'a> {
                     .map(|entry| self.expr((*entry).expr.cast()))
                     .collect(),
                 filter: (!(*aggref).aggfilter.is_null()).then(|| self.expr((*aggref).aggfilter.cast())),
-                special: !(*aggref).aggdistinct.is_null()
-                    || !(*aggref).aggorder.is_null()
+                distinct: !(*aggref).aggdistinct.is_null(),
+                special: !(*aggref).aggorder.is_null()
                     || !(*aggref).aggdirectargs.is_null()
                     || (*aggref).aggkind != b'n' as i8
                     || (*aggref).agglevelsup != 0,

@@ -4,6 +4,7 @@
 pub mod describe;
 pub mod error;
 pub mod ids;
+pub mod moments;
 pub mod placement;
 pub mod records;
 pub mod value;

@@ -21,6 +21,11 @@ impl Scope {
         Self { columns: tables.iter().enumerate().flat_map(qualified).collect() }
     }
 
+    /// These columns and others after them.
+    pub fn extended(&self, more: impl IntoIterator<Item = Option<Column>>) -> Self {
+        Self { columns: self.columns.iter().cloned().chain(more).collect() }
+    }
+
     /// The column at an index, unless it was dropped.
     pub fn column(&self, index: usize) -> Option<&Column> {
         self.columns.get(index).and_then(Option::as_ref)

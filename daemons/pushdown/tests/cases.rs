@@ -11,7 +11,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use trough_pushdown::{
     BoolTest, Collation, Column, Encoding, Expr, InvalidText, Keys, Literal, Scope, Shipper, Storage, Table, Val,
-    aggregate::{Call, group_key, partial},
+    aggregate::{Call, group_key, whole},
     oid,
 };
 
@@ -242,11 +242,11 @@ fn answer(question: &str, table: &Table) -> String {
         "group" | "group-whole" => {
             let expr = Parser::new(rest, table).expr();
             match group_key(&expr, 100, verb == "group", &mut shipper) {
-                Ok(sql) => writeln!(out, "{sql}").expect("a String"),
+                Ok(key) => writeln!(out, "{}", key.sql).expect("a String"),
                 Err(refusal) => writeln!(out, "refused: {refusal}").expect("a String"),
             }
         }
-        "agg" => {
+        "agg" | "agg-distinct" => {
             let (head, filter) = rest.split_once(" filter ").map_or((rest, None), |(h, f)| (h, Some(f)));
             let mut parser = Parser::new(head, table);
             let (function, collation) = parser.operator();
@@ -255,7 +255,8 @@ fn answer(question: &str, table: &Table) -> String {
                 args.push(parser.expr());
             }
             let filter = filter.map(|f| Parser::new(f, table).expr());
-            match partial(&Call { function, collation, args, filter, special: false }, &mut shipper) {
+            let distinct = verb == "agg-distinct";
+            match whole(&Call { function, collation, args, filter, distinct, special: false }, &mut shipper) {
                 Ok(aggregate) => {
                     writeln!(out, "{:?}", aggregate.state).expect("a String");
                     for column in aggregate.columns {

@@ -1,6 +1,7 @@
 //! GROUP BY: the paths of an aggregation over a relation of ours.
 
 use pgrx::pg_sys;
+use trough_pushdown::aggregate;
 
 use crate::{
     compat::{self, Cost},
@@ -9,7 +10,22 @@ use crate::{
     relation::Relation,
 };
 
-use super::{Item, Shape, Upper, print};
+use super::{
+    Shape, Upper,
+    shape::{self, keys_target},
+};
+
+/// What the planner asks for.
+struct Group<'a> {
+    root: *mut pg_sys::PlannerInfo,
+    base: &'a Relation,
+    input: *mut pg_sys::RelOptInfo,
+    output: *mut pg_sys::RelOptInfo,
+    extra: *mut pg_sys::GroupPathExtraData,
+    clause: *mut pg_sys::List,
+    having: *mut pg_sys::List,
+    groups: f64,
+}
 
 /// Adds the paths of the stage UPPERREL_GROUP_AGG.
 ///
@@ -27,60 +43,94 @@ pub(super) unsafe fn add_paths(
         if !(*(*root).parse).groupingSets.is_null() {
             return;
         }
-        let group_clause = compat::group_clause(root);
-        let having = (*extra).havingQual;
+        let clause = compat::group_clause(root);
+        let having = (*extra).havingQual.cast::<pg_sys::List>();
         let target = (*output).reltarget;
 
-        let partial_target = partial_target(root, target, group_clause, having);
+        let whole = Shape::whole(target, clause, having, base);
+        let parts_target = parts_target(root, target, clause, having);
         let decomposes = !(*root).hasNonPartialAggs && !(*root).hasNonSerialAggs;
-        let partial = decomposes.then(|| shape_of(partial_target)).filter(|shape| print::ships(shape, base));
-        let whole = if having.is_null() { whole_shape(target, group_clause, base) } else { None };
-        let (has_partial, has_whole) = (partial.is_some(), whole.is_some());
-        if !has_partial && !has_whole {
-            return;
-        }
-
-        let groups = groups(root, input, group_clause, (*extra).targetList);
+        let parts = if decomposes { Shape::in_parts(parts_target, base) } else { None };
+        let rows = if decomposes || whole.is_some() { None } else { rows(root, target, clause, having, base) };
+        let (has_whole, has_parts) = (whole.is_some(), parts.is_some());
+        let (rows, rows_target) = rows.unzip();
         // The whole shape, if there is one, stands first.
-        let upper = Upper { relation: base.clone(), shapes: whole.into_iter().chain(partial).collect() };
-        (*output).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Upper(upper)).cast();
+        let shapes: Vec<_> = whole.into_iter().chain(parts).chain(rows).collect();
+        if shapes.is_empty() {
+            return;
+        }
+        let groups = groups(root, input, clause, (*extra).targetList);
+        (*output).fdw_private =
+            memory::own(pg_sys::CurrentMemoryContext, Planning::Upper(Upper { relation: base.clone(), shapes })).cast();
 
+        let group = Group { root, base, input, output, extra, clause, having, groups };
         if has_whole {
-            let path = scan_path(root, base, input, output, target, groups, 0);
-            pg_sys::add_path(output, path);
+            group.add_whole();
         }
-        if !has_partial {
-            return;
+        if has_parts {
+            let sub = || scan_path(root, base, input, output, parts_target, answered(groups, clause), has_whole.into());
+            group.add_aggregates(&sub, pg_sys::AggSplit::AGGSPLIT_FINAL_DESERIAL);
         }
-        let answered = answered(groups, group_clause);
-        let sub = || scan_path(root, base, input, output, partial_target, answered, has_whole.into());
-        let costs = compat::final_aggregate_costs(root);
-        let split = pg_sys::AggSplit::AGGSPLIT_FINAL_DESERIAL;
-        let finalize = |sub: *mut pg_sys::Path, strategy| {
-            let path = pg_sys::create_agg_path(
-                root,
-                output,
-                sub,
-                target,
-                strategy,
-                split,
-                group_clause,
-                having.cast(),
-                &costs,
-                groups,
-            );
-            pg_sys::add_path(output, path.cast());
-        };
-        if group_clause.is_null() {
-            finalize(sub(), pg_sys::AggStrategy::AGG_PLAIN);
-            return;
+        if let Some(target) = rows_target {
+            // Nobody knows how many different rows there are; they are at least as many as the groups.
+            let answered = answered(groups, clause).max((*input).rows / 10.0);
+            let sub = || scan_path(root, base, input, output, target, answered, 0);
+            group.add_aggregates(&sub, pg_sys::AggSplit::AGGSPLIT_SIMPLE);
         }
-        if (*extra).flags & pg_sys::GROUPING_CAN_USE_HASH as i32 != 0 && pg_sys::grouping_is_hashable(group_clause) {
-            finalize(sub(), pg_sys::AggStrategy::AGG_HASHED);
+    }
+}
+
+impl Group<'_> {
+    /// Groups that are computed where they lie.
+    unsafe fn add_whole(&self) {
+        // SAFETY: the planner's structures.
+        unsafe {
+            let inner = pg_sys::JoinType::JOIN_INNER;
+            let share = pg_sys::clauselist_selectivity(self.root, self.having, 0, inner, std::ptr::null_mut());
+            let target = (*self.output).reltarget;
+            let rows = (self.groups * share).max(1.0);
+            pg_sys::add_path(self.output, scan_path(self.root, self.base, self.input, self.output, target, rows, 0));
         }
-        if (*extra).flags & pg_sys::GROUPING_CAN_USE_SORT as i32 != 0 && !(*root).group_pathkeys.is_null() {
-            let sorted = pg_sys::create_sort_path(root, output, sub(), (*root).group_pathkeys, -1.0);
-            finalize(sorted.cast(), pg_sys::AggStrategy::AGG_SORTED);
+    }
+
+    /// Agg nodes over a scan.
+    unsafe fn add_aggregates(&self, sub: &dyn Fn() -> *mut pg_sys::Path, split: pg_sys::AggSplit::Type) {
+        // SAFETY: the planner's structures.
+        unsafe {
+            let (root, output) = (self.root, self.output);
+            let costs = compat::aggregate_costs(root, split);
+            let aggregate = |sub: *mut pg_sys::Path, strategy| {
+                let target = (*output).reltarget;
+                let path = pg_sys::create_agg_path(
+                    root,
+                    output,
+                    sub,
+                    target,
+                    strategy,
+                    split,
+                    self.clause,
+                    self.having,
+                    &costs,
+                    self.groups,
+                );
+                pg_sys::add_path(output, path.cast());
+            };
+            // Also where nothing is grouped by: from 16 on, aggregates with DISTINCT may count on their input's order.
+            let sorted = || match (*root).group_pathkeys.is_null() {
+                true => sub(),
+                false => pg_sys::create_sort_path(root, output, sub(), (*root).group_pathkeys, -1.0).cast(),
+            };
+            if self.clause.is_null() {
+                aggregate(sorted(), pg_sys::AggStrategy::AGG_PLAIN);
+                return;
+            }
+            let flags = (*self.extra).flags as u32;
+            if flags & pg_sys::GROUPING_CAN_USE_HASH != 0 && pg_sys::grouping_is_hashable(self.clause) {
+                aggregate(sub(), pg_sys::AggStrategy::AGG_HASHED);
+            }
+            if flags & pg_sys::GROUPING_CAN_USE_SORT != 0 && !(*root).group_pathkeys.is_null() {
+                aggregate(sorted(), pg_sys::AggStrategy::AGG_SORTED);
+            }
         }
     }
 }
@@ -103,16 +153,84 @@ pub(super) unsafe fn add_partial_paths(
             return;
         }
         let target = (*output).reltarget;
-        let shape = shape_of(target);
-        if !print::ships(&shape, base) {
-            return;
-        }
+        let Some(shape) = Shape::in_parts(target, base) else { return };
         let group_clause = compat::group_clause(root);
         let groups = groups(root, input, group_clause, (*extra).targetList);
         let upper = Upper { relation: base.clone(), shapes: vec![shape] };
         (*output).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Upper(upper)).cast();
         let path = scan_path(root, base, input, output, target, answered(groups, group_clause), 0);
         pg_sys::add_path(output, path);
+    }
+}
+
+/// What a partial aggregation gives: group keys, then transition states.
+unsafe fn parts_target(
+    root: *mut pg_sys::PlannerInfo,
+    grouping: *mut pg_sys::PathTarget,
+    group_clause: *mut pg_sys::List,
+    having: *mut pg_sys::List,
+) -> *mut pg_sys::PathTarget {
+    // SAFETY: the planner's structures; the Aggrefs are copied before they are marked.
+    unsafe {
+        let target = keys_target(grouping, group_clause);
+        for part in shape::parts(target, grouping, having) {
+            if !pg::is_a(part.cast(), pg_sys::NodeTag::T_Aggref) {
+                pg_sys::add_column_to_pathtarget(target, part, 0);
+                continue;
+            }
+            let copy = pg_sys::palloc(size_of::<pg_sys::Aggref>()).cast::<pg_sys::Aggref>();
+            std::ptr::copy_nonoverlapping(part.cast::<pg_sys::Aggref>(), copy, 1);
+            pg_sys::mark_partial_aggref(copy, pg_sys::AggSplit::AGGSPLIT_INITIAL_SERIAL);
+            pg_sys::add_column_to_pathtarget(target, copy.cast(), 0);
+        }
+        pg_sys::set_pathtarget_cost_width(root, target)
+    }
+}
+
+/// The different rows of keys and arguments, if that is all that the aggregates look at: those with DISTINCT, and those to
+/// which it makes no difference.
+unsafe fn rows(
+    root: *mut pg_sys::PlannerInfo,
+    grouping: *mut pg_sys::PathTarget,
+    clause: *mut pg_sys::List,
+    having: *mut pg_sys::List,
+    base: &Relation,
+) -> Option<(Shape, *mut pg_sys::PathTarget)> {
+    // SAFETY: the planner's structures.
+    unsafe {
+        let target = keys_target(grouping, clause);
+        let keys = pg::list_len((*target).exprs);
+        for part in shape::parts(target, grouping, having) {
+            if !pg::is_a(part.cast(), pg_sys::NodeTag::T_Aggref) {
+                return None;
+            }
+            let aggref = part.cast::<pg_sys::Aggref>();
+            let ignores = aggregate::shape((*aggref).aggfnoid.into()).is_some_and(|s| s.ignores_duplicates());
+            if (*aggref).aggkind != b'n' as i8 || (*aggref).aggdistinct.is_null() && !ignores {
+                return None;
+            }
+            let args = pg::list::<pg_sys::TargetEntry>((*aggref).args).map(|entry| (*entry).expr);
+            for expr in args.chain([(*aggref).aggfilter]) {
+                if expr.is_null() {
+                    continue;
+                }
+                let mut columns = Vec::new();
+                shape::collect(expr.cast(), &[], &mut columns);
+                // An argument has fewer values than the columns that it reads.
+                let itself = !columns.is_empty() && Shape::rows([(expr, 0)], false, base).is_some();
+                for column in if itself { vec![expr] } else { columns } {
+                    let known = |known: *mut pg_sys::Expr| pg_sys::equal(known.cast(), column.cast());
+                    if !pg::list::<pg_sys::Expr>((*target).exprs).any(known) {
+                        pg_sys::add_column_to_pathtarget(target, column, 0);
+                    }
+                }
+            }
+        }
+        let exprs = pg::list::<pg_sys::Expr>((*target).exprs).enumerate();
+        let items: Vec<_> =
+            exprs.map(|(i, expr)| (expr, if i < keys { shape::sortref(target, i) } else { 0 })).collect();
+        let shape = Shape::rows(items, false, base)?;
+        Some((shape, pg_sys::set_pathtarget_cost_width(root, target)))
     }
 }
 
@@ -140,7 +258,10 @@ fn answered(groups: f64, group_clause: *mut pg_sys::List) -> f64 {
 }
 
 /// The path of an aggregating scan of a shape that gives so many rows.
-unsafe fn scan_path(
+///
+/// # Safety
+/// The arguments are the planner's.
+pub(super) unsafe fn scan_path(
     root: *mut pg_sys::PlannerInfo,
     base: &Relation,
     input: *mut pg_sys::RelOptInfo,
@@ -157,105 +278,5 @@ unsafe fn scan_path(
         let cost = Cost { rows, startup: plan::STARTUP, total };
         let tag = pg::make_list([pg::string_node(&shape.to_string())]);
         compat::foreign_upper_path(root, output, target, cost, tag)
-    }
-}
-
-/// What a partial aggregation gives: group keys, then transition states. As the planner's own
-/// `make_partial_grouping_target`.
-unsafe fn partial_target(
-    root: *mut pg_sys::PlannerInfo,
-    grouping: *mut pg_sys::PathTarget,
-    group_clause: *mut pg_sys::List,
-    having: *mut pg_sys::Node,
-) -> *mut pg_sys::PathTarget {
-    // SAFETY: the planner's structures; the Aggrefs are copied before they are marked.
-    unsafe {
-        let target = pg_sys::create_empty_pathtarget();
-        let mut others = std::ptr::null_mut();
-        for (i, expr) in pg::list::<pg_sys::Expr>((*grouping).exprs).enumerate() {
-            let sortref = key_ref(grouping, i, group_clause);
-            if sortref != 0 {
-                pg_sys::add_column_to_pathtarget(target, expr, sortref);
-            } else {
-                others = pg_sys::lappend(others, expr.cast());
-            }
-        }
-        if !having.is_null() {
-            others = pg_sys::lappend(others, having.cast());
-        }
-        let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
-        pg_sys::add_new_columns_to_pathtarget(target, pg_sys::pull_var_clause(others.cast(), flags as i32));
-        for i in 0..pg::list_len((*target).exprs) {
-            let cell = (*(*target).exprs).elements.add(i);
-            let node = (*cell).ptr_value.cast::<pg_sys::Node>();
-            if pg::tag(node) == pg_sys::NodeTag::T_Aggref {
-                let copy = pg_sys::palloc(size_of::<pg_sys::Aggref>()).cast::<pg_sys::Aggref>();
-                std::ptr::copy_nonoverlapping(node.cast::<pg_sys::Aggref>(), copy, 1);
-                pg_sys::mark_partial_aggref(copy, pg_sys::AggSplit::AGGSPLIT_INITIAL_SERIAL);
-                (*cell).ptr_value = copy.cast();
-            }
-        }
-        pg_sys::set_pathtarget_cost_width(root, target)
-    }
-}
-
-unsafe fn sortref(target: *mut pg_sys::PathTarget, index: usize) -> pg_sys::Index {
-    unsafe { if (*target).sortgrouprefs.is_null() { 0 } else { *(*target).sortgrouprefs.add(index) } }
-}
-
-/// The reference of a column that is grouped by; 0 for others.
-unsafe fn key_ref(target: *mut pg_sys::PathTarget, index: usize, group_clause: *mut pg_sys::List) -> pg_sys::Index {
-    unsafe {
-        let sortref = sortref(target, index);
-        let grouped = sortref != 0
-            && !group_clause.is_null()
-            && !pg_sys::get_sortgroupref_clause_noerr(sortref, group_clause).is_null();
-        if grouped { sortref } else { 0 }
-    }
-}
-
-unsafe fn shape_of(target: *mut pg_sys::PathTarget) -> Shape {
-    unsafe {
-        let items = pg::list::<pg_sys::Expr>((*target).exprs)
-            .enumerate()
-            .map(|(i, expr)| Item { expr, sortref: sortref(target, i) })
-            .collect();
-        Shape { items, whole: false }
-    }
-}
-
-/// The columns of a whole aggregation: the segment column is among the keys, and everything else is made of keys and
-/// aggregates.
-unsafe fn whole_shape(
-    target: *mut pg_sys::PathTarget,
-    group_clause: *mut pg_sys::List,
-    base: &Relation,
-) -> Option<Shape> {
-    // SAFETY: the planner's structures.
-    unsafe {
-        let mut shape = Shape { items: Vec::new(), whole: true };
-        let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
-        let mut by_segment = false;
-        for (i, expr) in pg::list::<pg_sys::Expr>((*target).exprs).enumerate() {
-            let sortref = key_ref(target, i, group_clause);
-            let parts: Vec<_> = if sortref != 0 {
-                vec![Item { expr, sortref }]
-            } else {
-                let parts = pg_sys::pull_var_clause(expr.cast(), flags as i32);
-                pg::list::<pg_sys::Expr>(parts).map(|expr| Item { expr, sortref: 0 }).collect()
-            };
-            for item in parts {
-                if item.sortref != 0 && pg::is_a(item.expr.cast(), pg_sys::NodeTag::T_Var) {
-                    let var = item.expr.cast::<pg_sys::Var>();
-                    by_segment |= base.tables.is_segment(&*var);
-                }
-                let known = |known: &Item| pg_sys::equal(known.expr.cast(), item.expr.cast());
-                match shape.items.iter_mut().find(|i| known(i)) {
-                    Some(known) => known.sortref = known.sortref.max(item.sortref),
-                    None => shape.items.push(item),
-                }
-            }
-        }
-        (by_segment && print::ships(&shape, base)).then_some(shape)
     }
 }

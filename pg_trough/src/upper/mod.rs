@@ -1,9 +1,11 @@
 //! Planning of what stands on top of scans, stage by stage: aggregations, as a Finalize Aggregate over a scan that gives
-//! transition states or, where the segment column is grouped by, whole.
+//! transition states or, where the segment column is grouped by, whole; and DISTINCT.
 
+mod distinct;
 mod group;
 mod plan;
 mod print;
+mod shape;
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -14,6 +16,7 @@ use crate::{
 };
 
 pub(crate) use plan::plan;
+pub(crate) use shape::Shape;
 
 /// What is kept of an upper relation: an aggregation that can be shipped.
 pub(crate) struct Upper {
@@ -21,25 +24,6 @@ pub(crate) struct Upper {
     pub(crate) relation: Relation,
     /// The ways in which it can be; a path's `fdw_private` begins with the index of its own.
     pub(crate) shapes: Vec<Shape>,
-}
-
-/// The columns of an aggregating scan's tuple.
-#[derive(Clone)]
-pub(crate) struct Shape {
-    /// Group keys and aggregates.
-    pub(crate) items: Vec<Item>,
-    /// Whether no group spans segments, so that each is computed whole where it lies; else in parts, for PostgreSQL to
-    /// finish.
-    pub(crate) whole: bool,
-}
-
-/// One column.
-#[derive(Clone)]
-pub(crate) struct Item {
-    /// A group key or an Aggref.
-    pub(crate) expr: *mut pg_sys::Expr,
-    /// The key's reference in the GROUP BY clause; 0 for others.
-    pub(crate) sortref: pg_sys::Index,
 }
 
 /// `GetForeignUpperPaths`
@@ -79,6 +63,9 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_upper_paths(
             }
             (pg_sys::UpperRelationKind::UPPERREL_PARTIAL_GROUP_AGG, Some(relation)) => {
                 group::add_partial_paths(root, relation, input, output, extra.cast());
+            }
+            (pg_sys::UpperRelationKind::UPPERREL_DISTINCT, Some(relation)) => {
+                distinct::add_paths(root, relation, input, output);
             }
             _ => {}
         }

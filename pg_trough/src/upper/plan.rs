@@ -1,7 +1,7 @@
 //! The plan of an aggregating scan.
 
 use pgrx::pg_sys;
-use trough_pushdown::{Shipper, statement};
+use trough_pushdown::{Grouping, Shipper};
 
 use crate::{
     compat, pg, plan,
@@ -28,30 +28,42 @@ pub(crate) unsafe fn plan(
         let shape = &upper.shapes[index];
         let relation = &upper.relation;
         let tables = &relation.tables;
+        let ships = "the shape was printed when the path was made";
+        let once =
+            |shipper: &mut Shipper<'_>| print::print(shape, tables, &mut Walker::new(tables), shipper).expect(ships);
+        // Conditions on groups read the answer's columns, which follow the tables'.
+        let first = once(&mut Shipper::new(tables.scope(), &walk::collation));
+        let answers = print::answers(shape, &first, &Grouping::new(first.keys.clone(), &first.aggregates));
+        let scope = tables.scope().extended(answers.columns);
+
         let mut walker = Walker::new(tables);
-        let mut shipper = Shipper::new(tables.scope(), &walk::collation);
+        let mut shipper = Shipper::new(&scope, &walk::collation);
         // Printed first, as in the SELECT list, so that parameters number from the left.
-        let printed = print::print(shape, tables, &mut walker, &mut shipper)
-            .expect("the shape was printed when the path was made");
+        let printed = print::print(shape, tables, &mut walker, &mut shipper).expect(ships);
+        let grouping = Grouping::new(printed.keys, &printed.aggregates);
         let from = relation.from(&mut walker, &mut shipper);
         let (conditions, keys) = plan::print_conditions(&relation.split, tables, true, &mut walker, &mut shipper);
-        let grouped = statement::grouped(&from, &printed.keys, &printed.aggregates, &conditions, printed.by_segment);
+        let places = answers.places.into_iter().zip(tables.scope().len()..).collect();
+        let (having, local) = having(&shape.having, places, &mut walker, &mut shipper);
+        let statement = grouping.statement(&from, &conditions, &having, printed.by_segment);
+
         let mut outputs = printed.outputs;
-        for (mut output, columns) in printed.states.into_iter().zip(grouped.columns) {
+        for (mut output, columns) in printed.states.into_iter().zip(grouping.columns()) {
             if let Source::State(_, _, places) | Source::Final(_, _, _, places) = &mut output.source {
-                *places = columns;
+                places.clone_from(columns);
             }
             outputs.push(output);
         }
         let slots = walker.into_slots();
-        let names: Vec<_> = tables.members().iter().map(|m| pg::relation_name(m.table.relid)).collect();
+        let joined = || pg::relation_name(tables.first().relid);
+        let name = relation.name.clone().unwrap_or_else(joined);
         let scan = ScanPlan {
-            relations: Some(format!("Aggregate on ({})", names.join(", "))),
-            map: grouped.statement.map,
-            reduce: grouped.statement.reduce,
+            relations: Some(format!("Aggregate on ({name})")),
+            map: statement.map,
+            reduce: statement.reduce,
             params: shipper.into_params(),
             outputs,
-            width: grouped.width,
+            width: grouping.width(),
             slots: slots.len(),
             keys,
             ..ScanPlan::of(tables)
@@ -68,7 +80,32 @@ pub(crate) unsafe fn plan(
             scan_tlist = pg_sys::lappend(scan_tlist, entry.cast());
         }
         let exprs = plan::expressions(&slots, &relation.split.segment, tables);
+        let quals = pg::make_list(local);
         let nil = std::ptr::null_mut();
-        pg_sys::make_foreignscan(tlist, nil, 0, exprs, scan.to_list(), scan_tlist, nil, outer_plan)
+        pg_sys::make_foreignscan(tlist, quals, 0, exprs, scan.to_list(), scan_tlist, nil, outer_plan)
     }
+}
+
+/// The conditions on groups that SQLite can check, printed, and those that are left to PostgreSQL.
+unsafe fn having(
+    conditions: &[*mut pg_sys::Expr],
+    places: Vec<(*mut pg_sys::Node, usize)>,
+    walker: &mut Walker<'_>,
+    shipper: &mut Shipper<'_>,
+) -> (Vec<String>, Vec<*mut pg_sys::Expr>) {
+    let (mut shipped, mut local) = (Vec::new(), Vec::new());
+    if !places.is_empty() {
+        walker.set_places(places);
+        for condition in conditions {
+            // SAFETY: the planner's expressions.
+            let expr = unsafe { walker.expr((*condition).cast()) };
+            match shipper.exact_condition(&expr) {
+                Ok(sql) => shipped.push(sql),
+                Err(_) => local.push(*condition),
+            }
+        }
+    } else {
+        local.extend(conditions);
+    }
+    (shipped, local)
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, Result, config::DbConfig, limits::Limit};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 
 use crate::{
-    auth,
+    aggregates, auth,
     control::Control,
     engine::Mode,
     errors, functions,
@@ -62,7 +62,8 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
     conn.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, clamp(limits.max_variables as usize))?;
     conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     conn.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
-    functions::register(conn)
+    functions::register(conn)?;
+    aggregates::register(conn)
 }
 
 /// Lets `current` interrupt the connection's statements.

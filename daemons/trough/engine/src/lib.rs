@@ -11,6 +11,7 @@
 //! a plain header, and [`Engine::seal`] turns the local file back. `-wal` and `-shm` files beside a segment belong to
 //! it: only [`Engine::replace`] and [`Engine::remove`] may replace or delete a segment's file.
 
+mod aggregates;
 mod apply;
 mod auth;
 mod cache;
