@@ -125,6 +125,13 @@ pub(crate) unsafe fn is_descending(pathkey: *mut pg_sys::PathKey) -> bool {
     }
 }
 
+/// Says that a custom scan computes its target list; before 15 all do.
+#[cfg(feature = "pg14")]
+pub(crate) const CUSTOM_PROJECTION: u32 = 0;
+/// Says that a custom scan computes its target list.
+#[cfg(not(feature = "pg14"))]
+pub(crate) const CUSTOM_PROJECTION: u32 = pg_sys::CUSTOMPATH_SUPPORT_PROJECTION;
+
 /// The path of a join's scan.
 ///
 /// # Safety

@@ -113,7 +113,8 @@ pub(crate) unsafe fn shown(
     unsafe {
         let ancestors = std::ptr::null_mut();
         let context = pg_sys::set_deparse_context_plan((*es).deparse_cxt, foreign.cast(), ancestors);
-        pg::text(pg_sys::deparse_expression(expr, context, false, false))
+        // PostgreSQL has this name for what no query can write; here it is a lookup join's batch of keys.
+        pg::text(pg_sys::deparse_expression(expr, context, false, false)).replace("CASE_TEST_EXPR", "keys of the join")
     }
 }
 

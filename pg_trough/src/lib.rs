@@ -55,4 +55,5 @@ pub extern "C-unwind" fn _PG_init() {
         unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     }
     guc::register();
+    join::lookup::register();
 }

@@ -216,10 +216,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
                 let arrangement = Arrangement::of(root, path);
                 join::inside::plan(join, rel, tlist, &arrangement, outer_plan)
             }
-            Some(Planning::Scan(base)) => {
-                let arrangement = Arrangement::of(root, path);
-                base_plan(root, rel, base, tlist, clauses, &arrangement, outer_plan)
-            }
+            Some(Planning::Scan(base)) => base_plan(root, rel, base, path, tlist, clauses, outer_plan),
             Some(Planning::Upper(upper)) => upper::plan(upper, path, tlist, outer_plan),
             Some(Planning::Sorted(_)) | None => unreachable!("only relations of the other kinds have paths of ours"),
         }
@@ -320,16 +317,19 @@ unsafe fn base_plan(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     base: &Relation,
+    path: *mut pg_sys::ForeignPath,
     tlist: *mut pg_sys::List,
     clauses: *mut pg_sys::List,
-    arrangement: &Arrangement,
     outer_plan: *mut pg_sys::Plan,
 ) -> *mut pg_sys::ForeignScan {
     // SAFETY: the planner's structures.
     unsafe {
         let relid = (*rel).relid;
         // The clauses are the relation's own and, on a parameterized path, those of the join.
-        let split = split(clauses, &base.tables, base.pushdown);
+        let mut split = split(clauses, &base.tables, base.pushdown);
+        for condition in join::lookup::batch_conditions(path) {
+            split.add(condition, &base.tables, base.pushdown);
+        }
         let mut wanted = BTreeSet::new();
         let mut used = std::ptr::null_mut();
         for expr in pg::list::<pg_sys::Node>((*(*rel).reltarget).exprs).chain(split.per_row().map(|e| e.cast())) {
@@ -350,7 +350,7 @@ unsafe fn base_plan(
             }
         }
         let wanted: Vec<_> = wanted.into_iter().map(|index| (index, index)).collect();
-        let (mut plan, exprs) = scan_plan(base, &split, &wanted, arrangement);
+        let (mut plan, exprs) = scan_plan(base, &split, &wanted, &Arrangement::of(root, path));
         if let Some((identity, columns)) = modify::identity(root, relid, used, base.tables.first()) {
             plan.with_identity(matches!(identity, modify::Identity::Rowid(_)), &columns);
         }

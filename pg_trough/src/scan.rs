@@ -10,7 +10,9 @@ use crate::{
     cluster::{self, Cluster, Rows, Told},
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
-    encode, memory, modify, pg,
+    encode,
+    join::lookup,
+    memory, modify, pg,
     plandata::{ScanPlan, Source, Wanted},
     runtime, segments,
     state::StateDecoder,
@@ -23,6 +25,10 @@ pub(crate) struct Scan {
     plan: ScanPlan,
     cluster: Rc<Cluster>,
     values: Vec<(*mut pg_sys::ExprState, pg_sys::Oid)>,
+    /// Which values are a batch's keys, and of which of its arrays.
+    batched: Vec<(usize, usize)>,
+    /// The batch's arrays.
+    given: Vec<pg_sys::Datum>,
     conditions: Vec<*mut pg_sys::ExprState>,
     outputs: Vec<(usize, Maker)>,
     arena: Arena,
@@ -77,10 +83,12 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         let cluster = cluster::of(pg_sys::Oid::from(plan.server), compat::scan_user(node));
         let parent = (&raw mut (*node).ss.ps).cast::<pg_sys::PlanState>();
         let mut values = Vec::new();
+        let mut batched = Vec::new();
         let mut conditions = Vec::new();
         for (i, expr) in pg::list::<pg_sys::Expr>((*foreign).fdw_exprs).enumerate() {
             let state = pg_sys::ExecInitExpr(expr, parent);
             if i < plan.slots {
+                batched.extend(lookup::batch_array(expr.cast()).map(|array| (i, array)));
                 values.push((state, crate::table::base_type(pg_sys::exprType(expr.cast()))));
             } else {
                 conditions.push(state);
@@ -110,6 +118,8 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             plan,
             cluster,
             values,
+            batched,
+            given: Vec::new(),
             conditions,
             outputs,
             arena: Arena::default(),
@@ -190,6 +200,17 @@ pub(crate) unsafe fn is_ready(node: *mut pg_sys::ForeignScanState) -> bool {
     unsafe { scan_of(node) }.is_some_and(|scan| scan.rows.as_ref().is_none_or(Rows::is_ready))
 }
 
+/// Gives a scan the keys of a batch, as arrays that live until it has ended or begins anew.
+///
+/// # Safety
+/// The executor's node, of a plan with as many arrays.
+pub(crate) unsafe fn give(node: *mut pg_sys::ForeignScanState, arrays: Vec<pg_sys::Datum>) {
+    // SAFETY: as for the caller.
+    if let Some(scan) = unsafe { scan_of(node) } {
+        scan.given = arrays;
+    }
+}
+
 /// What a scan did, for EXPLAIN ANALYZE; none if it did not run.
 ///
 /// # Safety
@@ -213,7 +234,7 @@ impl Scan {
                 1 << 23,
             );
             pg_sys::MemoryContextSwitchTo(scratch);
-            let values: Vec<_> = self
+            let mut values: Vec<_> = self
                 .values
                 .iter()
                 .map(|(state, type_oid)| {
@@ -223,6 +244,9 @@ impl Scan {
                     ((!null).then_some(datum), *type_oid)
                 })
                 .collect();
+            for (slot, array) in &self.batched {
+                values[*slot].0 = self.given.get(*array).copied();
+            }
             let mut params: Vec<_> = self
                 .plan
                 .params

@@ -53,7 +53,10 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_join_paths(
 }
 
 /// Whether something is computed below the join that is not known above it but by its own name.
-unsafe fn computes_inside(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> bool {
+///
+/// # Safety
+/// The planner's structures.
+pub(crate) unsafe fn computes_inside(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> bool {
     // SAFETY: the planner's structures.
     unsafe {
         let relids = if (*rel).top_parent_relids.is_null() { (*rel).relids } else { (*rel).top_parent_relids };
