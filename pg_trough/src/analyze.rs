@@ -77,12 +77,7 @@ fn count(table: &ForeignTable, cluster: &Cluster) -> Census {
     let mut all = cluster.list(pattern);
     let segments = all.len();
     let most = guc::ANALYZE_SEGMENTS.get() as usize;
-    let mut random = Random::new();
-    for i in 0..most.min(segments) {
-        let other = i + random.below((segments - i) as u64) as usize;
-        all.swap(i, other);
-    }
-    all.truncate(most);
+    Random::new().sample(&mut all, most);
     let map = format!("SELECT count(*) FROM {}", quote_identifier(&table.table.name));
     let mut counted = 0.0;
     let mut read = |item: Item<'_>| match item {
@@ -227,11 +222,22 @@ unsafe fn sample(
 }
 
 /// Numbers that need to be no more than spread (SplitMix64).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    /// Begins anywhere.
+    pub(crate) fn new() -> Self {
         Self(RandomState::new().build_hasher().finish())
+    }
+
+    /// Keeps at most so many of the items, each as likely as any other; how many.
+    pub(crate) fn sample<T>(&mut self, items: &mut Vec<T>, most: usize) -> usize {
+        let count = items.len();
+        for i in 0..most.min(count) {
+            items.swap(i, i + self.below((count - i) as u64) as usize);
+        }
+        items.truncate(most);
+        items.len()
     }
 
     /// A number below a limit above 0.

@@ -366,6 +366,29 @@ impl Cluster {
         located.entries.iter().map(|(id, _)| id.clone()).chain(located.missing.iter().cloned()).collect()
     }
 
+    /// The sum of the one integer that each of the segments gives; none if not all of them answer in time.
+    pub(crate) fn total(&self, segments: SegmentSet, template: QueryTemplate, patience: Duration) -> Option<i64> {
+        let options = QueryOptions {
+            timeout: Some(patience),
+            unknown_is_error: false,
+            trace_id: Some(trace_id()),
+            ..QueryOptions::default()
+        };
+        let client = self.query.clone();
+        runtime::block_on(async move {
+            let mut stream = client.fan_out(segments, template, options);
+            let mut total = 0i64;
+            while let Some(batch) = stream.next().await {
+                let batch = batch.ok()?;
+                let mut data = &batch.data[..];
+                for _ in 0..batch.count {
+                    total = total.checked_add(rmp::decode::read_int(&mut data).ok()?)?;
+                }
+            }
+            Some(total)
+        })
+    }
+
     /// The write client, for a schema of new segments.
     pub(crate) fn writer(&self, schema: &SchemaId) -> WriteClient {
         let timeout = self.timeout().unwrap_or(Duration::from_secs(600));

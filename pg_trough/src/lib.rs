@@ -21,6 +21,7 @@ mod compat;
 mod decode;
 mod encode;
 mod errors;
+mod estimate;
 mod explain;
 mod fdw;
 mod functions;

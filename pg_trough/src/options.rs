@@ -82,6 +82,7 @@ static KNOWN: &[Known] = {
         Known { name: "segments", kind: Kind::Pattern, places: &[Server, Table] },
         Known { name: "invalid_text", kind: Kind::OneOf(InvalidText::NAMES), places: &[Server, Table, Column] },
         Known { name: "async_capable", kind: Kind::Bool, places: &[Server, Table] },
+        Known { name: "use_remote_estimate", kind: Kind::Bool, places: &[Server, Table] },
         Known { name: "batch_size", kind: Kind::Positive, places: &[Server, Table] },
         Known { name: "on_missing_segment", kind: Kind::OneOf(OnFault::NAMES), places: &[Server, Table] },
         Known { name: "on_segment_error", kind: Kind::OneOf(OnFault::NAMES), places: &[Server, Table] },

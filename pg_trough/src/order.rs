@@ -34,6 +34,11 @@ pub(crate) struct Arrangement {
 }
 
 impl Arrangement {
+    /// All rows in any order.
+    pub(crate) fn any(rel: *mut pg_sys::RelOptInfo) -> Self {
+        Self { pathkeys: std::ptr::null_mut(), limit: None, rel }
+    }
+
     /// What a path of ours says.
     ///
     /// # Safety

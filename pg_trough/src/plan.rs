@@ -7,7 +7,7 @@ use trough_pushdown::{Keys, Shipper, statement};
 
 use crate::{
     compat::{self, Cost, ScanPath},
-    guc, join, memory, modify,
+    estimate, guc, join, memory, modify,
     order::{self, Arrangement},
     pg,
     plandata::{Output, ScanPlan, SegmentKeys, Source},
@@ -114,6 +114,16 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
             pg_sys::clauselist_selectivity(root, segments, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
         let scanned = ((*rel).tuples * share).max(1.0);
         let relation = Relation { tables, source: relation::Source::Table(0), split, scanned, pushdown, name: None };
+        if relation.tables.first().use_remote_estimate
+            && pushdown
+            && let Some(rows) = estimate::rows(root, rel, &relation, &relation.split)
+        {
+            let local = pg::make_list(relation.split.local.iter().copied());
+            let left =
+                pg_sys::clauselist_selectivity(root, local, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
+            (*rel).rows = pg_sys::clamp_row_est(rows * left);
+            (*rel).tuples = (*rel).tuples.max(rows);
+        }
         (*rel).fdw_private = memory::own(pg_sys::CurrentMemoryContext, Planning::Scan(relation)).cast();
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct ForeignTable {
     pub(crate) estimated_rows: Option<f64>,
     /// The most that one query may fetch, and what it does about segments that it cannot read.
     pub(crate) limits: Limits,
+    /// Whether segments are asked for the number of rows while a query is planned.
+    pub(crate) use_remote_estimate: bool,
     /// Whether an Append may ask it beside others.
     pub(crate) async_capable: bool,
     /// Rows per call of the executor.
@@ -202,6 +204,7 @@ pub(crate) fn load(relid: pg_sys::Oid) -> ForeignTable {
                 on_failed: either("on_segment_error").and_then(OnFault::parse).unwrap_or(OnFault::Error),
             },
             async_capable: either("async_capable").and_then(options::parse_bool).unwrap_or(true),
+            use_remote_estimate: on("use_remote_estimate"),
             batch_size: number("batch_size").map_or(1000, |n| n.min(65_535) as i32),
         };
         check(&table).or_raise();

@@ -24,6 +24,20 @@ ANALYZE VERBOSE seen;
 SELECT reltuples, relpages > 50 AS pages FROM pg_class WHERE oid = 'seen'::regclass;
 SELECT attname, null_frac, n_distinct, most_common_vals IS NOT NULL AS common, avg_width FROM pg_stats WHERE tablename = 'seen' ORDER BY attname;
 SELECT pg_temp.expected('SELECT * FROM seen WHERE grade = 2');
+-- Asked while planning: exact where few segments are asked, and what no statistics can know.
+SELECT pg_temp.expected('SELECT * FROM seen WHERE word = ''www'' AND grade = 3 AND segment = ''an3''');
+ALTER FOREIGN TABLE seen OPTIONS (ADD use_remote_estimate 'true');
+SELECT pg_temp.expected('SELECT * FROM seen WHERE word = ''www'' AND grade = 3 AND segment = ''an3''');
+SELECT count(*) FROM seen WHERE word = 'www' AND grade = 3 AND segment = 'an3';
+SELECT pg_temp.expected('SELECT * FROM seen WHERE id BETWEEN 5 AND 10 AND length(segment) = 3');
+SELECT pg_temp.expected('SELECT * FROM seen WHERE segment = ''nosuch''');
+SELECT pg_temp.expected('SELECT * FROM seen');
+SELECT pg_temp.expected('SELECT * FROM seen WHERE at < now() - interval ''1 day''');
+PREPARE graded(bigint) AS SELECT count(*) FROM seen WHERE grade = $1;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE graded(1);
+RESET plan_cache_mode;
+ALTER FOREIGN TABLE seen OPTIONS (SET use_remote_estimate 'false');
 -- Fewer segments and fewer rows than there are.
 SET pg_trough.analyze_segments = 5;
 SET default_statistics_target = 1;
