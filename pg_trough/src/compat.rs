@@ -262,6 +262,21 @@ pub(crate) unsafe fn modify_user(estate: *mut pg_sys::EState, rel: *mut pg_sys::
     }
 }
 
+/// Says that a scan is of one place in the range table.
+///
+/// # Safety
+/// The scan is being planned.
+pub(crate) unsafe fn scan_of_one(scan: *mut pg_sys::ForeignScan, relid: pg_sys::Index) {
+    // SAFETY: as for the caller.
+    unsafe {
+        (*scan).fs_relids = pg_sys::bms_make_singleton(relid as i32);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            (*scan).fs_base_relids = pg_sys::bms_make_singleton(relid as i32);
+        }
+    }
+}
+
 /// The next tuple of a plan; its errors unwind as Rust's.
 ///
 /// # Safety

@@ -149,7 +149,7 @@ unsafe fn insert(
         (*scan).operation = pg_sys::CmdType::CMD_INSERT;
         (*scan).resultRelation = relation;
         (*scan).fs_server = table.server;
-        (*scan).fs_relids = pg_sys::bms_make_singleton(relation as i32);
+        compat::scan_of_one(scan, relation);
         (*scan).fsSystemCol = true;
         (*scan).scan.plan.startup_cost = (*source).startup_cost;
         (*scan).scan.plan.total_cost = (*source).total_cost;
