@@ -63,6 +63,10 @@ pub(super) unsafe fn print(
                 return None;
             }
             let expr = walker.expr(node);
+            // The planner would put a reference to the scan's own output into the parameters that the key needs.
+            if matches!(expr, trough_pushdown::Expr::Value(_)) && (*node).type_ != pg_sys::NodeTag::T_Const {
+                return None;
+            }
             let collation = pg_sys::exprCollation(node);
             let column = match expr {
                 trough_pushdown::Expr::Column(index) => Some((index, tables.scope().column(index)?)),
