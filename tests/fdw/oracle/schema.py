@@ -63,14 +63,15 @@ def make(r, dirty):
     canonical = not dirty and r.random() < 0.3
     soft = dirty and r.random() < 0.3
     kinds = Kinds(r, strict, dirty, canonical, soft)
+    coll = r.choice(["default"] * 4 + ["C", "C", "icu", "nd"])  # of the segment columns; under `nd` several names are equal
     tables = []
     for t in range(count):
         if t == 1 and r.random() < 0.3:
             columns = [c for c in tables[0].columns[2:]]  # a twin, so that columns of two tables meet in kind
         else:
             columns = [kinds.column(f"{'abcdefghijkl'[i]}{t if r.random() < 0.3 else ''}") for i in range(r.randint(3, 10))]
-        segment = Column("segment", "text", "text" + r.choice(["", "", ' COLLATE "C"']), "", {"segment": "true"}, [("NULL", pg_text(n)) for n in names], coll="default", array="text[]")
-        segment.coll = "C" if "COLLATE" in segment.pg else "default"
+        clause = {"default": "", "C": ' COLLATE "C"', "icu": ' COLLATE "und-x-icu"', "nd": " COLLATE public.nd"}[coll]
+        segment = Column("segment", "text", "text" + clause, "", {"segment": "true"}, [("NULL", pg_text(n)) for n in names], coll=coll, amb=coll == "nd", array="text[]")
         ident = Column("id", "int", r.choice(["bigint", "integer"]), r.choice(["INTEGER", "INTEGER NOT NULL", "INTEGER PRIMARY KEY"]), {}, [(str(i), str(i)) for i in range(1, 40)], exact=True)
         ident.array = ident.pg + "[]"
         if r.random() < 0.5:
