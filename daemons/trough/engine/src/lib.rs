@@ -37,6 +37,7 @@ mod sql;
 mod statement;
 mod stream;
 mod sync;
+mod top;
 mod transaction;
 mod write_conn;
 mod writer;

@@ -27,6 +27,7 @@ use crate::{
     sql,
     statement::{Failure, Query, RowsFrame},
     stream::{ByteStream, Chunk, Sender, Stop},
+    top::Top,
 };
 
 /// A thread's frames are handed over when they are so long.
@@ -40,8 +41,9 @@ pub(crate) struct Run {
     pub(crate) inner: Arc<Inner>,
     pool: PoolRef,
     files: Vec<Result<SegmentFile, SegmentError>>,
-    map: Query,
+    pub(crate) map: Query,
     partial: Option<Partial>,
+    top: Option<Top>,
     pub(crate) control: Arc<Control>,
     sender: Sender,
     renderer: Option<Mutex<Renderer>>,
@@ -110,10 +112,13 @@ pub(crate) async fn run(
     let control = Control::new(limits.query_timeout, deadline, Some(cancel));
     let (sender, stream) = ByteStream::channel(&control, pool.handle());
     let tasks = files.len().clamp(1, pool.size());
+    let top = request.reduce.as_deref().and_then(|r| Top::new(r, &request.reduce_params, limits.max_partial_bytes));
+    let reduce = request.reduce.filter(|_| top.is_none());
     let run = Arc::new(Run {
         inner: inner.clone(),
         pool: pool.handle(),
-        partial: request.reduce.map(|reduce| Partial::new(Query::new(&reduce, request.reduce_params), limits.clone())),
+        top,
+        partial: reduce.map(|reduce| Partial::new(Query::new(&reduce, request.reduce_params), limits.clone())),
         map,
         control,
         sender,
@@ -156,9 +161,10 @@ fn work(run: &Arc<Run>) {
         let index = run.next.fetch_add(1, Ordering::Relaxed);
         let Some(file) = run.files.get(index) else { break };
         let result = match file {
-            Ok(file) => match &run.partial {
-                None => run.stream_segment(index as u32, file, &mut output),
-                Some(partial) => run.map_segment(file, partial, &mut rows),
+            Ok(file) => match (&run.partial, &run.top) {
+                (Some(partial), _) => run.map_segment(file, partial, &mut rows),
+                (None, Some(top)) => top.take(run, file),
+                (None, None) => run.stream_segment(index as u32, file, &mut output),
             },
             Err(e) => Err(Trouble::Segment(e.clone())),
         };
@@ -332,7 +338,7 @@ impl Run {
     }
 
     /// Ends a rows frame and counts it.
-    fn close(&self, frame: Option<RowsFrame>, out: &mut [u8]) -> Result<(), Failure> {
+    pub(crate) fn close(&self, frame: Option<RowsFrame>, out: &mut [u8]) -> Result<(), Failure> {
         let Some(frame) = frame else { return Ok(()) };
         let (rows, bytes) = frame.close(out);
         let rows = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
@@ -343,38 +349,45 @@ impl Run {
     /// The map's rows on one segment, towards the table `partial`: all of them or none.
     fn map_segment(&self, file: &SegmentFile, partial: &Partial, rows: &mut Vec<u8>) -> Result<(), Trouble> {
         let begin = rows.len();
-        let mut again = false;
-        let result = loop {
-            let result = self.on_lease(file, |lease| {
-                let mut statement = self.map.prepare(lease.conn(), Some(&file.id))?;
-                let columns = partial.columns(&statement)?;
-                let mut result = statement.raw_query();
-                while let Some(row) = result.next()? {
-                    encode::row(row, columns, rows)?;
-                    if rows.len() - begin > BATCH_BYTES {
-                        partial.check_room((rows.len() - begin) as u64)?;
-                    }
-                }
-                Ok(())
-            });
-            match result {
-                Err(Attempt::Again) if !again => {
-                    rows.truncate(begin);
-                    again = true;
-                }
-                Err(Attempt::Again) => break Err(Failure::Ours(read_failed(file))),
-                Err(Attempt::Failed(failure)) => break Err(failure),
-                Ok(()) => break Ok(()),
-            }
-        };
-        if let Err(failure) = result {
+        let result = self.map_on(file, |lease| {
             rows.truncate(begin);
-            return Err(self.trouble(file, failure));
+            let mut statement = self.map.prepare(lease.conn(), Some(&file.id))?;
+            let columns = partial.columns(&statement)?;
+            let mut result = statement.raw_query();
+            while let Some(row) = result.next()? {
+                encode::row(row, columns, rows)?;
+                if rows.len() - begin > BATCH_BYTES {
+                    partial.check_room((rows.len() - begin) as u64)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(trouble) = result {
+            rows.truncate(begin);
+            return Err(trouble);
         }
         if rows.len() >= BATCH_BYTES {
             partial.insert(rows).map_err(Trouble::Segment)?;
         }
         Ok(())
+    }
+
+    /// Runs `work`, which gives nothing away, on a connection, and again from the beginning if an old one failed.
+    pub(crate) fn map_on(
+        &self,
+        file: &SegmentFile,
+        mut work: impl FnMut(&Lease<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Trouble> {
+        let mut again = false;
+        let result = loop {
+            match self.on_lease(file, &mut work) {
+                Err(Attempt::Again) if !again => again = true,
+                Err(Attempt::Again) => break Err(Failure::Ours(read_failed(file))),
+                Err(Attempt::Failed(failure)) => break Err(failure),
+                Ok(()) => break Ok(()),
+            }
+        };
+        result.map_err(|failure| self.trouble(file, failure))
     }
 
     /// Runs `work` on a connection. A connection whose file could not be read is closed; if it was an old one, the file
@@ -441,10 +454,13 @@ impl Run {
 
     /// The last thread's duty: the reduce statement, and the answer's end.
     fn finish(&self, mut output: Output) {
-        if self.control.stop_reason().is_none()
-            && let Some(partial) = &self.partial
-            && let Err(error) = partial.reduce(self, &mut output)
-        {
+        let reduced = match (&self.partial, &self.top) {
+            _ if self.control.stop_reason().is_some() => Ok(()),
+            (Some(partial), _) => partial.reduce(self, &mut output),
+            (None, Some(top)) => top.give(self, &mut output),
+            (None, None) => Ok(()),
+        };
+        if let Err(error) = reduced {
             self.control.fail(error);
         }
         let last = match self.control.stop_reason() {
@@ -463,6 +479,6 @@ impl Run {
     }
 }
 
-fn stopped() -> SegmentError {
+pub(crate) fn stopped() -> SegmentError {
     SegmentError::new(ErrorCode::Cancelled, "the reader is gone")
 }

@@ -41,6 +41,29 @@ async fn map_alone_tags_rows_with_their_segment() {
 }
 
 #[tokio::test]
+async fn first_rows_are_those_that_sqlite_picks() {
+    let b = bench();
+    let names = segments(&b, 300);
+    let names = refs(&names);
+    let map = "select k as c1, v as c2, :segment as c3, nullif(v % 7, 3) as k1 from t order by k1 desc nulls last, c2, c1, c3 limit ?1";
+    let picked = "SELECT * FROM partial ORDER BY k1 DESC NULLS LAST, c2 ASC NULLS LAST, c1 ASC NULLS LAST, c3 ASC NULLS LAST LIMIT ?1";
+    for limit in [1, 2, 7, 500, 899, 2000] {
+        let mut answers = Vec::new();
+        // A blank more, and it is SQLite's.
+        for reduce in [picked.to_owned(), format!("{picked} ")] {
+            let mut request = request(&names, map, Some(&reduce));
+            (request.params, request.reduce_params) = (vec![Value::Integer(limit)], vec![Value::Integer(limit)]);
+            let answer = b.query(&names, request).await;
+            assert_eq!(answer.columns, ["c1", "c2", "c3", "k1"]);
+            assert_eq!(answer.end.unwrap().ok, 300);
+            answers.push(answer.values());
+        }
+        assert_eq!(answers[0].len() as i64, limit.min(900));
+        assert_eq!(answers[0], answers[1]);
+    }
+}
+
+#[tokio::test]
 async fn reduce_runs_over_all_partial_rows() {
     let b = bench();
     let names = segments(&b, 300);
