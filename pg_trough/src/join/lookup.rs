@@ -50,7 +50,7 @@ pub(crate) enum Attribute {
     Inner(usize),
 }
 
-/// The kinds of joins.
+/// A kind of join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -231,7 +231,8 @@ unsafe fn lookup_path(
                 let Some(condition) = any_of(op.opno, op.inputcollid, mine, theirs, found.keys.len()) else { continue };
                 let mut split = Split::default();
                 split.add(condition, &base.tables, true);
-                if split.local.is_empty() && split.segment.is_empty() {
+                // What must be checked again cannot be: the list is not known here.
+                if !split.remote.is_empty() {
                     found.keys.push(theirs);
                     batch.push(condition);
                 }
@@ -397,7 +398,7 @@ unsafe fn has_all(
     inner: *mut pg_sys::RelOptInfo,
     found: &Found,
 ) -> bool {
-    // SAFETY: the planner's structures.
+    // SAFETY: as for the caller.
     unsafe {
         let gives = |side: *mut pg_sys::RelOptInfo, var: *mut pg_sys::Var| {
             pg::list::<pg_sys::Node>((*(*side).reltarget).exprs).any(|node| same_variable(node, var))
