@@ -1,5 +1,5 @@
-//! Planning of lookup joins: the other side's rows are collected in batches, and each batch asks at once for all segments
-//! that its rows name. PostgreSQL's nested loop would ask for one after the other.
+//! Planning of lookup joins: rows of the other side are collected, and all segments that a batch of them names are asked at
+//! once. PostgreSQL's nested loop would ask for one after the other.
 
 use std::ffi::CStr;
 
@@ -98,9 +98,9 @@ static METHODS: PathMethods = PathMethods(pg_sys::CustomPathMethods {
     ReparameterizeCustomPathByChild: None,
 });
 
-/// Registers the planner's hook and the plan node.
+/// Registers the planner's hook and the plan node, once, when the library is loaded.
 pub(crate) fn register() {
-    // SAFETY: called once, when the library is loaded by the process's only thread.
+    // SAFETY: the process has one thread.
     unsafe {
         PREVIOUS = pg_sys::set_join_pathlist_hook;
         pg_sys::set_join_pathlist_hook = Some(add_paths);
@@ -176,11 +176,12 @@ unsafe fn lookup_path(
 ) {
     // SAFETY: the planner's structures.
     unsafe {
+        let (keys, conditions, filters) = (Vec::new(), Vec::new(), Vec::new());
         let mut found = Found {
             kind,
-            keys: Vec::new(),
-            conditions: Vec::new(),
-            filters: Vec::new(),
+            keys,
+            conditions,
+            filters,
             segment: pg_sys::Var::default(),
             first_batch: if (*root).tuple_fraction > 0.0 { 64 } else { 1024 },
         };
@@ -457,9 +458,7 @@ unsafe extern "C-unwind" fn plan_custom_path(
         let mut attributes = Vec::new();
         let mut scan_tlist = std::ptr::null_mut();
         for var in variables(wanted, found) {
-            let known = pg::list::<pg_sys::TargetEntry>(scan_tlist)
-                .any(|entry| pg_sys::equal((*entry).expr.cast(), var.cast()));
-            if known {
+            if !pg_sys::tlist_member(var.cast(), scan_tlist).is_null() {
                 continue;
             }
             attributes.push(match (place(outer, var), place(inner, var)) {
@@ -478,7 +477,7 @@ unsafe extern "C-unwind" fn plan_custom_path(
             segment: place(inner, &found.segment).expect("has_all looked for it"),
             first_batch: found.first_batch,
         };
-        // PostgreSQL shows and checks the conditions of an inner join as those of a scan.
+        // An inner join's conditions are shown and checked as those of a scan.
         let (conditions, filters) = match found.kind {
             Kind::Inner => (&[][..], &found.conditions),
             _ => (&found.conditions[..], &found.filters),
