@@ -28,7 +28,7 @@ pub struct Sort {
 pub struct Key {
     /// What is sorted by.
     pub sql: String,
-    /// The index of the column, if it is one.
+    /// The index of the column as which its values read back, if it is one.
     pub column: Option<usize>,
     /// Whether it is the segment column, the same in all rows of a segment.
     pub segment: bool,
@@ -98,14 +98,18 @@ const PATTERN_OPS: Oid = 2095;
 /// # Errors
 /// [`Refusal`] if the orders could differ; nothing of it is kept.
 pub fn key(expr: &Expr, sort: Sort, last: bool, shipper: &mut Shipper<'_>) -> Result<Key, Refusal> {
-    let column = match expr {
+    let mut column = match expr {
         Expr::Column(index) => Some(*index),
         _ => None,
     };
     let known = column.and_then(|index| shipper.scope.column(index)).cloned();
     let segment = known.as_ref().is_some_and(|c| c.segment);
     let (sql, family, text) = match shipper.scalar(expr) {
-        Ok(scalar) => (scalar.sql, scalar.family, is_text(scalar.encoding)),
+        Ok(scalar) => {
+            // Sorted by in another encoding than it is stored in, the key does not read back as the column.
+            column = column.filter(|_| known.as_ref().is_some_and(|c| c.encoding == scalar.encoding));
+            (scalar.sql, scalar.family, is_text(scalar.encoding))
+        }
         Err(refusal) => {
             let refined = known.filter(|_| last).and_then(|c| refined(&c)).ok_or(refusal)?;
             (refined.0, refined.1, false)

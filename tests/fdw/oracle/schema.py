@@ -142,7 +142,9 @@ def fill(r, tables, names, strict, canonical, dirty):
         both = Table("joint", tables[0].columns, tables[0].rows + tables[1].rows)
         everything.append(both)
     for heap in heaps:
-        heap.append("ANALYZE;" if r.random() < 0.3 else "SELECT 1;")
+        heap += ["ANALYZE %s;" % ", ".join(t.name for t in tables)] * (r.random() < 0.3)
+    if not dirty and r.random() < 0.25:
+        inserts.append("ANALYZE %s;" % ", ".join(t.name for t in tables))
     return Round("\n".join(script), {n: "\n".join(s) for n, s in segments.items()}, foreign, inserts, heaps, everything)
 
 
