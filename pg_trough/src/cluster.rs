@@ -430,6 +430,10 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
         QueryError::Segment { segment, node, url, error } => {
             let message = match error.message.strip_prefix("type mismatch: ") {
                 Some(place) => format!("segment \"{segment}\", {place}"),
+                // As PostgreSQL says it itself, behind the SQLSTATE.
+                None if error.code == trough_core::ErrorCode::DataException => {
+                    error.message.split_once(": ").map_or(error.message.as_str(), |(_, message)| message).to_owned()
+                }
                 None => format!("segment \"{segment}\": {}", error.message),
             };
             let failure = failure(sqlstate(error), message)

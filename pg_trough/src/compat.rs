@@ -396,6 +396,38 @@ pub(crate) fn collation_is_c(oid: pg_sys::Oid) -> bool {
     }
 }
 
+/// An expression for the executor that is not compiled to machine code: it is evaluated once, and a condition may hold
+/// thousands of them.
+///
+/// # Safety
+/// As `ExecInitExpr`.
+pub(crate) unsafe fn init_once(expr: *mut pg_sys::Expr, parent: *mut pg_sys::PlanState) -> *mut pg_sys::ExprState {
+    // SAFETY: as for the caller; the flags are those that every expression of the query is made with.
+    unsafe {
+        let flags = &raw mut (*(*parent).state).es_jit_flags;
+        let before = std::ptr::replace(flags, 0);
+        let state = pg_sys::ExecInitExpr(expr, parent);
+        *flags = before;
+        state
+    }
+}
+
+/// Whether a collation knows ASCII's letters only.
+pub(crate) fn ctype_is_c(oid: pg_sys::Oid) -> bool {
+    #[cfg(not(feature = "pg18"))]
+    {
+        unsafe extern "C-unwind" {
+            fn lc_ctype_is_c(collation: pg_sys::Oid) -> bool;
+        }
+        // SAFETY: utils/pg_locale.h declares it so in 14 to 17.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| lc_ctype_is_c(oid)) }
+    }
+    #[cfg(feature = "pg18")]
+    {
+        matches!(oid.to_u32(), trough_pushdown::oid::C_COLLATION | trough_pushdown::oid::POSIX_COLLATION)
+    }
+}
+
 /// Whether a user may use a server.
 ///
 /// # Safety

@@ -266,8 +266,11 @@ impl Decoder {
             (Kind::Bytea, Item::Blob(bytes)) => arena.varlena(bytes),
             (Kind::Date, Item::Text(bytes)) => pg_sys::Datum::from(time::parse_date(bytes)?),
             (Kind::DateOfInstant, Item::Integer(_) | Item::Real(_)) => {
-                let us = instant(item, self.stored.encoding)?;
-                pg_sys::Datum::from(us.div_euclid(time::DAY_US) as i32)
+                pg_sys::Datum::from(match instant(item, self.stored.encoding)? {
+                    time::INFINITY => time::DATE_INFINITY,
+                    i64::MIN => i32::MIN,
+                    us => us.div_euclid(time::DAY_US) as i32,
+                })
             }
             (Kind::Timestamp { utc }, Item::Text(bytes)) if self.stored.encoding == Encoding::Iso8601 => {
                 pg_sys::Datum::from(time::parse_timestamp(bytes, *utc)?)
@@ -278,7 +281,7 @@ impl Decoder {
             (Kind::UuidBlob, Item::Blob(bytes)) if bytes.len() == 16 => place(bytes, arena),
             (Kind::UuidBlob, Item::Blob(_)) => return Err(Unfit::Is("a blob of another length than 16")),
             (Kind::UuidText, Item::Text(bytes)) => {
-                place(&uuid(bytes).ok_or(Unfit::Is("a text that is no uuid"))?, arena)
+                place(&trough_pushdown::column::parse_uuid(bytes).ok_or(Unfit::Is("a text that is no uuid"))?, arena)
             }
             (Kind::Numeric, Item::Integer(n)) => numeric(&n.to_string(), self.stored.typmod, arena),
             (Kind::Numeric, Item::Real(r)) => numeric(&format!("{r:e}"), self.stored.typmod, arena),
@@ -357,26 +360,6 @@ fn arena_text(text: &str, arena: &mut Arena) -> *mut std::ffi::c_char {
     } else {
         pg::pstrdup(text)
     }
-}
-
-/// A uuid in any form that PostgreSQL takes: 32 hexadecimal digits, a hyphen after each four allowed, braces allowed.
-fn uuid(text: &[u8]) -> Option<[u8; 16]> {
-    let inner = match text {
-        [b'{', inner @ .., b'}'] => inner,
-        all => all,
-    };
-    let mut out = [0u8; 16];
-    let mut rest = inner;
-    for (i, byte) in out.iter_mut().enumerate() {
-        let [a, b, more @ ..] = rest else { return None };
-        let digit = |c: u8| (c as char).to_digit(16);
-        *byte = (digit(*a)? << 4 | digit(*b)?) as u8;
-        rest = match more {
-            [b'-', more @ ..] if i % 2 == 1 && i < 15 => more,
-            more => more,
-        };
-    }
-    rest.is_empty().then_some(out)
 }
 
 /// Why a value does not fit its column.

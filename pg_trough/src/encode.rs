@@ -2,7 +2,7 @@
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 use trough_core::Value;
-use trough_pushdown::{Encode, Encoding, oid, pattern, time};
+use trough_pushdown::{Encode, Encoding, oid, pattern, regex, time};
 
 use crate::{errors::Failure, pg};
 
@@ -72,19 +72,54 @@ pub(crate) unsafe fn parameter(
             },
             Encode::IsoDayFrom => time::iso_day_from(datum.value() as i64),
             Encode::IsoDayAfter => time::iso_day_after(datum.value() as i64),
+            Encode::Instant { local } => instant(datum, type_oid.into(), local),
+            Encode::Near { days } => {
+                let shift = i64::from(days) * time::DAY_US;
+                match datum.value() as i64 {
+                    infinite @ (i64::MIN | i64::MAX) => time::since_1970(infinite),
+                    us => time::since_1970(us.saturating_add(shift)),
+                }
+            }
+            Encode::Regex { folded } => match regex::translate(&text(datum), folded) {
+                Some(translated) => Value::Text(translated.pattern),
+                None => unreachable!("only constants that could be translated are bound so"),
+            },
             Encode::JsonArray(encoding) => {
                 let (type_oid, items) = elements(datum);
+                let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
                 let json = items.into_iter().map(|item| match item {
                     None => serde_json::Value::Null,
                     Some(item) => match compared(item, type_oid.into(), encoding) {
                         Value::Integer(n) => n.into(),
                         Value::Text(text) => text.into(),
-                        Value::Real(_) | Value::Blob(_) | Value::Null => serde_json::Value::Null,
+                        Value::Real(r) => hex(&r.to_bits().to_be_bytes()).into(),
+                        Value::Blob(bytes) => hex(&bytes).into(),
+                        Value::Null => serde_json::Value::Null,
                     },
                 });
                 Value::Text(serde_json::Value::Array(json.collect()).to_string())
             }
         }
+    }
+}
+
+/// A date or time as microseconds since 1970. `local`: as an instant in the session's time zone.
+unsafe fn instant(datum: pg_sys::Datum, type_oid: u32, local: bool) -> Value {
+    let mut overflow = 0;
+    // SAFETY: the datum is of the type; the conversions only report overflows.
+    let us = unsafe {
+        match type_oid {
+            oid::DATE if !local => return time::compare_date(datum.value() as i32, Encoding::EpochUs),
+            oid::DATE => pg_sys::date2timestamptz_opt_overflow(datum.value() as i32, &mut overflow),
+            oid::TIMESTAMP if local => pg_sys::timestamp2timestamptz_opt_overflow(datum.value() as i64, &mut overflow),
+            _ => datum.value() as i64,
+        }
+    };
+    match overflow {
+        0 => time::since_1970(us),
+        // Beyond all that is stored, but no infinity.
+        more if more > 0 => Value::Real(f64::MAX),
+        _ => Value::Real(f64::MIN),
     }
 }
 

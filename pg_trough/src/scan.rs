@@ -86,7 +86,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         let mut batched = Vec::new();
         let mut conditions = Vec::new();
         for (i, expr) in pg::list::<pg_sys::Expr>((*foreign).fdw_exprs).enumerate() {
-            let state = pg_sys::ExecInitExpr(expr, parent);
+            let state = compat::init_once(expr, parent);
             if i < plan.slots {
                 batched.extend(lookup::batch_array(expr.cast()).map(|array| (i, array)));
                 values.push((state, crate::table::base_type(pg_sys::exprType(expr.cast()))));

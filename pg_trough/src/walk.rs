@@ -1,5 +1,7 @@
 //! From PostgreSQL's node trees to the expressions of the shipping rules.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use pgrx::pg_sys::NodeTag;
 use pgrx::{FromDatum, pg_sys};
 use trough_pushdown::{BoolTest, Collation, Expr, Literal, Val, aggregate::Call, oid};
@@ -259,7 +261,10 @@ impl<'a> Walker<'a> {
     unsafe fn value(&mut self, node: *mut pg_sys::Node) -> Val {
         // SAFETY: `equal` compares any two nodes; a Const's datum is of its type.
         unsafe {
-            let slot = self.slots.iter().position(|s| pg_sys::equal(s.cast(), node.cast())).unwrap_or_else(|| {
+            /// The first so many values are evaluated and sent once, however often they occur.
+            const SHARED: usize = 32;
+            let known = self.slots.iter().take(SHARED).position(|s| pg_sys::equal(s.cast(), node.cast()));
+            let slot = known.unwrap_or_else(|| {
                 self.slots.push(node);
                 self.slots.len() - 1
             });
@@ -383,15 +388,43 @@ pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, tables: &Tables) -> b
 
 /// What a collation does to text.
 pub(crate) fn collation(oid: u32) -> Collation {
-    let oid = pg_sys::Oid::from(oid);
-    if oid == pg_sys::InvalidOid {
-        return Collation { deterministic: false, bytewise: false };
+    thread_local! {
+        /// A collation's rules never change, but for the OID's being used again: a collation that is new gets tried anew
+        /// in the next session.
+        static KNOWN: RefCell<HashMap<u32, Collation>> = RefCell::default();
     }
-    // SAFETY: catalog look-ups; lc_collate_is_c answers for any collation that exists.
-    unsafe {
+    if oid == 0 {
+        return Collation { deterministic: false, bytewise: false, only_ascii: false, ascii_case: false };
+    }
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(&oid).copied()) {
+        return known;
+    }
+    let collation_oid = pg_sys::Oid::from(oid);
+    // SAFETY: catalog look-ups, which answer for any collation that exists.
+    let collation = unsafe {
+        let utf8 = pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32;
+        let only_ascii = compat::ctype_is_c(collation_oid);
         Collation {
-            deterministic: pg_sys::get_collation_isdeterministic(oid),
-            bytewise: compat::collation_is_c(oid) && pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32,
+            deterministic: pg_sys::get_collation_isdeterministic(collation_oid),
+            bytewise: utf8 && compat::collation_is_c(collation_oid),
+            only_ascii,
+            ascii_case: only_ascii || utf8 && ascii_case(collation_oid),
         }
+    };
+    KNOWN.with_borrow_mut(|known| known.insert(oid, collation));
+    collation
+}
+
+/// Whether `lower` and `upper` treat ASCII's characters as ASCII does under a collation (Turkish does not).
+unsafe fn ascii_case(collation: pg_sys::Oid) -> bool {
+    let all: String = (1u8..128).map(char::from).collect();
+    // SAFETY: both take a text and a collation and give a text.
+    unsafe {
+        let folded = |function: u32| {
+            let datum = pg::make_varlena(all.as_bytes());
+            let folded = pg_sys::OidFunctionCall1Coll(pg_sys::Oid::from(function), collation, datum);
+            pg::varlena_bytes(folded).to_vec()
+        };
+        folded(870) == all.to_ascii_lowercase().as_bytes() && folded(871) == all.to_ascii_uppercase().as_bytes()
     }
 }

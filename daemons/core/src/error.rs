@@ -31,6 +31,8 @@ pub enum ErrorCode {
     Conflict,
     /// A stored value has a type that the query declared impossible.
     TypeMismatch,
+    /// An expression's error for a row, in PostgreSQL's words behind its SQLSTATE: `22012: division by zero`.
+    DataException,
     /// The deadline passed; SQLite was interrupted.
     Deadline,
     /// The client went away or cancelled.
@@ -69,6 +71,7 @@ impl ErrorCode {
             Self::Constraint => "constraint",
             Self::Conflict => "conflict",
             Self::TypeMismatch => "type_mismatch",
+            Self::DataException => "data_exception",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::RowLimit => "row_limit",

@@ -199,3 +199,35 @@ impl Encoding {
         matches!(self, Self::Text | Self::Iso8601 | Self::UuidText | Self::Input)
     }
 }
+
+/// The bytes of a uuid in any form that PostgreSQL takes: 32 hexadecimal digits, a hyphen after each four allowed, braces
+/// allowed.
+pub fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
+    let inner = match text {
+        [b'{', inner @ .., b'}'] => inner,
+        all => all,
+    };
+    let mut out = [0u8; 16];
+    let mut rest = inner;
+    for (i, byte) in out.iter_mut().enumerate() {
+        let [a, b, more @ ..] = rest else { return None };
+        let digit = |c: u8| (c as char).to_digit(16);
+        *byte = (digit(*a)? << 4 | digit(*b)?) as u8;
+        rest = match more {
+            [b'-', more @ ..] if i % 2 == 1 && i < 15 => more,
+            more => more,
+        };
+    }
+    rest.is_empty().then_some(out)
+}
+
+/// A uuid's 36 characters.
+pub fn format_uuid(bytes: [u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The canonical writing of a uuid.
+pub fn canonical_uuid(text: &[u8]) -> Option<String> {
+    parse_uuid(text).map(format_uuid)
+}

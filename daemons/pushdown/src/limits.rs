@@ -9,6 +9,10 @@ const MAX_BYTES: usize = 128 * 1024;
 const MAX_DEPTH: usize = 250;
 /// Operands that AND, OR and `||` join in a row; a row is as deep as it is long.
 pub(crate) const ROW: usize = 64;
+/// Values that one condition binds. A statement takes 32,766 (`max_variables`).
+pub(crate) const MAX_VALUES: usize = 4096;
+/// Among so many values, the first ones, equal ones are looked for.
+pub(crate) const SHARED: usize = 256;
 /// Arguments of one function (SQLite takes 127 or more).
 pub(crate) const MAX_ARGUMENTS: usize = 100;
 

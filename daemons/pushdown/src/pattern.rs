@@ -27,6 +27,11 @@ pub fn like_to_glob(like: &str) -> Option<String> {
     (glob.len() <= LIMIT).then_some(glob)
 }
 
+/// Whether a LIKE pattern does not end in its escape character, which PostgreSQL reports as an error when it gets there.
+pub fn ends_well(like: &str) -> bool {
+    like.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0
+}
+
 /// The text that every match of a LIKE pattern begins with.
 pub fn like_prefix(like: &str) -> String {
     let mut prefix = String::new();

@@ -56,7 +56,7 @@ pub enum Family {
     Bool,
     /// `smallint`, `integer`, `bigint`
     Int,
-    /// `double precision` (and `real` where it is a value, which is exact as a double)
+    /// `real`, `double precision`
     Float,
     /// `text`, `varchar`
     Text,
@@ -79,10 +79,21 @@ pub enum Rule {
     Compare(Cmp, Family),
     /// A call of the function with this OID.
     Call(Oid),
-    /// `LIKE` on text (`negated`: `NOT LIKE`).
+    /// A comparison of dates and times of two families.
+    CompareTimes(Cmp, Family, Family),
+    /// `LIKE` on text.
     Like {
         /// Whether it is NOT LIKE.
         negated: bool,
+        /// Whether it is ILIKE.
+        folded: bool,
+    },
+    /// A search for a regular expression in a text.
+    Regex {
+        /// Whether it is `!~`.
+        negated: bool,
+        /// Whether it is `~*`.
+        folded: bool,
     },
 }
 
@@ -104,6 +115,6 @@ mod tests {
     fn the_table_is_sorted() {
         assert!(operators::OPERATORS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(operator(410), Some(Rule::Compare(Cmp::Eq, Family::Int)));
-        assert_eq!(operator(620), None);
+        assert_eq!(operator(607), None);
     }
 }

@@ -1,13 +1,14 @@
 //! Scalars: what SQLite computes for an expression, and how the value reads back.
 
 use crate::{
-    column::Encoding,
+    column::{Column, Encoding},
     expr::{Expr, Literal, Val},
     limits,
     oid::{self, Oid},
     rules::{self, Cmp, Family, Rule},
     ship::{Encode, Refusal, Shipper},
-    stored::{checked, family_of, in_family, repr},
+    statement::quote_literal,
+    stored::{checked, column_sql, family_of, in_family, repr},
 };
 
 /// An expression as SQLite computes it. Its values are in canonical form: two that PostgreSQL holds for equal are equal in
@@ -96,15 +97,7 @@ impl Shipper<'_> {
         match expr {
             Expr::Column(index) => {
                 let column = self.scope.column(*index).ok_or(Refusal("no such column"))?;
-                let repr = repr(column).ok_or(Refusal("a column that does not compare alike"))?;
-                Ok(Term {
-                    sql: checked(column)?,
-                    family: repr.family,
-                    encoding: repr.encoding,
-                    type_oid: column.type_oid,
-                    range: type_range(column.type_oid),
-                    nan: false,
-                })
+                canonical_column(column)
             }
             Expr::Value(value) => {
                 let family = family_of(value.type_oid).ok_or(Refusal("a type that SQLite does not compare alike"))?;
@@ -112,7 +105,7 @@ impl Shipper<'_> {
             }
             Expr::Op { operator, collation, args } => match rules::operator(*operator) {
                 Some(Rule::Call(function)) => self.call(function, *collation, args),
-                Some(Rule::Compare(..) | Rule::Like { .. }) => self.boolean(expr),
+                Some(_) => self.boolean(expr),
                 None => Err(Refusal("an operator without a rule")),
             },
             Expr::Call { function, collation, args } => self.call(*function, *collation, args),
@@ -253,7 +246,46 @@ pub(crate) fn instant(term: Term) -> Result<Term, Refusal> {
         Encoding::EpochUs => term.sql,
         Encoding::EpochMs => format!("(({}) * 1000)", term.sql),
         Encoding::EpochS => format!("(({}) * 1000000)", term.sql),
+        Encoding::Iso8601 => format!("trough_instant({}, 'iso8601', '{}', '', '')", term.sql, kind(term.family)),
         _ => return Err(Refusal("the stored form is not canonical")),
     };
     Ok(Term { sql, encoding: Encoding::EpochUs, ..term })
+}
+
+/// What the workers' functions call a family of dates or times.
+fn kind(family: Family) -> &'static str {
+    match family {
+        Family::Date => "date",
+        Family::Timestamptz => "timestamptz",
+        _ => "timestamp",
+    }
+}
+
+/// A column in canonical form: as it is stored where that is known to be canonical, else as a worker's function reads it.
+fn canonical_column(column: &Column) -> Result<Term, Refusal> {
+    let repr = repr(column).ok_or(Refusal("a column that does not compare alike"))?;
+    let term = |sql, encoding| Term {
+        sql,
+        family: repr.family,
+        encoding,
+        type_oid: column.type_oid,
+        range: type_range(column.type_oid),
+        nan: false,
+    };
+    let refusal = match checked(column) {
+        Ok(sql) => return Ok(term(sql, repr.encoding)),
+        Err(refusal) => refusal,
+    };
+    let (c, table, name) = (column_sql(column), quote_literal(&column.table), quote_literal(&column.name));
+    let encoding = match repr.encoding {
+        Encoding::UuidText => return Ok(term(format!("trough_uuid({c}, {table}, {name})"), Encoding::UuidText)),
+        Encoding::Iso8601 => "iso8601",
+        Encoding::EpochS => "epoch_s",
+        Encoding::EpochMs => "epoch_ms",
+        Encoding::EpochUs => "epoch_us",
+        Encoding::Julian => "julian",
+        _ => return Err(refusal),
+    };
+    let kind = kind(repr.family);
+    Ok(term(format!("trough_instant({c}, '{encoding}', '{kind}', {table}, {name})"), Encoding::EpochUs))
 }

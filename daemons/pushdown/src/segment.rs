@@ -44,7 +44,7 @@ impl Keys {
                     Self::One(v.slot)
                 }
                 [a, Expr::Value(v)] if is_segment(a) => match (rules::operator(*operator), &v.literal) {
-                    (Some(Rule::Like { negated: false }), Some(Literal::Text(like))) => {
+                    (Some(Rule::Like { negated: false, folded: false }), Some(Literal::Text(like))) => {
                         match pattern::like_prefix(like) {
                             prefix if prefix.is_empty() => Self::All,
                             prefix => Self::Prefix(prefix),

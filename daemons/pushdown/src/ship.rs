@@ -16,6 +16,10 @@ pub struct Collation {
     pub deterministic: bool,
     /// Texts sort by their bytes.
     pub bytewise: bool,
+    /// Upper and lower case are those of ASCII's letters, and so are the classes of characters; others have none.
+    pub only_ascii: bool,
+    /// Texts of ASCII characters change case as in ASCII.
+    pub ascii_case: bool,
 }
 
 /// How a value is bound to a parameter.
@@ -30,7 +34,22 @@ pub enum Encode {
     IsoDayFrom,
     /// The first ISO day text above every writing of an instant up to the value.
     IsoDayAfter,
-    /// An array as a JSON text of its elements.
+    /// A date or time as microseconds since 1970 (`local`: of an instant, in the session's time zone, for what has none).
+    Instant {
+        /// Whether the time zone counts.
+        local: bool,
+    },
+    /// An instant, shifted by days, as microseconds since 1970.
+    Near {
+        /// How many.
+        days: i8,
+    },
+    /// A regular expression as the workers search for it.
+    Regex {
+        /// Whether case is ignored.
+        folded: bool,
+    },
+    /// An array as a JSON text of its elements: blobs as hexadecimal digits, reals as those of their bits.
     JsonArray(Encoding),
 }
 
@@ -105,8 +124,12 @@ impl<'a> Shipper<'a> {
     /// [`Refusal`] if it cannot be shown to mean the same in SQLite; nothing of it is kept.
     pub fn condition(&mut self, expr: &Expr) -> Result<Shipped, Refusal> {
         self.all_or_nothing(|s| {
+            let before = s.params.len();
             let shipped = s.predicate(expr, true)?;
             limits::check(&shipped.sql)?;
+            if s.params.len() - before > limits::MAX_VALUES {
+                return Err(Refusal("more values than SQLite takes"));
+            }
             Ok(shipped)
         })
     }
@@ -160,9 +183,19 @@ impl<'a> Shipper<'a> {
         })
     }
 
+    /// Whether errors are raised here.
+    pub(crate) fn raises(&self) -> bool {
+        matches!(self.faults, Faults::Raised { .. })
+    }
+
+    /// Notes that what is printed can raise.
+    pub(crate) fn raised(&mut self) {
+        self.faults = Faults::Raised { any: true };
+    }
+
     pub(crate) fn bind(&mut self, slot: usize, element: Option<usize>, encode: Encode) -> String {
         let param = Param { slot, element, encode };
-        let at = self.params.iter().position(|p| *p == param).unwrap_or_else(|| {
+        let at = self.params.iter().take(limits::SHARED).position(|p| *p == param).unwrap_or_else(|| {
             self.params.push(param);
             self.params.len() - 1
         });

@@ -33,6 +33,11 @@ pub(crate) fn checked(column: &Column) -> Result<String, Refusal> {
     };
     let guard = |test: &str, expected: &str| format!("CASE WHEN {test} THEN {c} ELSE {} END", reject(expected));
     let bytewise = |c: &str| format!("{c} COLLATE BINARY");
+    // The stored double is not what PostgreSQL compares.
+    if column.type_oid == oid::FLOAT4 {
+        let (table, name) = (quote_literal(&column.table), quote_literal(&column.name));
+        return Ok(format!("trough_single({c}, {table}, {name})"));
+    }
     if column.trusted {
         return Ok(match repr.encoding {
             Encoding::Text | Encoding::Iso8601 | Encoding::UuidText => bytewise(&c),
@@ -116,7 +121,7 @@ pub(crate) fn repr(column: &Column) -> Option<Repr> {
     let family = match column.type_oid {
         oid::BOOL => Family::Bool,
         oid::INT2 | oid::INT4 | oid::INT8 => Family::Int,
-        oid::FLOAT8 => Family::Float,
+        oid::FLOAT4 | oid::FLOAT8 => Family::Float,
         oid::TEXT | oid::VARCHAR if column.encoding == Encoding::Text => Family::Text,
         oid::BYTEA => Family::Bytea,
         oid::DATE => Family::Date,

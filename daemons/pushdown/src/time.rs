@@ -263,11 +263,21 @@ pub fn timestamp_from_integer(n: i64, encoding: Encoding) -> Result<i64, TimeErr
     us.filter(|us| (MIN_TIMESTAMP..END_TIMESTAMP).contains(us)).ok_or(TimeError::OutOfRange)
 }
 
+/// Microseconds since 1970 of a timestamp; an infinity is one.
+pub fn since_1970(us: i64) -> Value {
+    compare_timestamp(us, Encoding::EpochUs, true)
+}
+
 /// The timestamp of a stored real, rounded to the microsecond (to the millisecond for julian days, as SQLite does).
 ///
 /// # Errors
 /// [`TimeError::OutOfRange`]
 pub fn timestamp_from_real(r: f64, encoding: Encoding) -> Result<i64, TimeError> {
+    match r {
+        f64::INFINITY => return Ok(INFINITY),
+        f64::NEG_INFINITY => return Ok(i64::MIN),
+        _ => {}
+    }
     let us = match (unit(encoding), encoding) {
         (Some(unit), _) => {
             // The whole part apart, so that the fraction keeps its precision.
@@ -285,6 +295,29 @@ pub fn timestamp_from_real(r: f64, encoding: Encoding) -> Result<i64, TimeError>
         _ => return Err(TimeError::OutOfRange),
     };
     if (MIN_TIMESTAMP..END_TIMESTAMP).contains(&us) { Ok(us) } else { Err(TimeError::OutOfRange) }
+}
+
+/// The start of the unit (`second` to `year`, as `date_trunc` takes them) that an instant lies in, in microseconds since
+/// 1970; none for another unit.
+pub fn trunc(unit: &str, us: i64) -> Option<i64> {
+    let day = us.div_euclid(DAY_US);
+    let within = |length: i64| us - us.rem_euclid(length);
+    let civil = || i32::try_from(day - i64::from(EPOCH_DAYS)).ok().map(civil_from_days);
+    let of = |year: i32, month: u32| {
+        days_from_civil(year, month, 1).map(|days| (i64::from(days) + i64::from(EPOCH_DAYS)) * DAY_US)
+    };
+    match unit {
+        "second" => Some(within(1_000_000)),
+        "minute" => Some(within(60_000_000)),
+        "hour" => Some(within(3_600_000_000)),
+        "day" => Some(within(DAY_US)),
+        // 1970-01-01 was a Thursday.
+        "week" => Some((day - (day + 3).rem_euclid(7)) * DAY_US),
+        "month" => civil().and_then(|(y, m, _)| of(y, m)),
+        "quarter" => civil().and_then(|(y, m, _)| of(y, (m - 1) / 3 * 3 + 1)),
+        "year" => civil().and_then(|(y, _, _)| of(y, 1)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -338,7 +371,7 @@ mod tests {
         assert_eq!(compare_timestamp(i64::MAX, Encoding::EpochS, true), Value::Real(f64::INFINITY));
         assert_eq!(timestamp_from_real(2_451_545.0, Encoding::Julian), Ok(DAY_US / 2));
         assert!(timestamp_from_integer(i64::MAX, Encoding::EpochS).is_err());
-        assert!(timestamp_from_real(f64::INFINITY, Encoding::EpochS).is_err());
+        assert_eq!(timestamp_from_real(f64::INFINITY, Encoding::EpochS), Ok(INFINITY));
         assert_eq!(compare_timestamp(INFINITY, Encoding::Iso8601, true), Value::Text(":".into()));
     }
 }

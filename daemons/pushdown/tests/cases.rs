@@ -208,7 +208,8 @@ fn literal(kind: &str, constant: &str) -> Literal {
 }
 
 fn collation(oid: u32) -> Collation {
-    Collation { deterministic: oid != 0, bytewise: oid == oid::C_COLLATION }
+    let c = oid == oid::C_COLLATION;
+    Collation { deterministic: oid != 0, bytewise: c, only_ascii: c, ascii_case: true }
 }
 
 /// The answer to one question.

@@ -112,7 +112,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_direct_modify(node: *mut pg_sys::Fo
                 let parent = (&raw mut (*node).ss.ps).cast::<pg_sys::PlanState>();
                 let (mut values, mut conditions) = (Vec::new(), Vec::new());
                 for (i, expr) in pg::list::<pg_sys::Expr>((*foreign).fdw_exprs).enumerate() {
-                    let state = pg_sys::ExecInitExpr(expr, parent);
+                    let state = compat::init_once(expr, parent);
                     if i < probe.slots {
                         values.push((state, table::base_type(pg_sys::exprType(expr.cast()))));
                     } else {

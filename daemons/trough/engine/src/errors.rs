@@ -81,6 +81,9 @@ pub(crate) fn plain(error: &rusqlite::Error) -> SegmentError {
         Sqlite::DatabaseBusy | Sqlite::DatabaseLocked | Sqlite::FileLockingProtocolFailed => ErrorCode::Unavailable,
         _ => ErrorCode::Internal,
     };
+    if let Some(error) = message.strip_prefix(crate::functions::FAULT) {
+        return SegmentError::new(ErrorCode::DataException, error);
+    }
     SegmentError::new(code, message)
 }
 

@@ -87,6 +87,7 @@ fn note_failure(held: &Held, error: &SegmentError) {
             | ErrorCode::Constraint
             | ErrorCode::Conflict
             | ErrorCode::TypeMismatch
+            | ErrorCode::DataException
             | ErrorCode::Limit
             | ErrorCode::NotWritable
             | ErrorCode::Unavailable

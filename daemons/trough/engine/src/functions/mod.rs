@@ -1,6 +1,7 @@
 //! The SQL functions that exist on every connection: those that the old trough defined, and those that shipped
 //! expressions call.
 
+mod text;
 mod values;
 
 use rusqlite::{
@@ -23,6 +24,7 @@ pub(crate) fn register(conn: &Connection) -> Result<()> {
     conn.create_scalar_function("trough_reject", 4, FunctionFlags::SQLITE_UTF8, reject)?;
     crate::fingerprint::register(conn)?;
     conn.create_scalar_function("buildredirectarray", 4, flags, build_redirect_array)?;
+    text::register(conn, flags)?;
     values::register(conn, flags)
 }
 
@@ -39,6 +41,14 @@ fn reject(ctx: &Context<'_>) -> Result<bool> {
         format!("{REJECTED}table \"{table}\", column \"{column}\": {article} {found} cannot be read as {expected}")
             .into(),
     ))
+}
+
+/// What the message of an expression's own error begins with, before its SQLSTATE.
+pub(crate) const FAULT: &str = "data exception ";
+
+/// An error that PostgreSQL would raise for the same values.
+fn fault(sqlstate: &str, message: &str) -> Error {
+    Error::UserFunctionError(format!("{FAULT}{sqlstate}: {message}").into())
 }
 
 fn raised() -> Error {

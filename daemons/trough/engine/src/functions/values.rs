@@ -7,11 +7,178 @@ use rusqlite::{
     functions::{Context, FunctionFlags},
     types::{Value, ValueRef},
 };
+use trough_pushdown::{Encoding, time};
+
+use super::fault;
 
 /// Defines the functions on a connection.
 pub(crate) fn register(conn: &Connection, flags: FunctionFlags) -> Result<()> {
     conn.create_scalar_function("trough_greatest", -1, flags, |ctx| pick(ctx, Ordering::Greater))?;
-    conn.create_scalar_function("trough_least", -1, flags, |ctx| pick(ctx, Ordering::Less))
+    conn.create_scalar_function("trough_least", -1, flags, |ctx| pick(ctx, Ordering::Less))?;
+    conn.create_scalar_function("trough_number", 1, flags, number)?;
+    conn.create_scalar_function("trough_single", 3, flags, single)?;
+    conn.create_scalar_function("trough_int", 2, flags, integer)?;
+    conn.create_scalar_function("trough_divisor", 1, flags, |ctx| match ctx.get::<Option<i64>>(0)? {
+        Some(0) => Err(fault("22012", "division by zero")),
+        other => Ok(other),
+    })?;
+    conn.create_scalar_function("trough_float", 3, flags, |ctx| float(ctx)?.transpose())?;
+    conn.create_scalar_function("trough_float_or_null", 3, flags, |ctx| Ok(float(ctx)?.and_then(Result::ok)))?;
+    conn.create_scalar_function("trough_float_fails", 3, flags, |ctx| Ok(float(ctx)?.map(|r| r.is_err())))?;
+    conn.create_scalar_function("trough_instant", 5, flags, instant)?;
+    conn.create_scalar_function("trough_trunc", 2, flags, trunc)?;
+    conn.create_scalar_function("trough_uuid", 3, flags, uuid)
+}
+
+/// `trough_int(n, bytes)`: the integer of the arithmetic above it, if it is in the range of a type of so many bytes.
+fn integer(ctx: &Context<'_>) -> Result<Option<i64>> {
+    let (name, range) = match ctx.get::<i64>(1)? {
+        2 => ("smallint", i16::MIN.into()..=i16::MAX.into()),
+        4 => ("integer", i32::MIN.into()..=i32::MAX.into()),
+        _ => ("bigint", i64::MIN..=i64::MAX),
+    };
+    match ctx.get_raw(0) {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(n) if range.contains(&n) => Ok(Some(n)),
+        _ => Err(fault("22003", &format!("{name} out of range"))),
+    }
+}
+
+/// A number as shipped expressions have it: NaN is the text `nan`.
+fn real(value: ValueRef<'_>) -> Option<f64> {
+    match value {
+        ValueRef::Integer(n) => Some(n as f64),
+        ValueRef::Real(r) => Some(r),
+        ValueRef::Text(b"nan") => Some(f64::NAN),
+        _ => None,
+    }
+}
+
+/// `trough_float(operator, a, b)` on doubles, with PostgreSQL's errors (float.h).
+fn float(ctx: &Context<'_>) -> Result<Option<Result<Value>>> {
+    let operator = ctx.get_raw(0).as_str()?.to_owned();
+    let (Some(a), Some(b)) = (real(ctx.get_raw(1)), real(ctx.get_raw(2))) else { return Ok(None) };
+    let r = match operator.as_str() {
+        "+" => a + b,
+        "-" => a - b,
+        "*" => a * b,
+        _ if b == 0.0 && !a.is_nan() => return Ok(Some(Err(fault("22012", "division by zero")))),
+        _ => a / b,
+    };
+    let overflow = r.is_infinite() && !a.is_infinite() && !(b.is_infinite() && operator != "/");
+    let underflow = match operator.as_str() {
+        "*" => r == 0.0 && a != 0.0 && b != 0.0,
+        "/" => r == 0.0 && a != 0.0 && !b.is_infinite(),
+        _ => false,
+    };
+    Ok(Some(match () {
+        () if overflow => Err(fault("22003", "value out of range: overflow")),
+        () if underflow => Err(fault("22003", "value out of range: underflow")),
+        () if r.is_nan() => Ok(Value::Text("nan".into())),
+        () => Ok(r.into()),
+    }))
+}
+
+/// `trough_number(n)`: an element of a JSON list; a real comes as the hexadecimal digits of its bits.
+fn number(ctx: &Context<'_>) -> Result<Value> {
+    Ok(match ctx.get_raw(0) {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(n) => n.into(),
+        ValueRef::Text(b"nan") => Value::Text("nan".into()),
+        other => {
+            let bits = u64::from_str_radix(other.as_str()?, 16);
+            f64::from_bits(bits.map_err(|e| Error::UserFunctionError(e.into()))?).into()
+        }
+    })
+}
+
+/// A value that a plain scan would refuse, as `trough_reject` reports it; the last two arguments name table and column.
+fn refuse(ctx: &Context<'_>, why: &str) -> Error {
+    let name = |i| match ctx.get_raw(i) {
+        ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    };
+    let (table, column) = (name(ctx.len() - 2), name(ctx.len() - 1));
+    Error::UserFunctionError(format!("{}table \"{table}\", column \"{column}\": {why}", super::REJECTED).into())
+}
+
+fn kind(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Null => "null",
+        ValueRef::Integer(_) => "an integer",
+        ValueRef::Real(_) => "a real",
+        ValueRef::Text(_) => "a text",
+        ValueRef::Blob(_) => "a blob",
+    }
+}
+
+/// `trough_single(n, table, column)`: a stored number as a `real` reads it.
+fn single(ctx: &Context<'_>) -> Result<Option<f64>> {
+    let single = match ctx.get_raw(0) {
+        ValueRef::Null => return Ok(None),
+        ValueRef::Integer(n) => n as f32,
+        ValueRef::Real(r) if (r as f32).is_infinite() && r.is_finite() => {
+            return Err(refuse(ctx, "a value is out of range for type real"));
+        }
+        ValueRef::Real(r) => r as f32,
+        other => return Err(refuse(ctx, &format!("{} cannot be read as real", kind(other)))),
+    };
+    Ok(Some(single.into()))
+}
+
+/// `trough_instant(value, encoding, type, table, column)`: a stored date or time in microseconds since 1970; a date at its
+/// midnight.
+fn instant(ctx: &Context<'_>) -> Result<Value> {
+    let value = ctx.get_raw(0);
+    let encoding = match ctx.get_raw(1).as_str()? {
+        "epoch_s" => Encoding::EpochS,
+        "epoch_ms" => Encoding::EpochMs,
+        "epoch_us" => Encoding::EpochUs,
+        "julian" => Encoding::Julian,
+        _ => Encoding::Iso8601,
+    };
+    let type_name = ctx.get_raw(2).as_str()?;
+    let iso = encoding == Encoding::Iso8601;
+    let read = match (value, type_name) {
+        (ValueRef::Null, _) => return Ok(Value::Null),
+        (ValueRef::Text(bytes), "date") if iso => time::parse_date(bytes).map(|days| i64::from(days) * time::DAY_US),
+        (ValueRef::Text(bytes), _) if iso => time::parse_timestamp(bytes, type_name == "timestamptz"),
+        (ValueRef::Integer(n), _) if !iso => time::timestamp_from_integer(n, encoding),
+        (ValueRef::Real(r), _) if !iso => time::timestamp_from_real(r, encoding),
+        (other, _) => return Err(refuse(ctx, &format!("{} cannot be read as {type_name}", kind(other)))),
+    };
+    let us = read.map_err(|e| refuse(ctx, &e.to_string()))?;
+    let finite = us != i64::MAX && us != i64::MIN;
+    let us = if type_name == "date" && finite { us - us.rem_euclid(time::DAY_US) } else { us };
+    Ok(match time::since_1970(us) {
+        trough_core::Value::Integer(n) => n.into(),
+        trough_core::Value::Real(r) => r.into(),
+        _ => Value::Null,
+    })
+}
+
+/// `trough_trunc(unit, microseconds)`: `date_trunc`. An infinity is itself.
+fn trunc(ctx: &Context<'_>) -> Result<Value> {
+    Ok(match ctx.get_raw(1) {
+        ValueRef::Integer(us) => match time::trunc(ctx.get_raw(0).as_str()?, us) {
+            Some(start) => start.into(),
+            None => return Err(fault("22008", "timestamp out of range")),
+        },
+        ValueRef::Real(r) => r.into(),
+        _ => Value::Null,
+    })
+}
+
+/// `trough_uuid(text, table, column)`: a stored uuid in its canonical writing.
+fn uuid(ctx: &Context<'_>) -> Result<Option<String>> {
+    match ctx.get_raw(0) {
+        ValueRef::Null => Ok(None),
+        ValueRef::Text(bytes) => match trough_pushdown::column::canonical_uuid(bytes) {
+            Some(text) => Ok(Some(text)),
+            None => Err(refuse(ctx, "a text that is no uuid cannot be read as uuid")),
+        },
+        other => Err(refuse(ctx, &format!("{} cannot be read as uuid", kind(other)))),
+    }
 }
 
 /// `trough_greatest(…)`, `trough_least(…)`: of the arguments that are not NULL.
