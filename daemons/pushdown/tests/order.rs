@@ -15,7 +15,8 @@ const DATETIME_OPS: Oid = 434;
 const UUID_OPS: Oid = 2968;
 
 fn collation(oid: Oid) -> Collation {
-    Collation { deterministic: oid != 0, bytewise: oid == oid::C_COLLATION }
+    let c = oid == oid::C_COLLATION;
+    Collation { deterministic: oid != 0, bytewise: c, only_ascii: c, ascii_case: true }
 }
 
 fn column(name: &str, type_oid: Oid) -> Column {
