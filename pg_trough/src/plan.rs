@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pgrx::{pg_guard, pg_sys};
-use trough_pushdown::{Keys, Shipper, statement};
+use trough_pushdown::{Keys, Shipper, Spent, statement};
 
 use crate::{
     compat::{self, Cost, ScanPath},
@@ -40,6 +40,8 @@ pub(crate) struct Split {
     pub(crate) local: Vec<*mut pg_sys::Expr>,
     /// Semi joins and anti joins in SQLite.
     pub(crate) semis: Vec<Semi>,
+    /// How much of SQLite's limits the conditions above take.
+    pub(crate) spent: Spent,
 }
 
 impl Split {
@@ -64,7 +66,9 @@ impl Split {
                 return;
             }
             let expr = Walker::new(tables).expr(clause.cast());
-            match Shipper::new(tables.scope(), &walk::collation).condition(&expr) {
+            let mut shipper = Shipper::new(tables.scope(), &walk::collation);
+            match shipper.condition(&expr) {
+                Ok(shipped) if !self.spent.add(&shipped.sql, shipper.params().len()) => self.local.push(clause),
                 Ok(shipped) if shipped.exact => self.remote.push(clause),
                 Ok(_) => self.both.push(clause),
                 Err(_) => self.local.push(clause),

@@ -16,12 +16,14 @@ pub(crate) struct Walker<'a> {
     places: Vec<(*mut pg_sys::Node, usize)>,
     /// What the simple CASEs around the node compare, the innermost last.
     cases: Vec<Expr>,
+    /// How many nodes are around the node.
+    depth: usize,
 }
 
 impl<'a> Walker<'a> {
     /// For expressions over the tables.
     pub(crate) fn new(tables: &'a Tables) -> Self {
-        Self { tables, slots: Vec::new(), places: Vec::new(), cases: Vec::new() }
+        Self { tables, slots: Vec::new(), places: Vec::new(), cases: Vec::new(), depth: 0 }
     }
 
     /// From now on, takes these expressions for columns of the scope.
@@ -39,9 +41,17 @@ impl<'a> Walker<'a> {
     /// # Safety
     /// `node` is a valid expression of the planner.
     pub(crate) unsafe fn expr(&mut self, node: *mut pg_sys::Node) -> Expr {
-        if node.is_null() {
+        if node.is_null() || self.depth > DEEPEST {
             return Expr::Opaque;
         }
+        self.depth += 1;
+        // SAFETY: as for the caller.
+        let expr = unsafe { self.node(node) };
+        self.depth -= 1;
+        expr
+    }
+
+    unsafe fn node(&mut self, node: *mut pg_sys::Node) -> Expr {
         // SAFETY: each cast follows the node's tag.
         unsafe {
             if let Some((_, index)) = self.places.iter().find(|(place, _)| pg_sys::equal(place.cast(), node.cast())) {
@@ -51,7 +61,7 @@ impl<'a> Walker<'a> {
                 // What the expressions stand for is all that can be read.
                 return if self.places.is_empty() { column } else { Expr::Opaque };
             }
-            if !reads_tables(node, self.tables, false) {
+            if !reads_tables(node, self.tables, false, 0) {
                 return if is_stable(node) { Expr::Value(self.value(node)) } else { Expr::Opaque };
             }
             match pg::tag(node) {
@@ -308,13 +318,19 @@ unsafe fn literal(constant: *mut pg_sys::Const, type_oid: u32) -> Literal {
     }
 }
 
-/// Whether an expression reads a row of the tables, or a sub-plan's. `bound`: what a CASE compares is part of it.
+/// How deep an expression is looked into: as deep as SQLite would take it, and as the stack surely allows.
+const DEEPEST: usize = 200;
+
+/// Whether an expression reads a row of the tables, or a sub-plan's, or is too deep to tell. `bound`: what a CASE compares is part of it.
 ///
 /// # Safety
 /// `node` is a valid expression.
-unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables, bound: bool) -> bool {
+unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables, bound: bool, depth: usize) -> bool {
     if node.is_null() {
         return false;
+    }
+    if depth > DEEPEST {
+        return true;
     }
     // SAFETY: casts follow tags; the walker visits children only.
     unsafe {
@@ -339,7 +355,7 @@ unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables, bound: bool) ->
                     NodeTag::T_ArrayCoerceExpr => true,
                     _ => false,
                 };
-                compat::walk_children(node, &mut |child| reads_tables(child, tables, bound || binds))
+                compat::walk_children(node, &mut |child| reads_tables(child, tables, bound || binds, depth + 1))
             }
         }
     }
@@ -356,9 +372,12 @@ unsafe fn is_stable(node: *mut pg_sys::Node) -> bool {
 /// # Safety
 /// `node` is a valid expression.
 pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, tables: &Tables) -> bool {
-    unsafe fn ok(node: *mut pg_sys::Node, tables: &Tables, seen: &mut bool) -> bool {
+    unsafe fn ok(node: *mut pg_sys::Node, tables: &Tables, seen: &mut bool, depth: usize) -> bool {
         if node.is_null() {
             return true;
+        }
+        if depth > DEEPEST {
+            return false;
         }
         // SAFETY: casts follow tags; the walker visits children only.
         unsafe {
@@ -377,13 +396,13 @@ pub(crate) unsafe fn only_segment(node: *mut pg_sys::Node, tables: &Tables) -> b
                 | NodeTag::T_CurrentOfExpr
                 | NodeTag::T_CoerceToDomain
                 | NodeTag::T_Aggref => false,
-                _ => !compat::walk_children(node, &mut |child| !ok(child, tables, seen)),
+                _ => !compat::walk_children(node, &mut |child| !ok(child, tables, seen, depth + 1)),
             }
         }
     }
     let mut seen = false;
     // SAFETY: as for the caller.
-    unsafe { ok(node, tables, &mut seen) && seen && is_stable(node) }
+    unsafe { ok(node, tables, &mut seen, 0) && seen && is_stable(node) }
 }
 
 /// What a collation does to text.

@@ -38,6 +38,7 @@ pub use column::{Column, Encoding, InvalidText, Storage, Table};
 pub use expr::{BoolTest, Expr, Literal, Val};
 pub use grouping::Grouping;
 pub use order::Order;
+pub use limits::Spent;
 pub use scalar::Scalar;
 pub use scope::Scope;
 pub use segment::Keys;

@@ -16,6 +16,28 @@ pub(crate) const SHARED: usize = 256;
 /// Arguments of one function (SQLite takes 127 or more).
 pub(crate) const MAX_ARGUMENTS: usize = 100;
 
+/// What the conditions of one statement take together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    bytes: usize,
+    values: usize,
+}
+
+impl Spent {
+    /// Adds a condition with so many values, if there is room for it: half of what a statement may be, so that the other
+    /// half is left for what is selected.
+    pub fn add(&mut self, sql: &str, values: usize) -> bool {
+        const BYTES: usize = 512 * 1024;
+        const VALUES: usize = 16_000;
+        let (bytes, values) = (self.bytes + sql.len(), self.values + values);
+        let fits = bytes <= BYTES && values <= VALUES;
+        if fits {
+            *self = Self { bytes, values };
+        }
+        fits
+    }
+}
+
 /// Whether SQLite takes an expression.
 pub(crate) fn check(sql: &str) -> Result<(), Refusal> {
     if sql.len() > MAX_BYTES {
