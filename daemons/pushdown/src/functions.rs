@@ -378,16 +378,16 @@ impl Shipper<'_> {
                 (format!("({a} * {b})"), hull(ends))
             }
             (Div, [(a, x), (b, y)]) => {
-                self.divisor(b, *y);
+                let b = self.divisor(b, *y);
                 // The quotient is never farther from 0 than the dividend.
                 let most = x.0.abs().max(x.1.abs());
                 let range = if y.0 > 0 { (x.0.min(0), x.1.max(0)) } else { (-most, most) };
-                (self.quotient("/", a, b), range)
+                (format!("({a} / {b})"), range)
             }
             (Mod, [(a, x), (b, y)]) => {
-                self.divisor(b, *y);
+                let b = self.divisor(b, *y);
                 let most = y.0.abs().max(y.1.abs()) - 1;
-                (self.quotient("%", a, b), (x.0.max(-most).min(0), x.1.min(most).max(0)))
+                (format!("({a} % {b})"), (x.0.max(-most).min(0), x.1.min(most).max(0)))
             }
             (Minus, [(a, x)]) => (format!("(-({a}))"), (-x.1, -x.0)),
             (Plus, [(a, x)]) => (a.clone(), *x),
@@ -404,17 +404,17 @@ impl Shipper<'_> {
         self.in_range(sql, range, result)
     }
 
-    /// A divisor that may be 0, which is NULL in SQLite.
-    fn divisor(&mut self, sql: &str, range: Range) {
+    /// A divisor, which may be 0: the result is NULL in SQLite.
+    fn divisor(&mut self, sql: &str, range: Range) -> String {
         if range.0 > 0 || range.1 < 0 {
-            return;
+            return sql.to_owned();
         }
-        if self.raises() { self.raised() } else { self.doubts.push(format!("{sql} = 0")) }
-    }
-
-    fn quotient(&self, op: &str, a: &str, b: &str) -> String {
-        let b = if self.raises() { format!("trough_divisor({b})") } else { b.to_owned() };
-        format!("({a} {op} {b})")
+        if self.raises() {
+            self.raised();
+            return format!("trough_divisor({sql})");
+        }
+        self.doubts.push(format!("{sql} = 0"));
+        sql.to_owned()
     }
 
     /// An integer of a type, which may be out of its range. SQLite computes in 64 bits, and on reals beyond.

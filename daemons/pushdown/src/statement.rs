@@ -1,7 +1,6 @@
 //! Whole statements: the map that runs in each segment, and the reduce that runs over all maps' rows on a worker.
 
-use crate::{
-    limits,order::Order, scope::Scope, stored::column_sql};
+use crate::{limits, order::Order, scope::Scope, stored::column_sql};
 
 /// One request's SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,5 +75,9 @@ fn order_clause(keys: impl Iterator<Item = String>) -> String {
 }
 
 pub(crate) fn where_clause(conditions: &[String]) -> String {
-    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", limits::joined(conditions.to_vec(), " AND ")) }
+    if conditions.is_empty() {
+        String::new()
+    } else {
+        format!(" WHERE {}", limits::joined(conditions.to_vec(), " AND "))
+    }
 }
