@@ -21,10 +21,12 @@ use trough_core::{NodeId, SegmentId};
 pub mod crashsafe;
 pub mod error;
 pub mod local;
+pub mod ranges;
 pub mod throttle;
 
 pub use error::{BoxError, StoreError};
 pub use local::{LocalOptions, LocalStore};
+pub use ranges::{RangeReader, open_ranges};
 pub use throttle::{Throttle, TokenBucket};
 
 /// One canonical copy.
@@ -240,6 +242,21 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such file.
     async fn read_range(&self, path: &str, offset: u64, len: usize) -> Result<Bytes, StoreError>;
+
+    /// Opens the file at `path` for reads at any place, if this backend can hold a file open; [`open_ranges`] is what to
+    /// call. A backend that must ask its server where a file lies should, so that it asks once.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such file.
+    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// The fewest bytes that one ranged read should fetch: reading fewer takes no less time.
+    fn read_unit(&self) -> usize {
+        4 << 10
+    }
 
     /// Makes the local file `local` the canonical copy of `segment`: upload beside the target, verify, set the
     /// mtime, ask `before_rename`, rename over the target in one step.

@@ -14,10 +14,12 @@ use bytes::Bytes;
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, GetOptions, ListStats, PublishOptions, Store, StoreError, crashsafe,
+    Collected, Entry, EntryStream, Fetched, GetOptions, ListStats, PublishOptions, RangeReader, Store, StoreError,
+    crashsafe,
 };
 
 mod listing;
+mod ranges;
 mod transfer;
 
 /// How a [`LocalStore`] lists.
@@ -228,29 +230,17 @@ impl Store for LocalStore {
     }
 
     async fn read_range(&self, path: &str, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        use std::os::unix::fs::FileExt;
         let path = path.to_owned();
         self.blocking(move |inner| {
             let (path, _) = inner.resolve("read", &path)?;
-            let read = || {
-                let file = File::open(&path)?;
-                let left = file.metadata()?.len().saturating_sub(offset);
-                let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(len)];
-                let mut done = 0;
-                while done < bytes.len() {
-                    match file.read_at(&mut bytes[done..], offset + done as u64) {
-                        Ok(0) => break,
-                        Ok(n) => done += n,
-                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                bytes.truncate(done);
-                Ok(Bytes::from(bytes))
-            };
+            let read = || ranges::read_at(&File::open(&path)?, offset, len);
             read().map_err(|e| inner.error("read", &path, e))
         })
         .await
+    }
+
+    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+        ranges::open(self, path).await.map(Some)
     }
 
     async fn publish(&self, local: &Path, segment: &SegmentId, options: PublishOptions) -> Result<Entry, StoreError> {

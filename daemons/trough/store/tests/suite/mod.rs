@@ -17,6 +17,8 @@ use trough_store::{
     Entry, GetOptions, PublishOptions, PublishStep, Store, StoreError, TokenBucket, crashsafe, promotion_mtime,
 };
 
+mod ranges;
+
 /// What a backend brings to be tested.
 pub(crate) trait Fixture: Send + Sync {
     /// An empty store.
@@ -66,6 +68,7 @@ async fn read_all(store: &dyn Store, path: &str) -> Result<Vec<u8>, StoreError> 
 pub(crate) async fn run<F: Fixture + 'static>(make: impl Fn() -> F) {
     publishes_and_fetches(&make()).await;
     refuses(&make()).await;
+    ranges::are_of_the_file_that_was_opened(&make()).await;
     survives_a_crash_at_every_step(&make()).await;
     readers_never_see_a_gap(&make()).await;
     listing_ignores_what_is_no_segment(&make()).await;
