@@ -1,5 +1,6 @@
 """Random queries over a round's tables, built from sources (tables, joins, sub-selects) and the clauses on top of them."""
 
+import re
 from dataclasses import dataclass, field
 
 from . import aggregates
@@ -8,13 +9,15 @@ from .exprs import CMP, COMPARED, PLAIN, Exprs, Ref
 from .node import E, Many, Node, optional
 
 FIRST = 0.1  # the share of queries for first rows
+MOST = 30_000  # about how many rows a join may give at most
 SORTED = [c for c in COMPARED if c not in ("jsonb",)]
 
 
 @dataclass
 class Query:
     """What is run: `body` is one statement; `before` and `after` stand around it. `ordered`: rows come in a fixed order. `fold`:
-    which of several equal values is shown is not fixed. `approx`: last digits of doubles are not fixed."""
+    which of several equal values is shown is not fixed. `approx`: last digits of doubles are not fixed. `alone`: one table is read, to
+    its end, with conditions that are evaluated in a fixed order; `whole`: of all its segments."""
 
     body: Node
     ordered: bool = False
@@ -26,6 +29,8 @@ class Query:
     cursor: bool = False
     execute: list = field(default_factory=list)
     writes: bool = False
+    alone: bool = False
+    whole: bool = False
 
     def statements(self):
         """Everything that is run, in order; the answer is that of all that return rows."""
@@ -34,12 +39,13 @@ class Query:
 
 @dataclass
 class Source:
-    """Something in FROM: its text, what may be read of it, and expressions that are a key of its rows (none if unknown)."""
+    """Something in FROM: its text, what may be read of it, expressions that are a key of its rows (none if unknown), and about how
+    many rows it has at most."""
 
     node: object
     refs: list
     keys: list | None
-    weight: int = 0
+    weight: int
 
 
 class Maker:
@@ -52,6 +58,8 @@ class Maker:
         self.x.focus = self.focus = r.random() < 0.5
         self.count = 0
         self.approx = False
+        self.weight = 0  # of the last select
+        self.spread = max(1, len(round_.segments) // 2)
 
     def chance(self, p):
         return self.r.random() < p
@@ -87,7 +95,17 @@ class Maker:
         node, refs, keys = self.select(depth)
         a = self.alias()
         out = [Ref(f"{a}.{f.sql}", f.cat, f.pg, f.coll, f.wild, f.amb, f.exact, f.column) for f in refs]
-        return Source(Node(["(", node, f") {a}"]), out, [f"{a}.{k}" for k in keys] if keys is not None else None, 300)
+        return Source(Node(["(", node, f") {a}"]), out, [f"{a}.{k}" for k in keys] if keys is not None else None, self.weight)
+
+    def joined(self, left, right, conditions):
+        """About how many rows a join gives at most: nothing is known of values but that rows are spread over the segments."""
+        equal = [c for c in conditions if re.fullmatch(r"\S+ = \S+", c)]
+        product = left * right
+        if any(c.endswith("segment") for c in equal):
+            product //= self.spread
+        if any(not c.endswith("segment") for c in equal):
+            product //= 2
+        return max(product, left, right)
 
     def equal(self, left, right):
         """Conditions that join two sources."""
@@ -113,8 +131,9 @@ class Maker:
         r = self.r
         left, right = self.source(depth), self.source(depth if self.chance(0.3) else 0)
         conditions = self.equal(left, right)
-        if left.weight * right.weight > 20000 and not conditions:
-            return left
+        weight = self.joined(left.weight, right.weight, conditions)
+        if weight > MOST:
+            return min(left, right, key=lambda source: source.weight)
         refs = left.refs + right.refs
         keys = left.keys + right.keys if left.keys is not None and right.keys is not None else None
         kind = r.choice(["JOIN", "JOIN", "JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"])
@@ -127,9 +146,9 @@ class Maker:
         elif self.chance(0.1) and kind == "JOIN":
             extra.append(self.x.cond(right.refs, 1))
         on = Many([*(Node([c], alts=["true"]) for c in conditions), *extra], " AND ")
-        weight = min(left.weight * right.weight, 30000)
-        if self.chance(0.1) and kind == "JOIN":
-            return Source(E("({} CROSS JOIN {})", left.node, right.node), refs, keys, weight) if weight < 3000 else Source(E("({} JOIN {} ON {})", left.node, right.node, on), refs, keys, weight)
+        product = left.weight * right.weight
+        if kind == "JOIN" and product < 3000 and self.chance(0.1):
+            return Source(E("({} CROSS JOIN {})", left.node, right.node), refs, keys, product)
         return Source(E("({} " + kind + " {} ON {})", left.node, right.node, on, alts=[]), refs, keys, weight)
 
     def lateral(self, depth):
@@ -144,7 +163,7 @@ class Maker:
             ref = r.choice([f for f in left.refs if f.cat in ("int", "text", "date", "uuid", "float", "tstz")])
             values = Many([f"({ref.literal(self.x)}::{ref.pg})" for _ in range(4)])
             kind = r.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN"])
-            return Source(E("{} " + kind + " (VALUES {}) " + f"{a}(v) ON {a}.v = {ref.sql}", left.node, values, alts=[left.node]), left.refs, None, left.weight)
+            return Source(E("{} " + kind + " (VALUES {}) " + f"{a}(v) ON {a}.v = {ref.sql}", left.node, values, alts=[left.node]), left.refs, None, left.weight * 4)
         inner = self.table()
         conditions = self.equal(left, inner) or ["true"]
         where = Many([*conditions, self.x.cond(left.refs + inner.refs, 1)], " AND ")
@@ -152,7 +171,7 @@ class Maker:
         items = [f"{f.sql} AS c{i}" for i, f in enumerate(some)] + [f"{k} AS k{i}" for i, k in enumerate(inner.keys)]
         order = Node([Many(self.order_items(inner.refs), after=", ", least=0), ", ".join(inner.keys)])
         node = E("{} " + r.choice(["CROSS JOIN LATERAL", "LEFT JOIN LATERAL"]) + " (SELECT " + ", ".join(items) + " FROM {} WHERE {} ORDER BY {}{}) " + a, left.node, inner.node, where, order,
-                 optional(f" LIMIT {r.randint(1, 5)}"), alts=[left.node])
+                 f" LIMIT {r.randint(1, 5)}", alts=[left.node])
         if "LEFT" in str(node.parts[1]):
             node.parts.append(" ON true")
         refs = left.refs + [Ref(f"{a}.c{i}", f.cat, f.pg, f.coll, f.wild, f.amb, f.exact, f.column) for i, f in enumerate(some)]
@@ -232,6 +251,7 @@ class Maker:
 
     def plain(self, depth, top):
         source = self.source(depth)
+        self.weight = source.weight
         nodes, out = self.items(source.refs)
         tail, self.total = self.tail(source.refs, source.keys)
         if top:
@@ -268,6 +288,7 @@ class Maker:
         """Aggregates, with or without groups."""
         r = self.r
         source = self.source(depth)
+        self.weight = source.weight
         held, self.x.params = self.x.params, None
         keys = []
         for i in range(r.choice([0, 0, 1, 1, 1, 2, 2, 3])):
@@ -318,6 +339,7 @@ class Maker:
 
     def distinct(self, depth, top):
         source = self.source(depth)
+        self.weight = source.weight
         fits = [f for f in source.refs if f.cat in (SHIPPED if self.focus else SORTED + ["jsonb"])]
         if not fits:
             return self.plain(depth, top)
@@ -344,6 +366,7 @@ class Maker:
     def windowed(self, depth, top):
         r = self.r
         source = self.source(depth)
+        self.weight = source.weight
         fits = [f for f in source.refs if f.cat in SORTED]
         if not fits:
             return self.plain(depth, top)
@@ -363,9 +386,10 @@ class Maker:
     def combined(self, depth, top):
         """Set operations."""
         cats = [self.r.choice(["int", "text", "float", "date", "tstz", "bool", "uuid"]) for _ in range(self.r.randint(1, 3))]
-        node = None
+        node, weight = None, 0
         for _ in range(self.r.choice([2, 2, 3])):
             source = self.table()
+            weight += source.weight
             items = []
             for i, cat in enumerate(cats):
                 e = self.x.scalar(source.refs, cat, 1)
@@ -373,7 +397,7 @@ class Maker:
                 items.append(E(cast + f" AS c{i}", e))
             one = E("SELECT {} FROM {}{}", Many(items, least=len(items)), source.node, self.where(source.refs, 0.8, 1))
             node = one if node is None else E("{} " + self.r.choice(["UNION ALL", "UNION", "INTERSECT", "EXCEPT", "EXCEPT ALL", "INTERSECT ALL"]) + " {}", node, one, alts=[node, one])
-        self.total = False
+        self.total, self.weight = False, weight
         out = [Ref(f"c{i}", cat, PLAIN[cat], "C" if cat == "text" else "", True) for i, cat in enumerate(cats)]
         return node, out, None
 
@@ -414,11 +438,11 @@ class Maker:
     def with_cte(self):
         r = self.r
         inner, refs, _ = self.select(1)
-        other = self.table()
+        weight, other = self.weight, self.table()
         nodes, out = self.items([Ref(f"w.{f.sql}", f.cat, f.pg, f.coll, f.wild, f.amb, f.exact, f.column) for f in refs] + other.refs)
         pairs = [(f, g) for f in refs for g in other.refs if f.cat == g.cat and f.cat in SORTED and f.cat != "bool" and (f.cat != "text" or f.coll == g.coll)]
         kind = r.choice(["", "MATERIALIZED ", "NOT MATERIALIZED "])
-        if not pairs:
+        if not pairs or self.joined(weight, other.weight, ["w = o"]) > MOST:
             return E(f"WITH w AS {kind}(" + "{}) SELECT count(*) FROM w{}", inner, ""), []
         f, g = r.choice(pairs)
         join = r.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN"])
@@ -459,4 +483,6 @@ class Maker:
             query.execute = [f"FETCH {r.choice([0, 1, 5, 100])} FROM c", "FETCH ALL FROM c"]
             query.after = ["COMMIT"]
         self.x.params = None
+        query.alone = self.count == 1 and not query.cursor and not re.search(r"LIMIT|OFFSET|\(SELECT", text)
+        query.whole = query.alone and not re.search(r"WHERE.*segment", text)
         return query

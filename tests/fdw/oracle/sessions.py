@@ -3,6 +3,7 @@
 import os
 import urllib.error
 import urllib.request
+from collections import Counter
 from urllib.parse import urlsplit
 
 import psycopg
@@ -29,6 +30,10 @@ END $$;
 
 
 PLAIN = "SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET bytea_output = 'hex'"
+
+
+TOO_LARGE = "oracle: too large"  # stands for a SQLSTATE
+MOST = 100_000  # rows of one result that are held; the generator keeps below
 
 
 class Failed(Exception):
@@ -68,6 +73,9 @@ class Session:
         answer = Answer()
         for statement in statements:
             done = self.run(statement)
+            if done.status in ROWS and done.ntuples > MOST:
+                answer.state, answer.message = TOO_LARGE, f"more than {MOST} rows"
+                break
             if done.status in ROWS:
                 answer.types.append([done.ftype(j) for j in range(done.nfields)])
                 answer.results.append([tuple(done.get_value(i, j) for j in range(done.nfields)) for i in range(done.ntuples)])
@@ -157,6 +165,12 @@ class Worlds:
         on = self.on.answer(statements)
         heap = self.local[0].answer(statements if not on.state else ["BEGIN", *statements, "ROLLBACK"])
         return [on, self.off.answer(statements[1:]), heap]
+
+    def follow(self, query):
+        """Whether the heap is still a copy of the foreign tables after a statement that failed, which may have been done in some
+        segments (RETURNING is evaluated when the rows are written)."""
+        on, heap = (session.answer(query.statements()[1:]) for session in (self.on, self.local[0]))
+        return not on.state and not heap.state and [Counter(r) for r in on.results] == [Counter(r) for r in heap.results]
 
     def clear(self):
         """Takes the round away; its segments are shredded."""

@@ -24,6 +24,9 @@ SELECT trough.query('archive', '{s1}'::text[], 'ATTACH ''/tmp/x'' AS x');
 SELECT trough.query('archive', '{../x}'::text[], 'SELECT 1');
 SELECT trough.query('archive', '(', 'SELECT 1');
 SELECT trough.query('nosuch', '{s1}'::text[], 'SELECT 1');
+-- A segment that was written since its promotion is locked.
+INSERT INTO item (segment, id, kind) VALUES ('s1', 900001, 'held');
+DELETE FROM item WHERE segment = 's1' AND id = 900001;
 SELECT trough.shred('archive', 's1');
 -- A promoted segment's lock is given back in its time; from then on it can be shredded.
 DO $$

@@ -96,7 +96,7 @@ IMPORT FOREIGN SCHEMA odd LIMIT TO ("Mixed Case", computed, pair) FROM SERVER ar
 DROP SCHEMA imp CASCADE;
 CREATE SCHEMA imp;
 IMPORT FOREIGN SCHEMA odd LIMIT TO (typed) FROM SERVER archive INTO imp OPTIONS (date_encoding 'julian', datetime_encoding 'epoch_ms', uuid_encoding 'blob');
-SELECT attname, format_type(atttypid, atttypmod), attfdwoptions FROM pg_attribute
+SELECT attname, format_type(atttypid, atttypmod), ARRAY(SELECT unnest(attfdwoptions) ORDER BY 1) AS options FROM pg_attribute
     WHERE attrelid = 'imp.typed'::regclass AND attfdwoptions IS NOT NULL ORDER BY attnum;
 -- Names that there are not.
 IMPORT FOREIGN SCHEMA odd LIMIT TO (mixed, pairs, "mixed case") FROM SERVER archive INTO imp;
