@@ -72,6 +72,7 @@ pub(crate) unsafe fn parameter(
             },
             Encode::IsoDayFrom => time::iso_day_from(datum.value() as i64),
             Encode::IsoDayAfter => time::iso_day_after(datum.value() as i64),
+            Encode::Midnight { after } => time::iso_midnight(datum.value() as i64, after),
             Encode::Instant { local } => instant(datum, type_oid.into(), local),
             Encode::Near { days } => {
                 let shift = i64::from(days) * time::DAY_US;

@@ -82,7 +82,16 @@ impl Shipper<'_> {
         if family_of(value.type_oid) != Some(of_value) {
             return Err(Refusal("types of different families"));
         }
-        let x = instant(self.term_of(term, family)?)?.sql;
+        let term = self.term_of(term, family)?;
+        // A day is before an instant exactly if it is before the next midnight, and so on: the text that is stored compares.
+        if (family, of_value, term.encoding) == (Family::Date, Family::Timestamp, Encoding::Iso8601)
+            && cmp.is_ordering()
+        {
+            let after = matches!(cmp, Cmp::Lt | Cmp::Ge);
+            let v = self.bind(value.slot, None, Encode::Midnight { after });
+            return Ok(Shipped { sql: format!("({} {} {v})", term.sql, cmp.sql()), exact: true });
+        }
+        let x = instant(term)?.sql;
         if of_value != Family::Timestamptz {
             let local = family == Family::Timestamptz;
             let v = self.bind(value.slot, None, Encode::Instant { local });

@@ -39,6 +39,11 @@ pub enum Encode {
         /// Whether the time zone counts.
         local: bool,
     },
+    /// A timestamp as the ISO text of the last midnight that is not after it, or (`after`) of the first that is not before.
+    Midnight {
+        /// Which of the two.
+        after: bool,
+    },
     /// An instant, shifted by days, as microseconds since 1970.
     Near {
         /// How many.

@@ -245,6 +245,11 @@ pub fn iso_day_after(us: i64) -> Value {
     Value::Text(shifted_day(us, 2))
 }
 
+/// The day text of the last midnight that is not after a timestamp, or (`after`) of the first that is not before.
+pub fn iso_midnight(us: i64, after: bool) -> Value {
+    Value::Text(shifted_day(us, i64::from(after && us.rem_euclid(DAY_US) != 0)))
+}
+
 fn shifted_day(us: i64, days: i64) -> String {
     let day = us.div_euclid(DAY_US).saturating_add(days);
     i32::try_from(day).ok().and_then(|day| format_date(day).ok()).unwrap_or_else(|| beyond(day > 0))
@@ -335,6 +340,22 @@ mod tests {
         assert_eq!(days_from_civil(10_000, 1, 1), Some(YEAR_10000));
         assert_eq!(days_from_civil(2023, 2, 29), None);
         assert_eq!(days_from_civil(2024, 13, 1), None);
+    }
+
+    #[test]
+    fn midnights() {
+        let text = |us, after| match iso_midnight(us, after) {
+            Value::Text(text) => text,
+            other => panic!("{other:?}"),
+        };
+        let noon = DAY_US / 2;
+        assert_eq!((text(0, false), text(0, true)), ("2000-01-01".into(), "2000-01-01".into()));
+        assert_eq!((text(noon, false), text(noon, true)), ("2000-01-01".into(), "2000-01-02".into()));
+        assert_eq!((text(-1, false), text(-1, true)), ("1999-12-31".into(), "2000-01-01".into()));
+        assert_eq!((text(INFINITY, false), text(INFINITY, true)), (":".into(), ":".into()));
+        assert_eq!((text(i64::MIN, false), text(i64::MIN, true)), (String::new(), String::new()));
+        let last = i64::from(YEAR_10000) * DAY_US - 1;
+        assert_eq!((text(last, false), text(last, true)), ("9999-12-31".into(), ":".into()));
     }
 
     #[test]
