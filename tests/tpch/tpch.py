@@ -44,7 +44,7 @@ def load(args):
     for name in tables.TABLES:
         prefix = tables.TABLES[name][0]
         plain = tables.columns(name, args.numbers)
-        cursor.execute(f"CREATE FOREIGN TABLE trough_tpch.{name} ({tables.columns(name, args.numbers, True)}) SERVER archive OPTIONS (schema 'tpch', segments '^tpch-')")
+        cursor.execute(f"CREATE FOREIGN TABLE trough_tpch.{name} ({tables.columns(name, args.numbers, True)}) SERVER archive OPTIONS (schema 'tpch', segments '^tpch-', trusted 'true')")
         cursor.execute(f"CREATE TABLE local_tpch.{name} ({plain})")
         path = Path(args.tbl) / f"{name}.tbl"
         for target in (f"local_tpch.{name}", f"trough_tpch.{name}"):
