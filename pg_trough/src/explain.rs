@@ -51,6 +51,9 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
             number("Retries", None, stats.retries, es);
             number("Rows Fetched", None, stats.rows, es);
             number("Bytes Fetched", None, stats.bytes, es);
+            if scan::replays(node) > 0 {
+                number("Runs Without Requests", None, scan::replays(node), es);
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ mod pg;
 mod plan;
 mod plandata;
 mod relation;
+mod replay;
 mod rows;
 mod runtime;
 mod scan;

@@ -341,7 +341,7 @@ unsafe fn base_plan(
         let relid = (*rel).relid;
         // The clauses are the relation's own and, on a parameterized path, those of the join.
         let mut split = split(clauses, &base.tables, base.pushdown);
-        for condition in join::lookup::batch_conditions(path) {
+        for condition in join::batch::batch_conditions(path) {
             split.add(condition, &base.tables, base.pushdown);
         }
         let mut wanted = BTreeSet::new();

@@ -11,9 +11,10 @@ use crate::{
     compat,
     decode::{self, Arena, Decoder, Item, Reader},
     encode,
-    join::lookup,
+    join::batch,
     memory, modify, pg,
     plandata::{ScanPlan, Source, Wanted},
+    replay::Replay,
     runtime, segments,
     state::StateDecoder,
     table::OnFault,
@@ -33,7 +34,11 @@ pub(crate) struct Scan {
     outputs: Vec<(usize, Maker)>,
     arena: Arena,
     rows: Option<Rows>,
+    /// What was fetched before, for runs that ask for the same.
+    replay: Replay,
     begun: bool,
+    /// Whether nothing that the scan's values depend on has changed since the last run.
+    unchanged: bool,
     /// Whether an Append asks for rows without waiting for them.
     asynchronous: bool,
     /// Whether the last look for a row found that none has come yet.
@@ -88,7 +93,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         for (i, expr) in pg::list::<pg_sys::Expr>((*foreign).fdw_exprs).enumerate() {
             let state = compat::init_once(expr, parent);
             if i < plan.slots {
-                batched.extend(lookup::batch_array(expr.cast()).map(|array| (i, array)));
+                batched.extend(batch::batch_array(expr.cast()).map(|array| (i, array)));
                 values.push((state, crate::table::base_type(pg_sys::exprType(expr.cast()))));
             } else {
                 conditions.push(state);
@@ -114,6 +119,11 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
                 (output.attribute, maker)
             })
             .collect();
+        let asynchronous = (*node).ss.ps.async_capable;
+        let mut replay = Replay::default();
+        if flags & pg_sys::EXEC_FLAG_REWIND as i32 != 0 && !asynchronous && batched.is_empty() {
+            replay.keep();
+        }
         let scan = Scan {
             plan,
             cluster,
@@ -124,8 +134,10 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             outputs,
             arena: Arena::default(),
             rows: None,
+            replay,
             begun: false,
-            asynchronous: (*node).ss.ps.async_capable,
+            unchanged: false,
+            asynchronous,
             pending: false,
             batch: None,
             identity: None,
@@ -166,8 +178,18 @@ pub(crate) unsafe extern "C-unwind" fn iterate_foreign_scan(
 pub(crate) unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::ForeignScanState) {
     // SAFETY: the executor's node.
     if let Some(scan) = unsafe { scan_of(node) } {
-        scan.stop();
+        // A batch's keys are given without a word. A scan that has not begun has nothing to compare with.
+        let repeats = !scan.asynchronous && scan.batched.is_empty();
+        // SAFETY: as above.
+        let unchanged = unsafe { (*node).ss.ps.chgParam.is_null() };
+        scan.unchanged = repeats && unchanged && (scan.begun || scan.unchanged);
+        scan.batch = None;
         scan.begun = false;
+        if repeats {
+            scan.replay.keep();
+        } else {
+            scan.stop();
+        }
     }
 }
 
@@ -211,6 +233,15 @@ pub(crate) unsafe fn give(node: *mut pg_sys::ForeignScanState, arrays: Vec<pg_sy
     }
 }
 
+/// How often a scan showed rows again without asking for them.
+///
+/// # Safety
+/// The executor's node.
+pub(crate) unsafe fn replays(node: *mut pg_sys::ForeignScanState) -> u64 {
+    // SAFETY: as for the caller.
+    unsafe { scan_of(node) }.map_or(0, |scan| scan.replay.hits())
+}
+
 /// What a scan did, for EXPLAIN ANALYZE; none if it did not run.
 ///
 /// # Safety
@@ -223,6 +254,9 @@ impl Scan {
     /// Evaluates the values and asks the segments.
     unsafe fn begin(&mut self, context: *mut pg_sys::ExprContext) {
         self.begun = true;
+        if std::mem::take(&mut self.unchanged) && self.replay.again() {
+            return;
+        }
         // SAFETY: the executor's expression context and states; the values are used before per-tuple memory is reset.
         unsafe {
             let before = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_query_memory);
@@ -267,7 +301,12 @@ impl Scan {
                 self.done.stats.unknown += count;
                 self.done.left_out.unknown += count;
             }
-            if let Some(set) = chosen.set {
+            let known = self.replay.begin(&params, chosen.set.as_ref());
+            // What an earlier run has all of needs no requests that are still under way.
+            if !known || self.replay.is_complete() {
+                self.stop();
+            }
+            if let Some(set) = chosen.set.filter(|_| !known) {
                 // One segment's rows or groups are already what the reduce would make of them.
                 let alone = matches!(&set, SegmentSet::Ids(ids) if ids.len() == 1);
                 let needless = alone || limit.is_some() && wanted.segments_to_pick_from().is_none();
@@ -307,8 +346,12 @@ impl Scan {
     /// Takes the next batch that has rows.
     fn next_batch(&mut self) -> bool {
         self.pending = false;
-        let Some(rows) = &mut self.rows else { return false };
         loop {
+            if let Some(batch) = self.replay.next() {
+                self.show(batch);
+                return true;
+            }
+            let Some(rows) = &mut self.rows else { return false };
             let next = if self.asynchronous {
                 match rows.poll_next() {
                     Poll::Ready(next) => next,
@@ -321,6 +364,7 @@ impl Scan {
                 rows.next()
             };
             let Some(batch) = next else {
+                self.replay.complete();
                 self.stop();
                 return false;
             };
@@ -332,11 +376,16 @@ impl Scan {
                 let why = format!("{} columns came where {} were asked for", batch.columns.len(), self.plan.width);
                 decode::garbage(&self.plan.table, name.as_deref(), &why).raise();
             }
-            self.arena.reserve(batch.data.len(), self.plan.width);
-            let segment = batch.segment.as_ref().map(|s| varlena_words(s.as_str()));
-            self.batch = Some(Current { at: 0, left: batch.count, segment, batch });
+            self.replay.came(&batch);
+            self.show(batch);
             return true;
         }
+    }
+
+    fn show(&mut self, batch: Batch) {
+        self.arena.reserve(batch.data.len(), self.plan.width);
+        let segment = batch.segment.as_ref().map(|s| segments::words(s.as_str()));
+        self.batch = Some(Current { at: 0, left: batch.count, segment, batch });
     }
 
     /// Decodes the next row into the slot; false at the end.
@@ -440,18 +489,5 @@ impl Drop for Scan {
         if self.asynchronous {
             runtime::unwatch();
         }
-    }
-}
-
-/// A text datum's memory, for a name that is used for many rows.
-fn varlena_words(text: &str) -> Vec<u64> {
-    let datum = segments::segment_datum(text);
-    // SAFETY: a fresh four-byte-header varlena; it is copied and freed.
-    unsafe {
-        let bytes = pgrx::varsize_any(datum.cast_mut_ptr());
-        let mut words = vec![0u64; bytes.div_ceil(8)];
-        std::ptr::copy_nonoverlapping(datum.cast_mut_ptr::<u8>(), words.as_mut_ptr().cast(), bytes);
-        pg_sys::pfree(datum.cast_mut_ptr());
-        words
     }
 }

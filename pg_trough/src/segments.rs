@@ -145,3 +145,16 @@ pub(crate) fn segment_datum(id: &str) -> pg_sys::Datum {
         pg::make_varlena(std::ffi::CStr::from_ptr(converted).to_bytes())
     }
 }
+
+/// A segment's name as a text, in memory of its own: for a name that is used for many rows.
+pub(crate) fn words(text: &str) -> Vec<u64> {
+    let datum = segment_datum(text);
+    // SAFETY: a fresh four-byte-header varlena; it is copied and freed.
+    unsafe {
+        let bytes = pgrx::varsize_any(datum.cast_mut_ptr());
+        let mut words = vec![0u64; bytes.div_ceil(8)];
+        std::ptr::copy_nonoverlapping(datum.cast_mut_ptr::<u8>(), words.as_mut_ptr().cast(), bytes);
+        pg_sys::pfree(datum.cast_mut_ptr());
+        words
+    }
+}

@@ -348,7 +348,7 @@ unsafe fn reads_tables(node: *mut pg_sys::Node, tables: &Tables, bound: bool, de
             | NodeTag::T_PlaceHolderVar
             | NodeTag::T_CurrentOfExpr => true,
             // The arrays of a lookup join are values.
-            NodeTag::T_CaseTestExpr => !bound && crate::join::lookup::batch_array(node).is_none(),
+            NodeTag::T_CaseTestExpr => !bound && crate::join::batch::batch_array(node).is_none(),
             tag => {
                 let binds = match tag {
                     NodeTag::T_CaseExpr => !(*node.cast::<pg_sys::CaseExpr>()).arg.is_null(),

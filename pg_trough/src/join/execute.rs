@@ -352,10 +352,11 @@ impl Run {
                         }
                     };
                     if place == 0 {
-                        let name = pg::varlena_bytes(datum);
+                        let mut number = [0; 8];
+                        let name = met(datum, *type_oid, &mut number);
                         if let Some(first) = self.batch.first.get_mut(name) {
                             self.batch.rows[at as usize].next = std::mem::replace(first, at);
-                            // The segment is asked already; other columns' values are new.
+                            // The value is asked for already; other columns' are new.
                             continue;
                         }
                         self.batch.first.insert(name.into(), at);
@@ -396,9 +397,9 @@ impl Run {
         }
     }
 
-    /// Reads an inner row, and finds the outer ones that name its segment.
+    /// Reads an inner row, and finds the outer ones that name its segment, or have its value.
     unsafe fn next_inner(&mut self) {
-        // SAFETY: the executor's node; the segment is a text.
+        // SAFETY: the executor's node; the value is a text or an integer.
         unsafe {
             let all = self.batch.matched == self.batch.rows.len();
             if all && matches!(self.plan.kind, Kind::Semi | Kind::Anti) {
@@ -410,10 +411,14 @@ impl Run {
                 return;
             };
             executor::read(inner);
-            let at = self.plan.segment;
+            let at = self.plan.meets;
+            let mut number = [0; 8];
             let found = match *(*inner).tts_isnull.add(at) {
                 true => None,
-                false => self.batch.first.get(pg::varlena_bytes(*(*inner).tts_values.add(at))),
+                false => {
+                    let value = *(*inner).tts_values.add(at);
+                    self.batch.first.get(met(value, self.plan.meets_type.into(), &mut number))
+                }
             };
             self.inner_slot = inner;
             self.phase = Phase::Match(found.copied().unwrap_or(END));
@@ -443,6 +448,22 @@ impl Run {
             pg_sys::ExecStoreVirtualTuple(slot);
         }
     }
+}
+
+/// What rows meet by: the same bytes for equal texts, and for equal integers of all types.
+///
+/// # Safety
+/// The datum is an integer or a text.
+unsafe fn met(datum: pg_sys::Datum, type_oid: pg_sys::Oid, number: &mut [u8; 8]) -> &[u8] {
+    let integer = match type_oid {
+        pg_sys::INT2OID => i64::from(datum.value() as i16),
+        pg_sys::INT4OID => i64::from(datum.value() as i32),
+        pg_sys::INT8OID => datum.value() as i64,
+        // SAFETY: as for the caller.
+        _ => return unsafe { pg::varlena_bytes(datum) },
+    };
+    *number = integer.to_ne_bytes();
+    number
 }
 
 /// The keys as arrays, in the current memory context.

@@ -1,10 +1,12 @@
 //! Planning of lookup joins: rows of the other side are collected, and all segments that a batch of them names are asked at
-//! once. PostgreSQL's nested loop would ask for one after the other.
+//! once. PostgreSQL's nested loop would ask for one after the other. Where the join is on another column than the segment's, all
+//! segments are asked for the rows that a batch has the values of, so that the others need not be brought here.
 
 use std::ffi::CStr;
 
 use pgrx::{pg_guard, pg_sys};
 use serde::{Deserialize, Serialize};
+use trough_pushdown::rules::{self, Cmp, Family, Rule};
 
 use crate::{
     compat::{self, Cost, ScanPath},
@@ -14,16 +16,17 @@ use crate::{
     walk,
 };
 
-use super::{execute, inside};
+use super::{
+    batch::{BATCH, any_of, sides, variable},
+    execute, inside,
+};
 
 /// As EXPLAIN shows it.
 pub(crate) const NAME: &CStr = c"Trough Lookup Join";
-/// In a path's `fdw_private`: the conditions that follow hold a batch's keys.
-const BATCH: &str = "batch";
 /// Cost of asking one segment more in a request.
 const KEY: f64 = 3.0;
-/// The type modifier of the node that stands for the first of a batch's arrays; those of others are below. No type has such.
-const FIRST_ARRAY: i32 = -1000;
+/// Cost of looking for one value in one segment.
+const SOUGHT: f64 = 0.01;
 
 /// What a plan carries to execution.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,10 +35,12 @@ pub(crate) struct Lookup {
     pub(crate) kind: Kind,
     /// What the tuple's attributes are: of the outer plan's row, or of the inner one's.
     pub(crate) attributes: Vec<Attribute>,
-    /// How many of the expressions are keys: of the segment, then of other columns; the rest are conditions.
+    /// How many of the expressions are keys: the one by which rows meet, then those of other columns; the rest are conditions.
     pub(crate) keys: usize,
-    /// Where an inner row has its segment.
-    pub(crate) segment: usize,
+    /// Where an inner row has its value of the first key: mostly its segment.
+    pub(crate) meets: usize,
+    /// The type of that.
+    pub(crate) meets_type: u32,
     /// Outer rows in the first batch.
     pub(crate) first_batch: usize,
 }
@@ -76,14 +81,14 @@ struct LookupPath {
 /// A join that can be a lookup.
 struct Found {
     kind: Kind,
-    /// Outer expressions: the segment's, then those of other columns.
+    /// Outer expressions: the one by which rows meet, then those of other columns.
     keys: Vec<*mut pg_sys::Node>,
     /// The conditions besides that on the segment.
     conditions: Vec<*mut pg_sys::Expr>,
     /// Conditions on the rows that come out of an outer join.
     filters: Vec<*mut pg_sys::Expr>,
-    /// The inner side's segment column.
-    segment: pg_sys::Var,
+    /// The inner side's column that the first key equals: the segment's, if the join is on it.
+    meets: pg_sys::Var,
     first_batch: usize,
 }
 
@@ -182,7 +187,7 @@ unsafe fn lookup_path(
             keys,
             conditions,
             filters,
-            segment: pg_sys::Var::default(),
+            meets: pg_sys::Var::default(),
             first_batch: if (*root).tuple_fraction > 0.0 { 64 } else { 1024 },
         };
         let mut batch: Vec<*mut pg_sys::Expr> = Vec::new();
@@ -197,12 +202,13 @@ unsafe fn lookup_path(
             let sides = sides(info, outer, inner);
             if batch.is_empty()
                 && let Some((op, mine, theirs)) = sides
-                && let Some(var) = segment_variable(mine, base)
-                && trough_pushdown::rules::is_text_equality(op.opno.into())
+                && let Some(var) = variable(mine)
+                && base.tables.is_segment(&*var)
+                && rules::is_text_equality(op.opno.into())
                 && walk::collation(op.inputcollid.into()).deterministic
                 && let Some(condition) = any_of(op.opno, op.inputcollid, var.cast(), theirs, 0)
             {
-                found.segment = *var;
+                found.meets = *var;
                 found.keys.push(theirs);
                 batch.push(condition);
                 continue;
@@ -210,15 +216,35 @@ unsafe fn lookup_path(
             found.conditions.push(clause);
             others.push(sides);
         }
-        if batch.is_empty() || !has_all(rel, outer, inner, &found) {
-            return;
-        }
         let groups = |expr: *mut pg_sys::Node, rows: f64| {
             let exprs = pg::make_list([expr]);
-            pg_sys::estimate_num_groups(root, exprs, rows, std::ptr::null_mut(), std::ptr::null_mut())
+            pg_sys::estimate_num_groups(root, exprs, rows, std::ptr::null_mut(), std::ptr::null_mut()).max(1.0)
         };
-        let segment = pg_sys::copyObjectImpl((&raw const found.segment).cast()).cast::<pg_sys::Node>();
-        let segments = groups(segment, (*inner).tuples.max(1.0)).max(1.0);
+        let on_segment = !batch.is_empty();
+        if !on_segment {
+            let equalities = others.iter().flatten().filter_map(|(op, mine, theirs)| {
+                let var = variable(*mine)?;
+                let known = groups(*theirs, (*outer_path).rows.max(1.0)) / groups(var.cast(), (*inner).tuples.max(1.0));
+                meets(op).then_some((known, *op, var, *theirs))
+            });
+            // The one that leaves the fewest rows.
+            let Some((_, op, var, theirs)) = equalities.min_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+            let Some(condition) = any_of(op.opno, op.inputcollid, var.cast(), theirs, 0) else { return };
+            if !ships(condition, base) {
+                return;
+            }
+            found.meets = *var;
+            found.keys.push(theirs);
+            batch.push(condition);
+            if (*root).tuple_fraction <= 0.0 {
+                found.first_batch = execute::MOST_ROWS;
+            }
+        }
+        if !has_all(rel, outer, inner, &found) {
+            return;
+        }
+        let Some(segment) = segment_variable(inner, base) else { return };
+        let segments = groups(segment, (*inner).tuples.max(1.0));
         let outer_rows = (*outer_path).rows.max(1.0);
         let width = f64::from((*(*outer_path).pathtarget).width) + execute::ROW_OVERHEAD as f64;
         let room = f64::from(pg_sys::work_mem) * 1024.0 / width;
@@ -227,33 +253,41 @@ unsafe fn lookup_path(
         let named = groups(found.keys[0], outer_rows).min(rows).max(1.0);
         // Equalities with other columns make the rows fewer that are brought here. Each segment is given the whole list,
         // which must not be longer than what it spares.
-        if rows <= (*inner).rows / segments {
+        if on_segment && rows <= (*inner).rows / segments {
             for (op, mine, theirs) in others.into_iter().flatten() {
                 let Some(condition) = any_of(op.opno, op.inputcollid, mine, theirs, found.keys.len()) else { continue };
-                let mut split = Split::default();
-                split.add(condition, &base.tables, true);
-                // What must be checked again cannot be: the list is not known here.
-                if !split.remote.is_empty() {
+                if ships(condition, base) {
                     found.keys.push(theirs);
                     batch.push(condition);
                 }
             }
         }
 
-        // All of this once per batch. An inner row meets every outer row that names its segment.
-        let share = (named / segments).min(1.0);
-        let scanned = (base.scanned * share).max(1.0);
+        // All of this once per batch. An inner row meets every outer row that names its segment, or has its value.
+        let meets = (&raw const found.meets).cast_mut().cast::<pg_sys::Node>();
+        let share = match on_segment {
+            true => named / segments,
+            false => named / groups(meets, (*inner).tuples.max(1.0)),
+        };
+        let share = share.min(1.0);
         let fetched = match batch.len() {
             1 => ((*inner).rows * share).max(1.0),
             _ => ((*inner).rows * share).min(4.0 * rows.max((*rel).rows / batches)).max(1.0),
         };
+        let asking = match on_segment {
+            true => plan::LOOKUP + named * KEY + (base.scanned * share).max(1.0) * plan::SCANNED,
+            false => plan::STARTUP + named * segments * SOUGHT + base.scanned * plan::SCANNED,
+        };
+        // The table's own conditions that are not shipped are checked for what is fetched.
+        let local = pg::make_list(base.split.per_row());
+        let mut own = pg_sys::QualCost::default();
+        pg_sys::cost_qual_eval(&mut own, local, root);
+        let kept = pg_sys::clauselist_selectivity(root, local, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
+        let per_row = plan::FETCHED + own.per_tuple + pg_sys::cpu_tuple_cost;
         let inner_cost = Cost {
             rows: fetched,
-            startup: plan::LOOKUP,
-            total: plan::LOOKUP
-                + named * KEY
-                + scanned * plan::SCANNED
-                + fetched * (plan::FETCHED + pg_sys::cpu_tuple_cost),
+            startup: plan::LOOKUP + own.startup,
+            total: asking + own.startup + fetched / kept.max(1e-6) * per_row,
         };
         let met = fetched * (rows / named).max(1.0);
         let words = [pg::string_node(BATCH)].into_iter().chain(batch.into_iter().map(|expr| expr.cast()));
@@ -283,113 +317,29 @@ unsafe fn lookup_path(
     }
 }
 
-/// An operator of two operands, one of which reads the inner side and the other nothing but the outer one: the operator
-/// with the inner operand on its left, and the operands.
-unsafe fn sides(
-    info: *mut pg_sys::RestrictInfo,
-    outer: *mut pg_sys::RelOptInfo,
-    inner: *mut pg_sys::RelOptInfo,
-) -> Option<(pg_sys::OpExpr, *mut pg_sys::Node, *mut pg_sys::Node)> {
-    // SAFETY: the planner's structures; casts follow tags.
-    unsafe {
-        let clause = (*info).clause;
-        if !pg::is_a(clause.cast(), pg_sys::NodeTag::T_OpExpr)
-            || pg_sys::contain_volatile_functions(clause.cast())
-            || pg_sys::contain_subplans(clause.cast())
-        {
-            return None;
-        }
-        let mut op = std::ptr::read(clause.cast::<pg_sys::OpExpr>());
-        if pg::list_len(op.args) != 2 {
-            return None;
-        }
-        let mut args = pg::list::<pg_sys::Node>(op.args);
-        let (left, right) = (args.next()?, args.next()?);
-        let within = |relids: pg_sys::Relids, rel: *mut pg_sys::RelOptInfo| {
-            !relids.is_null() && pg_sys::bms_is_subset(relids, (*rel).relids)
-        };
-        if within((*info).left_relids, inner) && within((*info).right_relids, outer) {
-            return Some((op, left, right));
-        }
-        if within((*info).right_relids, inner) && within((*info).left_relids, outer) {
-            op.opno = pg_sys::get_commutator(op.opno);
-            return (op.opno != pg_sys::InvalidOid).then_some((op, right, left));
-        }
-        None
+/// Whether rows can meet by an equality: two values that it holds for equal are found by the same key.
+fn meets(op: &pg_sys::OpExpr) -> bool {
+    match rules::operator(op.opno.into()) {
+        Some(Rule::Compare(Cmp::Eq, Family::Int)) => true,
+        Some(Rule::Compare(Cmp::Eq, Family::Text)) => walk::collation(op.inputcollid.into()).deterministic,
+        _ => false,
     }
 }
 
-/// The segment column of the relation, if the expression is nothing else.
-unsafe fn segment_variable(node: *mut pg_sys::Node, base: &Relation) -> Option<*mut pg_sys::Var> {
-    // SAFETY: casts follow tags.
-    unsafe {
-        let node = match pg::is_a(node, pg_sys::NodeTag::T_RelabelType) {
-            true => (*node.cast::<pg_sys::RelabelType>()).arg.cast(),
-            false => node,
-        };
-        let var = node.cast::<pg_sys::Var>();
-        (pg::is_a(node, pg_sys::NodeTag::T_Var) && base.tables.is_segment(&*var)).then_some(var)
-    }
+/// Whether a condition that holds a batch's keys is checked in SQLite alone: the list is not known here.
+unsafe fn ships(condition: *mut pg_sys::Expr, base: &Relation) -> bool {
+    let mut split = Split::default();
+    // SAFETY: the condition is over the relation.
+    unsafe { split.add(condition, &base.tables, true) };
+    !split.remote.is_empty()
 }
 
-/// `left operator ANY (array)`, the array being one of a batch; `element` is what its elements are made of.
-unsafe fn any_of(
-    operator: pg_sys::Oid,
-    collation: pg_sys::Oid,
-    left: *mut pg_sys::Node,
-    element: *mut pg_sys::Node,
-    place: usize,
-) -> Option<*mut pg_sys::Expr> {
-    // SAFETY: nodes of their sizes and tags, zeroed before.
-    unsafe {
-        let array_type = pg_sys::get_array_type(crate::table::base_type(pg_sys::exprType(element)));
-        if array_type == pg_sys::InvalidOid {
-            return None;
-        }
-        let array = pg_sys::palloc0(size_of::<pg_sys::CaseTestExpr>()).cast::<pg_sys::CaseTestExpr>();
-        (*array).xpr.type_ = pg_sys::NodeTag::T_CaseTestExpr;
-        (*array).typeId = array_type;
-        (*array).typeMod = FIRST_ARRAY - place as i32;
-        (*array).collation = pg_sys::exprCollation(element);
-        let any = pg_sys::palloc0(size_of::<pg_sys::ScalarArrayOpExpr>()).cast::<pg_sys::ScalarArrayOpExpr>();
-        (*any).xpr.type_ = pg_sys::NodeTag::T_ScalarArrayOpExpr;
-        (*any).opno = operator;
-        (*any).opfuncid = pg_sys::get_opcode(operator);
-        (*any).useOr = true;
-        (*any).inputcollid = collation;
-        (*any).args = pg::make_list([left, array.cast()]);
-        (*any).location = -1;
-        Some(any.cast())
-    }
-}
-
-/// Which of a batch's arrays a value of a scan is, if it is one.
-///
-/// # Safety
-/// `node` is a valid expression.
-pub(crate) unsafe fn batch_array(node: *mut pg_sys::Node) -> Option<usize> {
-    // SAFETY: the cast follows the tag.
-    unsafe {
-        if !pg::is_a(node, pg_sys::NodeTag::T_CaseTestExpr) {
-            return None;
-        }
-        usize::try_from(FIRST_ARRAY - (*node.cast::<pg_sys::CaseTestExpr>()).typeMod).ok()
-    }
-}
-
-/// The conditions of a path that hold a batch's keys.
-///
-/// # Safety
-/// The path is one of ours.
-pub(crate) unsafe fn batch_conditions(path: *mut pg_sys::ForeignPath) -> Vec<*mut pg_sys::Expr> {
-    // SAFETY: the words of our paths are nodes; after BATCH there are only conditions.
-    unsafe {
-        let mut words = pg::list::<pg_sys::Node>((*path).fdw_private);
-        let batch = words
-            .next()
-            .is_some_and(|word| pg::is_a(word, pg_sys::NodeTag::T_String) && compat::string_value(word) == BATCH);
-        if batch { words.map(|node| node.cast()).collect() } else { Vec::new() }
-    }
+/// The segment column of a base relation.
+unsafe fn segment_variable(rel: *mut pg_sys::RelOptInfo, base: &Relation) -> Option<*mut pg_sys::Node> {
+    let index = base.tables.first().table.segment_column()?;
+    let (text, collation) = (pg_sys::TEXTOID, pg_sys::DEFAULT_COLLATION_OID);
+    // SAFETY: a node in the planner's memory.
+    Some(unsafe { pg_sys::makeVar((*rel).relid as _, index as i16 + 1, text, -1, collation, 0) }.cast())
 }
 
 /// Whether everything that the join reads is a column that one of its sides gives.
@@ -404,8 +354,8 @@ unsafe fn has_all(
         let gives = |side: *mut pg_sys::RelOptInfo, var: *mut pg_sys::Var| {
             pg::list::<pg_sys::Node>((*(*side).reltarget).exprs).any(|node| same_variable(node, var))
         };
-        let segment = &raw const found.segment;
-        gives(inner, segment.cast_mut())
+        let meets = &raw const found.meets;
+        gives(inner, meets.cast_mut())
             && variables(pg_sys::list_copy((*(*rel).reltarget).exprs), found)
                 .all(|var| gives(outer, var) || gives(inner, var))
     }
@@ -474,7 +424,8 @@ unsafe extern "C-unwind" fn plan_custom_path(
             kind: found.kind,
             attributes,
             keys: found.keys.len(),
-            segment: place(inner, &found.segment).expect("has_all looked for it"),
+            meets: place(inner, &found.meets).expect("has_all looked for it"),
+            meets_type: crate::table::base_type(found.meets.vartype).into(),
             first_batch: found.first_batch,
         };
         // An inner join's conditions are shown and checked as those of a scan.
