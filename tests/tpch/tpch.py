@@ -1,6 +1,7 @@
 """Loads TPC-H's tables into pg_trough, local tables and postgres_fdw's, runs the 22 queries over each, compares and prints times."""
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -84,12 +85,25 @@ def queries(scale):
 
 
 def comparable(rows):
-    """Rows without what does not count: trailing zeros of numerics; doubles to nine digits, as their sums depend on the order."""
-    def cell(v):
-        if isinstance(v, float):
-            return f"{v:.9g}"
-        return v.normalize() if isinstance(v, Decimal) else v
-    return [tuple(map(cell, row)) for row in rows]
+    """Rows without what does not count: trailing zeros of numerics."""
+    return [tuple(v.normalize() if isinstance(v, Decimal) else v for v in row) for row in rows]
+
+
+def equal(a, b):
+    """Whether answers are equal, in any order; doubles to nine digits, as their sums depend on the order of the rows."""
+    if not isinstance(a, list) or not isinstance(b, list) or len(a) != len(b):
+        return False
+
+    def order(row):
+        return [f"{v:.5g}" if isinstance(v, float) else repr(v) for v in row]
+
+    def cell(x, y):
+        return math.isclose(x, y, rel_tol=1e-9) if isinstance(x, float) and isinstance(y, float) else x == y
+
+    def alike(a, b):
+        return all(len(x) == len(y) and all(map(cell, x, y)) for x, y in zip(a, b))
+
+    return alike(a, b) or alike(sorted(a, key=order), sorted(b, key=order))
 
 
 def main():
@@ -132,7 +146,7 @@ def main():
             if args.explain and system == "trough":
                 cursor.execute("EXPLAIN (VERBOSE, COSTS OFF) " + text)
                 print("\n".join(row[0] for row in cursor.fetchall()))
-        same = answers["local"] == answers["trough"] or isinstance(answers["trough"], list) and sorted(map(repr, answers["local"])) == sorted(map(repr, answers["trough"]))
+        same = equal(answers["local"], answers["trough"])
         different += not same
         ratio = times["trough"] / times["fdw"] if "fdw" in times else None
         if ratio:
