@@ -19,7 +19,7 @@ base_port=${DEMO_BASE_PORT:-26000}
 workers=${DEMO_WORKERS:-3}
 pg=$dir/pg
 cluster=$dir/cluster
-bin=${TROUGH_BIN:-$PWD/target/release/trough}
+bin=${TROUGH_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/release/trough}
 
 export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGDATABASE=demo PGOPTIONS='-c client_min_messages=warning'
 psql() { command psql -X -q -v ON_ERROR_STOP=1 "$@"; }
