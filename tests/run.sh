@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from a fresh machine: installs, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos and the demo itself.
+# Everything that CI runs, from a fresh machine: installs, a real HDFS, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos and
+# the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +9,19 @@ logs=${TEST_LOGS:-$PWD/target/test-logs}
 mkdir -p "$logs"
 venv=$PWD/target/test-venv
 
+hadoop=${TROUGH_TEST_HADOOP:-}
+
 setup() { scripts/setup.sh test; }
+# Starts HDFS, unless the caller has one running.
+hdfs() {
+  if [ -n "$hadoop" ]; then
+    tests/lib/hadoop.py url "$hadoop"
+  elif ! tests/lib/hadoop.py start "$servers/hadoop"; then
+    [ -z "${CI:-}" ] || return 1
+    echo "WARNING: no HDFS: everything that needs one is SKIPPED" >&2
+  fi
+}
+store() { cargo test -p trough-store; }
 check() { tests/check.sh; }
 versions() { tests/pg-versions.sh; }
 build() { cargo build --release -p trough -p pg_trough && scripts/install-extension.sh release; }
@@ -18,26 +31,51 @@ python_env() {
 }
 pytest() { "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"; }
 cluster() { pytest tests/cluster; }
+cluster_hdfs() {
+  if [ -z "${TROUGH_TEST_HDFS:-}" ]; then
+    [ -z "${CI:-}" ] || { echo "TROUGH_TEST_HDFS is not set: in CI HDFS must be tested" >&2; return 1; }
+    echo "SKIPPED: no HDFS" >&2
+    return 0
+  fi
+  TROUGH_TEST_STORE=hdfs pytest tests/cluster
+}
 compat() { pytest tests/compat; }
 fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup check versions build python_env cluster compat fdw chaos demo)
+all=(setup hdfs check versions build python_env cluster cluster_hdfs compat fdw chaos demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
+
+# A stage that needs servers and is named alone gets them, too.
+case " ${stages[*]} " in
+  *" hdfs "*) ;;
+  *" check "* | *" store "* | *" cluster_hdfs "*) stages=(hdfs "${stages[@]}") ;;
+esac
+servers=$(mktemp -d "${TMPDIR:-/var/tmp}/trough-test-servers.XXXXXX")
+finish() {
+  [ ! -f "$servers/hadoop/hadoop.json" ] || tests/lib/hadoop.py stop "$servers/hadoop"
+  rm -rf "$servers"
+}
+trap finish EXIT
 
 passed=() failed=()
 for stage in "${stages[@]}"; do
   printf '\n######## %s\n' "$stage"
   started=$SECONDS
+  # What a stage before has started.
+  if [ -z "${TROUGH_TEST_HDFS:-}" ] && [ -f "${hadoop:-$servers/hadoop}/hadoop.json" ]; then
+    export TROUGH_TEST_HADOOP=${hadoop:-$servers/hadoop}
+    TROUGH_TEST_HDFS=$(tests/lib/hadoop.py url "$TROUGH_TEST_HADOOP") && export TROUGH_TEST_HDFS
+  fi
   # A stage runs in a shell of its own, so that it stops at its first failure.
   (set -e; "$stage") 2>&1 | tee "$logs/$stage.log"
   if [ "${PIPESTATUS[0]}" = 0 ]; then
     passed+=("$stage ($((SECONDS - started)) s)")
   else
     failed+=("$stage ($((SECONDS - started)) s)")
-    case $stage in setup | build | python_env) break ;; esac # nothing after it can run
+    case $stage in setup | hdfs | build | python_env) break ;; esac # nothing after it can run
   fi
 done
 

@@ -70,6 +70,11 @@ def test_segment_ids_that_could_leave_their_directory(cluster, segment):
 
 def test_a_colon_and_unicode_are_ordinary_in_a_segment_id(cluster):
     for segment in ("a:b:c", "job é中😀", "with space", "per%cent", "q?x&y=z#f"):
+        if ":" in segment and harness.STORE == "hdfs":  # HDFS allows none in names
+            assert cluster.provision(segment, "t").status == 200
+            answer = cluster.promote(segment)
+            assert answer.status >= 400 and "no ':' in names" in answer.text, answer
+            continue
         assert cluster.provision(segment, "t").status == 200
         assert cluster.write(segment, "insert into t values (7, 'x')").status == 200
         assert cluster.read(segment, "select id from t").json == [{"id": 7}]
@@ -78,11 +83,7 @@ def test_a_colon_and_unicode_are_ordinary_in_a_segment_id(cluster):
 
 
 def place(cluster, segment, content):
-    path = cluster.store / segment[:-3] / f"{segment}.sqlite"
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    cluster.put_canonical(f"{segment[:-3]}/{segment}.sqlite", content)
 
 
 def test_files_that_are_no_database(cluster, tmp_path):

@@ -6,6 +6,7 @@ settings file, so that one can be killed and started again. Every wait is for a 
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -18,7 +19,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import hadoop
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Where the canonical stores of the tests lie: directory, or hdfs.
+STORE = os.environ.get("TROUGH_TEST_STORE", "directory")
+STORES = itertools.count()
 BIN = os.environ.get("TROUGH_BIN", str(ROOT / "target/release/trough"))
 
 
@@ -146,6 +152,8 @@ class Dev:
         self.base_port = base_port or free_base_port()
         self.args = [BIN, "dev", "--dir", str(self.dir), "--workers", str(workers), "--cold-workers", str(cold),
                      "--base-port", str(self.base_port)]
+        if STORE == "hdfs":
+            self.args += ["--store", canonical_store(self.dir)[1]]
         self.env = env
         self.start()
 
@@ -170,17 +178,31 @@ class Dev:
         return code
 
 
+def canonical_store(directory):
+    """A new canonical store, as a path and a URL: a directory below `directory`, or one of HDFS where TROUGH_TEST_STORE says so."""
+    if STORE == "hdfs":
+        hdfs = hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"])
+        path = pathlib.PurePosixPath(f"/trough/{os.getpid()}-{next(STORES)}")
+        hdfs.webhdfs("PUT", str(path), "MKDIRS", permission="777")
+        return path, hdfs.url + str(path)
+    if STORE != "directory":
+        raise ValueError(f"TROUGH_TEST_STORE must be directory or hdfs, not {STORE!r}")
+    path = directory / "store"
+    path.mkdir(exist_ok=True)
+    return path, f"file://{path}"
+
+
 class Cluster:
     """Metadata server, sync server and workers, each a process of its own."""
 
     def __init__(self, directory, workers=1, settings=None):
         self.dir = pathlib.Path(directory)
-        self.store = self.dir / "store"
-        self.store.mkdir(parents=True, exist_ok=True)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.store, store_url = canonical_store(self.dir)
         ports = free_ports(2 + 3 * workers)
         self.meta_port, self.sync_port = ports[0], ports[1]
         self.common = {
-            "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": f"file://{self.store}",
+            "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": store_url,
             "SYNC_SERVER_PORT": self.sync_port, "EXTERNAL_IP": "127.0.0.1", "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1,
             "HOST_CHECK_WAIT_PERIOD": 1, "LOG_LEVEL": "INFO", "STORAGE_IN_BYTES": 10**12, **(settings or {}),
         }
@@ -219,6 +241,19 @@ class Cluster:
 
     def promote(self, segment):
         return http("POST", self.sync_url("/promote"), {"segment": segment})
+
+    def put_canonical(self, path, content):
+        """Puts a file into the canonical store, whole at once, beside what trough does."""
+        target = self.store / path
+        if STORE == "hdfs":
+            hdfs = hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"])
+            hdfs.write(str(target.with_suffix(".new")), content)
+            hdfs.rename(str(target.with_suffix(".new")), str(target))
+            return
+        target.parent.mkdir(exist_ok=True)
+        temporary = target.with_suffix(".new")
+        temporary.write_bytes(content)
+        temporary.replace(target)
 
     def put_schema(self, name, sql):
         return http("PUT", self.sync_url(f"/schema/{name}/sql"), sql)

@@ -228,7 +228,10 @@ async fn check_metadata(settings: &Settings, report: &mut Report) -> Option<Cata
 }
 
 async fn check_store(settings: &Settings, report: &mut Report) {
-    let store = match trough_store::open(&settings.store) {
+    let store = match trough_store::open_with(
+        &settings.store,
+        &trough_store::StoreOptions::new(settings.store_timeout, settings.store_options.clone()),
+    ) {
         Ok(store) => store,
         Err(e) => return report.fail(e, "correct STORE (or HDFS_*)"),
     };

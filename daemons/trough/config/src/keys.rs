@@ -22,7 +22,7 @@ pub const KEYS: &[Key] = &[
     key("ELECTION_CYCLE", "10", "seconds between two elections of a sync master"),
     key("HDFS_PATH", "/tmp/trough", "directory of the canonical copies in HDFS"),
     key("HDFS_HOST", "localhost", "HDFS name node, or the name of an HA name service"),
-    key("HDFS_PORT", "8020", "its port"),
+    key("HDFS_PORT", "8020", "its port; 0 for the name of an HA name service"),
     key("READ_PORT", "6444", "port for queries"),
     key("WRITE_PORT", "6222", "port for writes"),
     key("SYNC_SERVER_PORT", "6111", "port of the sync server's segment manager"),
@@ -51,6 +51,14 @@ pub const KEYS: &[Key] = &[
     key("READ_THREADS", "", "threads of a worker's SQLite pool; default: twice the processors"),
     // ours
     key("STORE", "", "URL of the canonical store: file:///DIR, hdfs://HOST:PORT/DIR, s3://…; default: from HDFS_*"),
+    key("STORE_TIMEOUT", "60", "seconds that one request to the canonical store may take"),
+    key(
+        "STORE_OPTIONS",
+        "{}",
+        "what the canonical store's backend is told: a map, or key=value, …; for HDFS any of Hadoop's properties",
+    ),
+    key("HDFS_REPLICATION", "", "copies of each block of a canonical file in HDFS; default: the name node's"),
+    key("HDFS_BLOCK_SIZE", "", "bytes of a block of a canonical file in HDFS; default: the name node's"),
     key("RETHINKDB_DATABASE", "trough_configuration", "database name"),
     key("RETHINKDB_USER", "admin", "user"),
     key("RETHINKDB_PASSWORD", "", "its password"),

@@ -11,6 +11,7 @@ mod resolve;
 mod system;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -99,6 +100,9 @@ pub struct Settings {
     pub read_threads: usize,
     /// URL of the canonical store.
     pub store: String,
+    pub store_timeout: Duration,
+    /// By the backend's own names.
+    pub store_options: BTreeMap<String, String>,
     pub rethinkdb_database: String,
     pub rethinkdb_user: String,
     pub rethinkdb_password: String,

@@ -158,6 +158,34 @@ impl Raw {
         if list.is_empty() { Err(self.bad(key, "the list is empty")) } else { Ok(Some(list)) }
     }
 
+    /// A map of texts; a text alone is `key=value, key=value`.
+    pub(crate) fn map(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+        let shape = || self.bad(key, "must be a map of texts, or key=value, key=value");
+        match self.get(key) {
+            None => Ok(BTreeMap::new()),
+            Some(Value::String(s)) => s
+                .split(',')
+                .filter(|part| !part.trim().is_empty())
+                .map(|part| part.split_once('=').map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())))
+                .collect::<Option<_>>()
+                .ok_or_else(shape),
+            Some(Value::Mapping(map)) => map
+                .iter()
+                .map(|(k, v)| {
+                    let value = match v {
+                        Value::String(s) => s.clone(),
+                        Value::Number(n) => n.to_string(),
+                        Value::Bool(b) => b.to_string(),
+                        _ => return None,
+                    };
+                    Some((k.as_str()?.to_owned(), value))
+                })
+                .collect::<Option<_>>()
+                .ok_or_else(shape),
+            Some(_) => Err(shape()),
+        }
+    }
+
     /// A constant, or a CEL expression of the segment's id. A Python lambda is refused, with its equivalent.
     pub(crate) fn expression<T: ExprValue>(&self, key: &str, default: T) -> Result<SegmentExpr<T>, ConfigError> {
         let source = match self.get(key) {

@@ -82,6 +82,8 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
             None => std::thread::available_parallelism().map_or(4, |n| 2 * n.get()),
         },
         store: store_url(raw)?,
+        store_timeout: store_timeout(raw)?,
+        store_options: store_options(raw)?,
         rethinkdb_database: raw.text_or("RETHINKDB_DATABASE", "trough_configuration")?,
         rethinkdb_user: raw.text_or("RETHINKDB_USER", "admin")?,
         rethinkdb_password: raw.text_or("RETHINKDB_PASSWORD", "")?,
@@ -140,7 +142,24 @@ fn store_url(raw: &Raw) -> Result<String, ConfigError> {
     }
     let host = raw.text_or("HDFS_HOST", "localhost")?;
     let port = raw.port("HDFS_PORT", 8020)?;
-    Ok(format!("hdfs://{host}:{port}{}", path.trim_end_matches('/')))
+    let port = if port == 0 { String::new() } else { format!(":{port}") };
+    Ok(format!("hdfs://{host}{port}{}", path.trim_end_matches('/')))
+}
+
+fn store_timeout(raw: &Raw) -> Result<std::time::Duration, ConfigError> {
+    let timeout = raw.seconds("STORE_TIMEOUT", 60.0)?;
+    if timeout.is_zero() { Err(raw.bad("STORE_TIMEOUT", "must be more than 0 seconds")) } else { Ok(timeout) }
+}
+
+/// STORE_OPTIONS, and what has settings of its own.
+fn store_options(raw: &Raw) -> Result<std::collections::BTreeMap<String, String>, ConfigError> {
+    let mut options = raw.map("STORE_OPTIONS")?;
+    for (key, option) in [("HDFS_REPLICATION", "dfs.replication"), ("HDFS_BLOCK_SIZE", "dfs.blocksize")] {
+        if let Some(number) = raw.whole(key, 1 << 40)? {
+            options.insert(option.to_owned(), number.to_string());
+        }
+    }
+    Ok(options)
 }
 
 fn listen(raw: &Raw, tokens: bool) -> Result<IpAddr, ConfigError> {

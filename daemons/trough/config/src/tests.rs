@@ -66,6 +66,34 @@ fn the_environment_is_over_the_file() {
 }
 
 #[test]
+fn the_store_has_options() {
+    let s = Settings::from_yaml(
+        "HDFS_HOST: service\nHDFS_PORT: 0\nHDFS_PATH: /a\nHDFS_REPLICATION: 2\nHDFS_BLOCK_SIZE: 64 MiB\nSTORE_TIMEOUT: 5\n\
+         STORE_OPTIONS: {dfs.ha.namenodes.service: \"a,b\", dfs.client.socket-timeout: 1000, x: true}\n",
+    )
+    .expect("valid");
+    assert_eq!((s.store.as_str(), s.store_timeout), ("hdfs://service/a", Duration::from_secs(5)));
+    let options: Vec<_> = s.store_options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(
+        options,
+        [
+            ("dfs.blocksize", "67108864"),
+            ("dfs.client.socket-timeout", "1000"),
+            ("dfs.ha.namenodes.service", "a,b"),
+            ("dfs.replication", "2"),
+            ("x", "true")
+        ]
+    );
+    let env = [("TROUGH_STORE_OPTIONS".to_owned(), "region = here, endpoint=http://x:1/?a=b".to_owned())];
+    let s = Settings::from_parts("STORE: s3://bucket/a", env).expect("valid");
+    assert_eq!(s.store_options["region"], "here");
+    assert_eq!(s.store_options["endpoint"], "http://x:1/?a=b");
+    assert!(error("STORE_OPTIONS: nonsense").contains("key=value"));
+    assert!(error("STORE_OPTIONS: {a: [1]}").contains("map of texts"));
+    assert!(error("STORE_TIMEOUT: 0").contains("STORE_TIMEOUT"));
+}
+
+#[test]
 fn mistakes_are_named() {
     assert!(error("READ_PORT: 70000").contains("READ_PORT: must be at most 65535"));
     assert!(error("READ_PORT: many").contains("READ_PORT: \"many\" is no number"));

@@ -105,7 +105,7 @@ pub enum StoreError {
         why: &'static str,
     },
     /// The store's URL cannot be understood.
-    #[error("open {url:?}: {why}; give STORE as file:///DIRECTORY or a plain path")]
+    #[error("open {url:?}: {why}; give STORE as file:///DIRECTORY, a plain path, or hdfs://HOST:PORT/DIRECTORY")]
     BadUrl {
         /// The URL as it was given.
         url: String,
@@ -146,6 +146,11 @@ impl StoreError {
             | K::ConnectionReset => Self::Unavailable { operation, path, why: source.to_string() },
             _ => Self::Io { operation, path, source },
         }
+    }
+
+    /// The process ends before the operation did.
+    pub(crate) fn shutting_down(operation: &'static str, path: String) -> Self {
+        Self::Unavailable { operation, path, why: "this process is shutting down".into() }
     }
 
     /// Whether the file is not there (while the store is).

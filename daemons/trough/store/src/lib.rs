@@ -20,12 +20,20 @@ use trough_core::{NodeId, SegmentId};
 
 pub mod crashsafe;
 pub mod error;
+mod hdfs;
+mod listing;
 pub mod local;
+mod open;
+mod paths;
 pub mod ranges;
+mod remote;
 pub mod throttle;
+mod transfer;
 
 pub use error::{BoxError, StoreError};
-pub use local::{LocalOptions, LocalStore};
+pub use listing::ListOptions;
+pub use local::LocalStore;
+pub use open::{StoreOptions, open, open_with};
 pub use ranges::{RangeReader, open_ranges};
 pub use throttle::{Throttle, TokenBucket};
 
@@ -269,7 +277,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Removes the file at `path`; false if there was none.
     ///
     /// # Errors
-    /// As for any operation.
+    /// As for any operation. After [`StoreError::Unavailable`] it may have happened, or may yet.
     async fn delete_path(&self, path: &str) -> Result<bool, StoreError>;
 
     /// Removes temporary files that nobody has touched for `older_than`.
@@ -313,27 +321,4 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 /// copy's, whichever is later. So the promoter's copy compares equal and no clock decides anything.
 pub fn promotion_mtime(local_ms: i64, canonical: Option<&Entry>) -> i64 {
     canonical.map_or(local_ms, |entry| local_ms.max(entry.mtime_ms + 1))
-}
-
-/// Opens the store that `url` names: `file:///DIRECTORY` or a plain path. Touches nothing yet.
-///
-/// # Errors
-/// [`StoreError::NoBackend`] for a scheme that this build does not have, [`StoreError::BadUrl`] for what is no URL.
-pub fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    let bad = |why: &str| StoreError::BadUrl { url: url.to_owned(), why: why.to_owned() };
-    let path = match url.split_once("://") {
-        None if url.is_empty() => return Err(bad("it is empty")),
-        None => std::path::absolute(url).map_err(|e| bad(&e.to_string()))?,
-        Some(("file", _)) => {
-            let parsed = url::Url::parse(url).map_err(|e| bad(&e.to_string()))?;
-            if parsed.query().is_some() || parsed.fragment().is_some() {
-                return Err(bad("'?' and '#' must be percent-encoded"));
-            }
-            parsed.to_file_path().map_err(|()| bad("a host other than localhost cannot be read"))?
-        }
-        Some((scheme, _)) => {
-            return Err(StoreError::NoBackend { url: url.to_owned(), scheme: scheme.to_owned() });
-        }
-    };
-    Ok(Arc::new(LocalStore::new(&path, LocalOptions::default())?))
 }

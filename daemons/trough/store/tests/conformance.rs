@@ -5,8 +5,9 @@ use std::{fs, os::unix::process::ExitStatusExt, path::Path, process::Command, sy
 use proptest::prelude::*;
 use suite::{Change, Fixture, Scratch, options, segment};
 use trough_core::SegmentId;
-use trough_store::{LocalOptions, LocalStore, PublishStep, Store, StoreError};
+use trough_store::{ListOptions, LocalStore, PublishStep, Store, StoreError};
 
+mod hdfs;
 mod suite;
 
 struct Local {
@@ -15,7 +16,7 @@ struct Local {
 }
 
 impl Local {
-    fn new(options: LocalOptions) -> Self {
+    fn new(options: ListOptions) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("store")).expect("created");
         let store = Arc::new(LocalStore::new(&dir.path().join("store"), options).expect("an absolute path"));
@@ -64,7 +65,7 @@ fn walk(dir: &Path, each: &mut impl FnMut(&Path)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn local_directory_conforms() {
-    suite::run(|| Local::new(LocalOptions::default())).await;
+    suite::run(|| Local::new(ListOptions::default())).await;
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -84,7 +85,7 @@ proptest! {
     fn incremental_listing_equals_full_listing(changes in prop::collection::vec(change(), 1..25)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("built");
         // No settling time: every unchanged mtime is believed at once, and the fixture waits for the clock's tick.
-        let fixture = Local::new(LocalOptions { settle: Duration::ZERO, ..LocalOptions::default() });
+        let fixture = Local::new(ListOptions { settle: Duration::ZERO, ..ListOptions::default() });
         let outcome = runtime.block_on(suite::incremental_equals_full(&fixture, changes));
         prop_assert_eq!(outcome, Ok(()));
     }
@@ -92,7 +93,7 @@ proptest! {
 
 #[tokio::test]
 async fn unchanged_directories_are_not_read_again() {
-    let fixture = Local::new(LocalOptions { settle: Duration::ZERO, ..LocalOptions::default() });
+    let fixture = Local::new(ListOptions { settle: Duration::ZERO, ..ListOptions::default() });
     for id in 0..500 {
         fixture.put_raw(&segment(&format!("{:06}", id * 100)).store_path(), b"x");
     }
@@ -111,7 +112,7 @@ async fn unchanged_directories_are_not_read_again() {
 
 #[tokio::test]
 async fn young_mtimes_are_not_believed() {
-    let fixture = Local::new(LocalOptions { settle: Duration::from_secs(3600), ..LocalOptions::default() });
+    let fixture = Local::new(ListOptions { settle: Duration::from_secs(3600), ..ListOptions::default() });
     fixture.put_raw("300/300123.sqlite", b"x");
     let store = fixture.store();
     for _ in 0..3 {
@@ -131,7 +132,8 @@ async fn urls_name_stores() {
     store.check().await.expect("there");
     assert_eq!(store.url(), url);
     for (url, says) in [
-        ("hdfs://name:8020/trough", "no backend for hdfs://"),
+        ("hdfs:///trough", "no name node"),
+        ("hdfs://name:8020/trough?x", "percent-encoded"),
         ("s3://bucket/x", "no backend for s3://"),
         ("file://elsewhere/x", "host"),
         ("", "empty"),
@@ -164,7 +166,7 @@ async fn child_that_dies_while_publishing() {
 async fn a_process_killed_at_any_step_leaves_a_whole_file() {
     let me = std::env::current_exe().expect("known");
     for step in PublishStep::ALL {
-        let fixture = Local::new(LocalOptions::default());
+        let fixture = Local::new(ListOptions::default());
         let store = fixture.store();
         store.publish(&Scratch::new().file(&[1; 5_000]), &segment("killed"), options(1_000)).await.expect("published");
         let child = Command::new(&me)

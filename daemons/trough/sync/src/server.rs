@@ -162,7 +162,11 @@ async fn prepare(catalog: &Catalog) {
 pub(crate) fn context(settings: &Arc<Settings>, standing: watch::Receiver<Standing>) -> anyhow::Result<Context> {
     let options = trough_reql::Options::from_url(&settings.rethinkdb_url()).context("read the RETHINKDB_* settings")?;
     let catalog = Catalog::new(trough_reql::Client::new(options));
-    let store = trough_store::open(&settings.store).context("open the canonical store (STORE)")?;
+    let store = trough_store::open_with(
+        &settings.store,
+        &trough_store::StoreOptions::new(settings.store_timeout, settings.store_options.clone()),
+    )
+    .context("open the canonical store (STORE)")?;
     let http = trough_http::peer_client(settings)?;
     Ok(Context::new(settings.clone(), catalog, store, http, standing))
 }

@@ -149,7 +149,11 @@ fn own_directory(dir: &Path) -> anyhow::Result<File> {
 }
 
 fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationToken) -> anyhow::Result<Worker> {
-    let store = trough_store::open(&settings.store).context("open the canonical store (STORE)")?;
+    let store = trough_store::open_with(
+        &settings.store,
+        &trough_store::StoreOptions::new(settings.store_timeout, settings.store_options.clone()),
+    )
+    .context("open the canonical store (STORE)")?;
     let options = trough_reql::Options::from_url(&settings.rethinkdb_url()).context("RETHINKDB_HOSTS")?;
     let files = if settings.run_as_cold_storage_node {
         Files::empty(&settings.local_data)

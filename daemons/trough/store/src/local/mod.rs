@@ -1,5 +1,5 @@
 //! The canonical store in a local directory (or any mount). Held in memory: what each directory held when it was
-//! last read ([`listing`]). All else is on disk. Blocking calls run on tokio's blocking threads.
+//! last read ([`crate::listing`]). All else is on disk. Blocking calls run on tokio's blocking threads.
 
 use std::{
     fs::{self, File},
@@ -14,34 +14,17 @@ use bytes::Bytes;
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, GetOptions, ListStats, PublishOptions, RangeReader, Store, StoreError,
-    crashsafe,
+    Collected, Entry, EntryStream, Fetched, GetOptions, ListOptions, ListStats, PublishOptions, RangeReader, Store,
+    StoreError, crashsafe, listing::Listing, paths::segment_of,
 };
 
-mod listing;
 mod ranges;
 mod transfer;
-
-/// How a [`LocalStore`] lists.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalOptions {
-    /// How long a directory's mtime must have stood still, as we saw it, before an unchanged mtime is believed.
-    pub settle: Duration,
-    /// How often everything is read again.
-    pub sweep: Duration,
-    /// Directories read at a time.
-    pub parallelism: usize,
-}
-
-impl Default for LocalOptions {
-    fn default() -> Self {
-        Self { settle: Duration::from_secs(5), sweep: Duration::from_secs(24 * 3600), parallelism: 8 }
-    }
-}
+mod tree;
 
 /// A canonical store in a local directory. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct LocalStore(Arc<Inner>);
+pub struct LocalStore(Arc<Inner>, Arc<Listing<tree::LocalTree>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -49,26 +32,9 @@ struct Inner {
     /// `root`, as text.
     root_text: String,
     url: String,
-    options: LocalOptions,
     /// The file system that the root was on when it was first looked at. Another one means that the store's was
     /// unmounted, and what is seen is the mount point.
     device: OnceLock<u64>,
-    cache: parking::Cache,
-}
-
-/// The lock around the listing's cache.
-mod parking {
-    use std::sync::{Mutex, MutexGuard, PoisonError};
-
-    #[derive(Debug, Default)]
-    pub(super) struct Cache(Mutex<super::listing::State>);
-
-    impl Cache {
-        /// The cache holds whole values only, so a holder that panicked left nothing broken.
-        pub(super) fn lock(&self) -> MutexGuard<'_, super::listing::State> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
 }
 
 impl LocalStore {
@@ -76,19 +42,19 @@ impl LocalStore {
     ///
     /// # Errors
     /// [`StoreError::BadUrl`] if `root` is not absolute or not UTF-8.
-    pub fn new(root: &Path, options: LocalOptions) -> Result<Self, StoreError> {
+    pub fn new(root: &Path, options: ListOptions) -> Result<Self, StoreError> {
         let bad = |why: &str| StoreError::BadUrl { url: root.to_string_lossy().into_owned(), why: why.to_owned() };
         let root: PathBuf = root.components().collect();
         let text = root.to_str().ok_or_else(|| bad("it is not UTF-8"))?.to_owned();
         let url = url::Url::from_directory_path(&root).map_err(|()| bad("it is not absolute"))?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             root_text: text,
             url: url.as_str().trim_end_matches('/').to_owned(),
             root,
-            options,
             device: OnceLock::new(),
-            cache: parking::Cache::default(),
-        })))
+        });
+        let tree = tree::LocalTree(Arc::clone(&inner));
+        Ok(Self(inner, Listing::new(Arc::new(tree), options)))
     }
 
     /// The store's directory.
@@ -101,16 +67,21 @@ impl LocalStore {
         T: Send + 'static,
         F: FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     {
-        let inner = Arc::clone(&self.0);
-        match tokio::task::spawn_blocking(move || work(&inner)).await {
-            Ok(result) => result,
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(_) => Err(StoreError::Unavailable {
-                operation: "use store",
-                path: self.0.root_text.clone(),
-                why: "this process is shutting down".into(),
-            }),
-        }
+        blocking(&self.0, work).await
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T, F>(inner: &Arc<Inner>, work: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+{
+    let shared = Arc::clone(inner);
+    match tokio::task::spawn_blocking(move || work(&shared)).await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(_) => Err(StoreError::shutting_down("use store", inner.root_text.clone())),
     }
 }
 
@@ -179,11 +150,6 @@ impl Inner {
     }
 }
 
-/// The segment that a file's name stands for.
-fn segment_of(name: &str) -> Option<SegmentId> {
-    SegmentId::new(name.strip_suffix(".sqlite")?).ok()
-}
-
 #[async_trait]
 impl Store for LocalStore {
     fn url(&self) -> &str {
@@ -200,15 +166,15 @@ impl Store for LocalStore {
     }
 
     fn list(&self) -> EntryStream {
-        listing::list(Arc::clone(&self.0), false)
+        self.1.list(false)
     }
 
     fn list_all(&self) -> EntryStream {
-        listing::list(Arc::clone(&self.0), true)
+        self.1.list(true)
     }
 
     fn list_stats(&self) -> ListStats {
-        self.0.cache.lock().stats
+        self.1.stats()
     }
 
     async fn stat_path(&self, path: &str) -> Result<Entry, StoreError> {
@@ -261,6 +227,6 @@ impl Store for LocalStore {
     }
 
     async fn collect_garbage(&self, older_than: Duration) -> Result<Collected, StoreError> {
-        listing::collect_garbage(self, older_than).await
+        self.1.collect_garbage(older_than).await
     }
 }

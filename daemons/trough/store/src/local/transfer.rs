@@ -2,7 +2,7 @@
 //! stops soon.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,10 +14,8 @@ use trough_core::SegmentId;
 use super::LocalStore;
 use crate::{
     CrashAt, Entry, Fetched, GetOptions, Progress, PublishOptions, PublishStep, Store, StoreError, Throttle, crashsafe,
+    transfer::{CHUNK, Remove, create_new, hex},
 };
-
-/// Bytes copied between two looks at the limits.
-const CHUNK: usize = 1 << 20;
 
 /// A copy under way.
 struct Copy {
@@ -97,24 +95,6 @@ impl Copy {
 
     fn sha256(&mut self) -> Option<String> {
         self.hash.take().map(|hash| hex(&hash.finalize()))
-    }
-}
-
-/// Removes a file when dropped, unless it was told not to.
-struct Remove(Option<PathBuf>);
-
-impl Remove {
-    fn keep(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Remove {
-    fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
-            // Removal is a courtesy here: what is left of a transfer is collected later.
-            drop(fs::remove_file(path));
-        }
     }
 }
 
@@ -305,24 +285,4 @@ fn verify(
         }
     }
     Ok(())
-}
-
-fn create_new(operation: &'static str, path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => StoreError::Conflict {
-            operation,
-            path: path.to_string_lossy().into_owned(),
-            why: "the file to be written exists".into(),
-        },
-        _ => StoreError::from_io(operation, path.to_string_lossy(), e),
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

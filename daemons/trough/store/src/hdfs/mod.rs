@@ -1,0 +1,242 @@
+//! HDFS by its own protocol, without a JVM (hdfs-native): rename over an existing file is atomic, mtimes are set in
+//! milliseconds, name services with several name nodes, Kerberos and delegation tokens work as Hadoop's configuration
+//! says.
+//!
+//! Options (see [`crate::StoreOptions`]): any of Hadoop's properties, which go before those of `core-site.xml` and
+//! `hdfs-site.xml` in HADOOP_CONF_DIR; among them `dfs.replication` and `dfs.blocksize` of the files that are written.
+//! And `hadoop.conf.dir`, `user`, `kerberos.principal`, `kerberos.keytab`, `kerberos.ccache`.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions, file};
+
+use crate::{
+    ListOptions, Store, StoreError, StoreOptions,
+    remote::{FileSystem, Opened, RemoteStore, Status, Writer},
+};
+
+mod error;
+
+/// What stands for "leave it as it is" in a call that sets times.
+const LEAVE: u64 = u64::MAX;
+
+/// A store of a URL `hdfs://HOST[:PORT]/DIRECTORY`.
+///
+/// # Errors
+/// [`StoreError::BadUrl`] for a URL or options that cannot be understood.
+pub(crate) fn open(url: &url::Url, options: &StoreOptions, list: ListOptions) -> Result<Arc<dyn Store>, StoreError> {
+    let bad = |why: String| StoreError::BadUrl { url: url.to_string(), why };
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(bad("it names no name node or name service".into()));
+    }
+    let root = percent_encoding::percent_decode_str(url.path()).decode_utf8().map_err(|e| bad(e.to_string()))?;
+    let root = format!("/{}", root.trim_matches('/'));
+    let mut server = url.clone();
+    server.set_path("");
+    server.set_query(None);
+    let native = Native {
+        client: Mutex::new(None),
+        server: server.as_str().trim_end_matches('/').to_owned(),
+        timeout: options.timeout,
+        write: write_options(options).map_err(bad)?,
+        properties: options.backend.clone(),
+    };
+    let name = format!("{}{root}", native.server);
+    Ok(Arc::new(RemoteStore::new(Arc::new(native), name, &root, list)))
+}
+
+fn write_options(options: &StoreOptions) -> Result<WriteOptions, String> {
+    let mut write = WriteOptions::default().overwrite(false).create_parent(false);
+    if let Some(text) = options.backend.get("dfs.replication") {
+        let number = text.parse().ok().filter(|n| (1..=512).contains(n));
+        write = write.replication(number.ok_or(format!("dfs.replication: {text:?} is no number from 1 to 512"))?);
+    }
+    if let Some(text) = options.backend.get("dfs.blocksize") {
+        let number = text.parse().ok().filter(|n: &u64| *n > 0 && n.is_multiple_of(512));
+        write = write.block_size(number.ok_or(format!("dfs.blocksize: {text:?} is no multiple of 512"))?);
+    }
+    Ok(write)
+}
+
+/// The client, made when it is first used, so that it lives in the runtime that uses it, and made anew when something
+/// had no answer: the connection may be dead without knowing.
+struct Native {
+    client: Mutex<Option<Arc<Client>>>,
+    server: String,
+    timeout: Duration,
+    write: WriteOptions,
+    properties: std::collections::BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Native {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Native").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Native {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Client>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self, operation: &'static str, path: &str) -> Result<Arc<Client>, StoreError> {
+        let mut slot = self.slot();
+        if let Some(client) = &*slot {
+            return Ok(Arc::clone(client));
+        }
+        let mut builder = ClientBuilder::new().with_url(&self.server);
+        let mut properties = Vec::new();
+        for (key, value) in &self.properties {
+            builder = match key.as_str() {
+                "hadoop.conf.dir" => builder.with_config_dir(value),
+                "user" => builder.with_user(value),
+                "kerberos.principal" => builder.with_kerberos_principal(value),
+                "kerberos.keytab" => builder.with_kerberos_keytab(value),
+                "kerberos.ccache" => builder.with_kerberos_cache(value),
+                _ => {
+                    properties.push((key, value));
+                    builder
+                }
+            };
+        }
+        let client = builder.with_config(properties).build().map_err(|e| error::sort(operation, path, e))?;
+        let client = Arc::new(client);
+        *slot = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Waits for an answer as long as is allowed.
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        answer: impl Future<Output = Result<T, HdfsError>> + Send,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(answer) => answer.map_err(|e| error::sort(operation, path, e)),
+            Err(_) => {
+                *self.slot() = None;
+                let why = format!("{} has not answered within {} s", self.server, self.timeout.as_secs_f64());
+                Err(StoreError::Unavailable { operation, path: path.to_owned(), why })
+            }
+        }
+    }
+}
+
+fn status(name: String, status: &hdfs_native::client::FileStatus) -> Status {
+    Status {
+        name,
+        directory: status.isdir,
+        bytes: status.length as u64,
+        mtime_ms: i64::try_from(status.modification_time).unwrap_or(i64::MAX),
+        accessed_ms: i64::try_from(status.access_time).unwrap_or(i64::MAX),
+    }
+}
+
+#[async_trait]
+impl FileSystem for Arc<Native> {
+    async fn stat(&self, operation: &'static str, path: &str) -> Result<Status, StoreError> {
+        let client = self.client(operation, path)?;
+        let found = self.within(operation, path, client.get_file_info(path)).await?;
+        Ok(status(String::new(), &found))
+    }
+
+    async fn list(
+        &self,
+        operation: &'static str,
+        path: &str,
+        each: &mut (dyn FnMut(Status) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
+        let client = self.client(operation, path)?;
+        let listing = client.list_status_iter(path, false);
+        // A listing ends with its first error, or with none: then it was complete.
+        while let Some(found) = self.within(operation, path, async { listing.next().await.transpose() }).await? {
+            let name = found.path.rsplit('/').next().unwrap_or_default().to_owned();
+            each(status(name, &found))?;
+        }
+        Ok(())
+    }
+
+    async fn make_directory(&self, operation: &'static str, path: &str) -> Result<(), StoreError> {
+        let client = self.client(operation, path)?;
+        self.within(operation, path, client.mkdirs(path, 0o755, false)).await
+    }
+
+    async fn create(&self, operation: &'static str, path: &str) -> Result<Box<dyn Writer>, StoreError> {
+        let client = self.client(operation, path)?;
+        let writer = self.within(operation, path, client.create(path, &self.write)).await?;
+        Ok(Box::new(NativeWriter { native: Arc::clone(self), operation, path: path.to_owned(), writer }))
+    }
+
+    async fn set_mtime(&self, operation: &'static str, path: &str, mtime_ms: i64) -> Result<bool, StoreError> {
+        let client = self.client(operation, path)?;
+        let mtime = u64::try_from(mtime_ms).map_err(|_| {
+            StoreError::from_io(operation, path, std::io::Error::other("HDFS has no mtime before 1970"))
+        })?;
+        self.within(operation, path, client.set_times(path, mtime, LEAVE)).await?;
+        Ok(true)
+    }
+
+    async fn rename(&self, operation: &'static str, from: &str, to: &str) -> Result<(), StoreError> {
+        let client = self.client(operation, to)?;
+        self.within(operation, to, client.rename(from, to, true)).await
+    }
+
+    async fn remove(&self, operation: &'static str, path: &str) -> Result<bool, StoreError> {
+        let client = self.client(operation, path)?;
+        self.within(operation, path, client.delete(path, false)).await
+    }
+
+    async fn open(&self, operation: &'static str, path: &str) -> Result<Arc<dyn Opened>, StoreError> {
+        let client = self.client(operation, path)?;
+        let reader = self.within(operation, path, client.read(path)).await?;
+        Ok(Arc::new(NativeReader { native: Arc::clone(self), path: path.to_owned(), reader }))
+    }
+
+    fn allows(&self, name: &str) -> Result<(), &'static str> {
+        if name.contains(':') { Err("HDFS allows no ':' in names") } else { Ok(()) }
+    }
+}
+
+struct NativeWriter {
+    native: Arc<Native>,
+    operation: &'static str,
+    path: String,
+    writer: file::FileWriter,
+}
+
+#[async_trait]
+impl Writer for NativeWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.native.within(self.operation, &self.path, self.writer.write_bytes(bytes)).await.map(drop)
+    }
+
+    async fn close(&mut self) -> Result<(), StoreError> {
+        self.native.within(self.operation, &self.path, self.writer.close()).await
+    }
+}
+
+struct NativeReader {
+    native: Arc<Native>,
+    path: String,
+    reader: file::FileReader,
+}
+
+#[async_trait]
+impl Opened for NativeReader {
+    fn bytes(&self) -> u64 {
+        self.reader.file_length() as u64
+    }
+
+    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        // The client panics outside of the file.
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.reader.file_length());
+        let len = len.min(self.reader.file_length() - offset);
+        self.native.within("read", &self.path, self.reader.read_range(offset, len)).await
+    }
+}

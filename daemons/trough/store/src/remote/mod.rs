@@ -1,0 +1,317 @@
+//! The canonical store in a file system that is reached over the network ([`FileSystem`]): what all such stores have in
+//! common. Held in memory: what each directory held when it was last read ([`crate::listing`]). All else is in the
+//! file system.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use trough_core::SegmentId;
+
+use crate::{
+    Collected, Entry, EntryStream, Fetched, GetOptions, ListOptions, ListStats, PublishOptions, RangeReader, Store,
+    StoreError,
+    listing::Listing,
+    paths,
+    transfer::{Parts, download},
+};
+
+mod publish;
+mod tree;
+
+/// How often a fetch begins anew because the file was replaced under it.
+const FETCHES: usize = 4;
+/// What a fetch reads at a time.
+const PARTS: Parts = Parts { bytes: 4 << 20, at_once: 4 };
+
+/// A file or directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Its name, without directories. Empty for what was asked for by its path.
+    pub(crate) name: String,
+    pub(crate) directory: bool,
+    pub(crate) bytes: u64,
+    /// Milliseconds since 1970.
+    pub(crate) mtime_ms: i64,
+    /// When it was created or last read, milliseconds since 1970; 0 where that is unknown.
+    pub(crate) accessed_ms: i64,
+}
+
+/// A file being written. Dropping it before it is closed leaves a part of it.
+#[async_trait]
+pub(crate) trait Writer: Send {
+    /// Appends.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+    /// Makes all of it durable and ends the writing.
+    async fn close(&mut self) -> Result<(), StoreError>;
+}
+
+/// One open file.
+#[async_trait]
+pub(crate) trait Opened: Send + Sync {
+    /// Its length.
+    fn bytes(&self) -> u64;
+    /// Bytes `offset..offset + len`, which lie within it.
+    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError>;
+}
+
+/// A file system over the network. Paths are full. What has no answer within the time allowed is
+/// [`StoreError::Unavailable`]; a missing file is [`StoreError::NotFound`] and nothing else is.
+#[async_trait]
+pub(crate) trait FileSystem: Send + Sync + std::fmt::Debug + 'static {
+    /// What is at `path`.
+    async fn stat(&self, operation: &'static str, path: &str) -> Result<Status, StoreError>;
+
+    /// Everything in a directory, handed over as it comes. An error may come after some of it.
+    async fn list(
+        &self,
+        operation: &'static str,
+        path: &str,
+        each: &mut (dyn FnMut(Status) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError>;
+
+    /// Creates a directory in an existing one, unless it is there.
+    async fn make_directory(&self, operation: &'static str, path: &str) -> Result<(), StoreError>;
+
+    /// Creates a file that must not exist.
+    async fn create(&self, operation: &'static str, path: &str) -> Result<Box<dyn Writer>, StoreError>;
+
+    /// Sets a file's mtime; false if this file system cannot, and keeps its own.
+    async fn set_mtime(&self, operation: &'static str, path: &str, mtime_ms: i64) -> Result<bool, StoreError>;
+
+    /// Renames a file over another. After an [`StoreError::Unavailable`] it may have happened or may yet happen.
+    async fn rename(&self, operation: &'static str, from: &str, to: &str) -> Result<(), StoreError>;
+
+    /// Removes a file; false if there was none. After an [`StoreError::Unavailable`] it may yet happen.
+    async fn remove(&self, operation: &'static str, path: &str) -> Result<bool, StoreError>;
+
+    /// Opens a file for reads.
+    async fn open(&self, operation: &'static str, path: &str) -> Result<Arc<dyn Opened>, StoreError>;
+
+    /// Whether a file may have this name here; if not, why.
+    fn allows(&self, name: &str) -> Result<(), &'static str>;
+}
+
+/// A canonical store in such a file system. Cheap to clone.
+#[derive(Debug)]
+pub(crate) struct RemoteStore<F> {
+    inner: Arc<Inner<F>>,
+    listing: Arc<Listing<Inner<F>>>,
+}
+
+impl<F> Clone for RemoteStore<F> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), listing: Arc::clone(&self.listing) }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner<F> {
+    pub(crate) fs: F,
+    url: String,
+    /// Begins with a slash and ends without.
+    root: String,
+}
+
+impl<F: FileSystem> RemoteStore<F> {
+    /// A store below `root`, which begins with a slash.
+    pub(crate) fn new(fs: F, url: String, root: &str, list: ListOptions) -> Self {
+        let root = format!("/{}", root.trim_matches('/'));
+        let inner = Arc::new(Inner { fs, url, root });
+        Self { listing: Listing::new(Arc::clone(&inner), list), inner }
+    }
+}
+
+impl<F: FileSystem> Inner<F> {
+    /// Checks that the store's directory is there.
+    async fn check(&self, operation: &'static str) -> Result<(), StoreError> {
+        let why = match self.fs.stat(operation, &self.root).await {
+            Ok(status) if status.directory => return Ok(()),
+            Ok(_) => "it is not a directory",
+            Err(StoreError::NotFound { .. }) => {
+                "the store's directory does not exist; create it once, or correct STORE"
+            }
+            Err(e) => return Err(e),
+        };
+        Err(StoreError::Unavailable { operation, path: self.root.clone(), why: why.to_owned() })
+    }
+
+    /// A missing file in a missing store is an unavailable store.
+    async fn sorted<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match result {
+            Err(e @ StoreError::NotFound { .. }) => {
+                self.check(operation).await?;
+                Err(e)
+            }
+            other => other,
+        }
+    }
+
+    fn resolve(&self, operation: &'static str, path: &str) -> Result<(String, SegmentId), StoreError> {
+        paths::resolve(operation, &self.root, path)
+    }
+
+    /// The file at `path`.
+    async fn entry(&self, operation: &'static str, path: &str) -> Result<Entry, StoreError> {
+        let (path, segment) = self.resolve(operation, path)?;
+        let status = self.sorted(operation, self.fs.stat(operation, &path).await).await?;
+        if status.directory {
+            let root = self.root.clone();
+            return Err(StoreError::InvalidPath { operation, path, root, why: "it is not a file" });
+        }
+        Ok(Entry { segment, path, bytes: status.bytes, mtime_ms: status.mtime_ms })
+    }
+}
+
+/// A file held open. Should its parts be moved to other servers, it is opened again, if it is still the same file.
+struct Ranges<F> {
+    inner: Arc<Inner<F>>,
+    entry: Entry,
+    opened: std::sync::Mutex<Arc<dyn Opened>>,
+}
+
+impl<F> std::fmt::Debug for Ranges<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ranges").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+impl<F: FileSystem> Ranges<F> {
+    /// Opens the file, making sure that what was opened is what was looked at.
+    async fn open(inner: &Arc<Inner<F>>, operation: &'static str, path: &str) -> Result<Self, StoreError> {
+        let mut before = inner.entry(operation, path).await?;
+        for _ in 0..FETCHES {
+            let opened = inner.sorted(operation, inner.fs.open(operation, &before.path).await).await?;
+            let after = inner.entry(operation, path).await?;
+            if before == after && opened.bytes() == after.bytes {
+                return Ok(Self { inner: Arc::clone(inner), entry: after, opened: std::sync::Mutex::new(opened) });
+            }
+            before = after;
+        }
+        let why = "it is replaced again and again, or still being written".to_owned();
+        Err(StoreError::Conflict { operation, path: before.path, why })
+    }
+
+    fn opened(&self) -> Arc<dyn Opened> {
+        Arc::clone(&self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// After a failed read: whether the file has changed, and if not, the file opened anew.
+    async fn again(&self, failed: StoreError) -> Result<Arc<dyn Opened>, StoreError> {
+        if !matches!(failed, StoreError::Unavailable { .. } | StoreError::Io { .. } | StoreError::NotFound { .. }) {
+            return Err(failed);
+        }
+        let fresh = Self::open(&self.inner, "read", &self.entry.path).await?;
+        if fresh.entry != self.entry {
+            let why = "another file lies there than the one that was opened".to_owned();
+            return Err(StoreError::Conflict { operation: "read", path: self.entry.path.clone(), why });
+        }
+        let opened = fresh.opened();
+        *self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&opened);
+        Ok(opened)
+    }
+}
+
+#[async_trait]
+impl<F: FileSystem> RangeReader for Ranges<F> {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        let left = usize::try_from(self.entry.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = len.min(left);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        match self.opened().read(offset, len).await {
+            Ok(bytes) => Ok(bytes),
+            Err(e) => self.again(e).await?.read(offset, len).await,
+        }
+    }
+}
+
+#[async_trait]
+impl<F: FileSystem> Store for RemoteStore<F> {
+    fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    fn path_of(&self, segment: &SegmentId) -> String {
+        paths::join(&self.inner.root, &segment.store_path())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check("check").await
+    }
+
+    fn list(&self) -> EntryStream {
+        self.listing.list(false)
+    }
+
+    fn list_all(&self) -> EntryStream {
+        self.listing.list(true)
+    }
+
+    fn list_stats(&self) -> ListStats {
+        self.listing.stats()
+    }
+
+    async fn stat_path(&self, path: &str) -> Result<Entry, StoreError> {
+        self.inner.entry("stat", path).await
+    }
+
+    async fn get(&self, path: &str, dest: &Path, options: GetOptions) -> Result<Fetched, StoreError> {
+        let mut left = FETCHES;
+        loop {
+            left -= 1;
+            let reader = Arc::new(Ranges::open(&self.inner, "get", path).await?);
+            let opened = reader.entry.clone();
+            let reader: Arc<dyn RangeReader> = reader;
+            match download(&reader, dest, PARTS, &options).await {
+                // Replaced while it was read, and its parts gone: the new one is fetched.
+                Err(StoreError::Conflict { path, .. }) if path == opened.path && left > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn read_range(&self, path: &str, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        let (path, _) = self.inner.resolve("read", path)?;
+        let mut left = FETCHES;
+        loop {
+            left -= 1;
+            let opened = self.inner.sorted("read", self.inner.fs.open("read", &path).await).await?;
+            let len = len.min(usize::try_from(opened.bytes().saturating_sub(offset)).unwrap_or(usize::MAX));
+            if len == 0 {
+                return Ok(Bytes::new());
+            }
+            match opened.read(offset, len).await {
+                // Replaced just then.
+                Err(StoreError::NotFound { .. } | StoreError::Unavailable { .. }) if left > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+        Ok(Some(Arc::new(Ranges::open(&self.inner, "open", path).await?)))
+    }
+
+    async fn publish(&self, local: &Path, segment: &SegmentId, options: PublishOptions) -> Result<Entry, StoreError> {
+        publish::publish(&self.inner, local, segment, options).await
+    }
+
+    async fn delete_path(&self, path: &str) -> Result<bool, StoreError> {
+        let (path, _) = self.inner.resolve("delete", path)?;
+        let removed = self.inner.fs.remove("delete", &path).await?;
+        if !removed {
+            self.inner.check("delete").await?;
+        }
+        Ok(removed)
+    }
+
+    async fn collect_garbage(&self, older_than: Duration) -> Result<Collected, StoreError> {
+        self.listing.collect_garbage(older_than).await
+    }
+}
