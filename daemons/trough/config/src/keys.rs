@@ -91,6 +91,9 @@ pub const KEYS: &[Key] = &[
     key("MAX_VARIABLES", "250000", "most parameters of a statement"),
     key("MAX_MEMORY_BYTES", "256 MiB", "memory of SQLite for one query's temporary tables and sorts"),
     key("QUERY_TIMEOUT", "300", "seconds that one query may take; 0: no limit"),
+    key("PROMOTION_POOL_SIZE", "32", "promotions that a worker makes at the same time"),
+    key("PROMOTION_BANDWIDTH", "0", "bytes a second of all promotions of a worker together; 0: no limit"),
+    key("UPLOAD_GRACE", "86400", "seconds after which an upload that was left unfinished is removed from the store"),
     key("COPY_BANDWIDTH", "0", "bytes a second of all copies of a worker together; 0: no limit"),
     key("MOVE_GRACE", "300", "seconds that a worker may be gone before its segments are placed elsewhere"),
     key("MOVE_SEGMENTS", "100000", "most segments moved per cycle between living workers"),
@@ -98,6 +101,11 @@ pub const KEYS: &[Key] = &[
     key("PLACEMENT_EPSILON", "0.05", "how far above its fair share a worker may go"),
     key("SHUTDOWN_GRACE", "10", "seconds that requests in flight may take at shutdown"),
     key("LOG_FORMAT", "text", "text or json"),
+    key(
+        "CRASH_AT",
+        "",
+        "for tests only: the step of a promotion at which the worker's process ends at once, as if it were killed",
+    ),
 ];
 
 /// Keys of the Python trough that have no meaning here: read, and named in the log.

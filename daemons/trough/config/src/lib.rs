@@ -132,6 +132,11 @@ pub struct Settings {
     pub max_memory_bytes: u64,
     /// None: no limit.
     pub query_timeout: Option<Duration>,
+    pub promotion_pool_size: usize,
+    /// Bytes a second; none: no limit.
+    pub promotion_bandwidth: Option<u64>,
+    pub upload_grace: Duration,
+    pub crash_at: Option<String>,
     /// Bytes a second; none: no limit.
     pub copy_bandwidth: Option<u64>,
     pub move_grace: Duration,

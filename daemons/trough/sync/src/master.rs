@@ -46,6 +46,7 @@ async fn serve(context: Arc<Context>, term: Term) {
     tasks.spawn(follow::services(context.clone(), term.clone()));
     tasks.spawn(follow::locks(context.clone(), term.clone()));
     tasks.spawn(watch_nodes(context.clone(), term.clone()));
+    tasks.spawn(collect_uploads(context.clone(), term.clone()));
     tasks.spawn(Reconciler::new(context, Some(term.clone())).run(term.clone()));
     // Whatever ends first, the term is over for the others too; dropping the set stops them.
     let ended = tasks.join_next().await;
@@ -55,6 +56,30 @@ async fn serve(context: Arc<Context>, term: Term) {
         tracing::error!(%error, "a part of the sync master panicked");
     }
     term.end();
+}
+
+/// Removes what interrupted promotions left in the store: a few times within UPLOAD_GRACE, and never more often than it is listed.
+async fn collect_uploads(context: Arc<Context>, term: Term) {
+    let grace = context.settings.upload_grace;
+    let pause = (grace / 4).max(context.settings.sync_loop_timing);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = term.over() => return,
+        }
+        match context.store.collect_garbage(grace).await {
+            Ok(collected) => {
+                metrics::counter!("trough_sync_uploads_collected_total").increment(collected.removed);
+                tracing::debug!(
+                    removed = collected.removed,
+                    bytes = collected.bytes,
+                    kept = collected.kept,
+                    "looked for unfinished uploads"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "cannot remove unfinished uploads from the store, trying again later"),
+        }
+    }
 }
 
 /// Notices nodes that come and go, and deletes the service rows of the dead.

@@ -52,9 +52,23 @@ impl Worker {
 
 async fn heal_copy(worker: &Arc<Worker>, segment: &SegmentId) {
     let Some(error) = worker.fault(segment).await else { return };
-    tracing::error!(%segment, error = error.message, "local copy is corrupt, withdrawn, and fetched again where it is assigned");
     worker.mark_broken(segment, &error);
     worker.advertiser.clear(segment);
+    worker.meters.quarantined.increment(1);
+    let keeping = {
+        let (worker, segment, reason) = (worker.clone(), segment.clone(), error.message.clone());
+        let path = worker.files.path_of(&segment);
+        tokio::task::spawn_blocking(move || worker.quarantine.keep(&segment, &path, &reason))
+    };
+    let kept = match keeping.await {
+        Ok(Ok(path)) => path.display().to_string(),
+        Ok(Err(why)) => format!("not: {why}"),
+        Err(why) => format!("not: {why}"),
+    };
+    tracing::error!(
+        %segment, error = error.message, kept,
+        "local copy is corrupt: withdrawn, kept aside, and fetched again where it is assigned"
+    );
     worker.wants.look_at(segment.clone());
 }
 

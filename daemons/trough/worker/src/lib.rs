@@ -1,6 +1,7 @@
 //! The worker: keeps copies of segments, serves them, takes writes, promotes them to the canonical store.
 //!
-//! On disk: the segment files in LOCAL_DATA, one lock file (so that two workers cannot share a directory), and nothing else.
+//! On disk: the segment files in LOCAL_DATA, one lock file (so that two workers cannot share a directory), a directory of
+//! broken copies (`quarantine`), and nothing else.
 //! Everything else is rebuilt at start from one reading of the directory and from RethinkDB: what is assigned here, which
 //! locks exist, what is advertised.
 
@@ -19,7 +20,9 @@ mod locks;
 mod manage;
 mod meters;
 mod promote;
+mod promotions;
 mod provision;
+mod quarantine;
 mod read;
 mod reconcile;
 mod request;

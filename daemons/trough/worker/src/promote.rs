@@ -11,28 +11,18 @@ use crate::{
     copies::store_error,
     files::{Stamp, Temporary},
     locks::{Base, Held},
+    promotions::{Promotion, RECORDED, SNAPSHOT},
     provision::catalog_error,
     state::Worker,
 };
-
-/// Takes the mark that a segment is being promoted away when it is dropped.
-struct Promoting<'a> {
-    worker: &'a Worker,
-    segment: &'a SegmentId,
-}
-
-impl Drop for Promoting<'_> {
-    fn drop(&mut self) {
-        self.worker.promoting.lock().remove(self.segment);
-    }
-}
 
 /// Promotes segments, several at a time; each result comes when it is done.
 pub(crate) fn promote_all(
     worker: Arc<Worker>,
     segments: Vec<SegmentId>,
 ) -> impl Stream<Item = (SegmentId, Result<Entry, SegmentError>)> {
-    let at_once = (worker.settings.copy_thread_pool_size * 4).max(32);
+    // More than may run: what waits for its turn is seen to wait.
+    let at_once = worker.settings.promotion_pool_size.saturating_mul(2);
     futures::stream::iter(segments)
         .map(move |segment| {
             let worker = worker.clone();
@@ -65,13 +55,11 @@ pub(crate) async fn promote(worker: &Arc<Worker>, segment: &SegmentId) -> Result
             ),
         )
     })?;
-    if !worker.promoting.lock().insert(segment.clone()) {
-        return Err(being_promoted(segment));
-    }
-    let _mark = Promoting { worker, segment };
+    let promotion = worker.promotions.begin(segment).ok_or_else(|| being_promoted(segment))?;
+    let _slot = promotion.slot().await;
     let _busy = worker.busy.acquire(std::slice::from_ref(segment)).await;
     mark(worker, &held).await?;
-    let result = publish(worker, segment, &held).await;
+    let result = publish(worker, segment, &held, &promotion).await;
     // The row may have been taken by another meanwhile; then there is nothing to take back.
     if let Err(error) = worker.catalog.set_under_promotion(&held.lock, false).await {
         tracing::warn!(%segment, %error, "cannot take the mark of a promotion back; the next promotion will");
@@ -111,12 +99,18 @@ async fn mark(worker: &Worker, held: &Held) -> Result<(), SegmentError> {
     ))
 }
 
-async fn publish(worker: &Arc<Worker>, segment: &SegmentId, held: &Arc<Held>) -> Result<Entry, SegmentError> {
+async fn publish(
+    worker: &Arc<Worker>,
+    segment: &SegmentId,
+    held: &Arc<Held>,
+    promotion: &Promotion<'_>,
+) -> Result<Entry, SegmentError> {
     let missing =
         || SegmentError::new(ErrorCode::UnknownSegment, format!("the file of segment '{segment}' is missing"));
     let file = worker.hot_file(segment).ok_or_else(missing)?;
     let copy = Temporary::new(&worker.files, segment, &worker.node, held.lock.fence);
     let snapshot = worker.engine.snapshot(file.clone(), copy.path().to_owned()).await?;
+    worker.promotions.reach(SNAPSHOT);
     let canonical = match worker.store.stat(segment).await {
         Ok(entry) => Some(entry),
         Err(StoreError::NotFound { .. }) => None,
@@ -125,11 +119,13 @@ async fn publish(worker: &Arc<Worker>, segment: &SegmentId, held: &Arc<Held>) ->
     let mtime_ms = promotion_mtime(snapshot.mtime_ms, canonical.as_ref());
     let mut options = PublishOptions::new(worker.node.clone(), held.lock.fence, mtime_ms);
     options.sha256 = Some(snapshot.sha256.clone());
+    promotion.watch(&mut options, snapshot.bytes);
     let options = options.before_rename({
         let (worker, held) = (worker.clone(), held.clone());
         move || async move { still_ours(&worker, &held).await }
     });
     let entry = worker.store.publish(copy.path(), segment, options).await.map_err(|e| store_error(segment, &e))?;
+    promotion.stage("record");
     // The store may keep coarser times than were asked for.
     let stamp = Stamp { bytes: entry.bytes, mtime_ms: entry.mtime_ms };
     worker
@@ -137,6 +133,7 @@ async fn publish(worker: &Arc<Worker>, segment: &SegmentId, held: &Arc<Held>) ->
         .record_canonical(segment, stamp.bytes, stamp.mtime_ms, Some(&snapshot.sha256))
         .await
         .map_err(|e| catalog_error(&e))?;
+    worker.promotions.reach(RECORDED);
     let _closed = held.gate.write().await;
     match worker.engine.settle(file, snapshot, stamp.mtime_ms).await {
         Ok(true) => {

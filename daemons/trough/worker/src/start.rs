@@ -16,7 +16,6 @@ use anyhow::Context as _;
 use axum::Router;
 use fs4::fs_std::FileExt as _;
 use futures::StreamExt as _;
-use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
@@ -36,6 +35,8 @@ use crate::{
     locks::{Base, Locks},
     manage,
     meters::Meters,
+    promotions::Promotions,
+    quarantine::Quarantine,
     read, reconcile, scrub,
     state::{Urls, Wants, Worker},
     status, write,
@@ -184,7 +185,8 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         busy: Busy::default(),
         copies: Copies::new(settings.copy_bandwidth),
         advertiser: Advertiser::default(),
-        promoting: Mutex::default(),
+        promotions: Promotions::new(settings)?,
+        quarantine: Quarantine::open(&settings.local_data),
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
         started: AtomicBool::new(false),

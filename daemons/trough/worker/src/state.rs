@@ -26,6 +26,8 @@ use crate::{
     lease::{Lease, Peers},
     locks::Locks,
     meters::Meters,
+    promotions::Promotions,
+    quarantine::Quarantine,
 };
 
 /// Base URLs (with a slash at the end) that this worker advertises.
@@ -58,7 +60,8 @@ pub(crate) struct Worker {
     pub(crate) busy: Busy,
     pub(crate) copies: Copies,
     pub(crate) advertiser: Advertiser,
-    pub(crate) promoting: Mutex<HashSet<SegmentId>>,
+    pub(crate) promotions: Promotions,
+    pub(crate) quarantine: Quarantine,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
     /// Whether requests are answered: what other nodes have locked is known, and every file was compared with its assignment.

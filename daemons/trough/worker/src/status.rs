@@ -41,7 +41,17 @@ pub(crate) fn document(worker: &Arc<Worker>) -> Value {
         .take(LISTED)
         .map(|(segment, why)| json!({"segment": segment, "error": &*why}))
         .collect();
-    let promoting: Vec<_> = worker.promoting.lock().iter().take(LISTED).cloned().collect();
+    let promotions = worker.promotions.snapshot();
+    let promoting: Vec<_> = promotions
+        .iter()
+        .take(LISTED)
+        .map(|(segment, progress)| {
+            json!({
+                "segment": segment, "stage": *progress.stage.lock(), "bytes": progress.bytes.load(Ordering::Relaxed),
+                "done": progress.done.load(Ordering::Relaxed), "seconds": progress.since.elapsed().as_secs_f64(),
+            })
+        })
+        .collect();
     json!({
         "part": "worker",
         "version": env!("CARGO_PKG_VERSION"),
@@ -62,9 +72,10 @@ pub(crate) fn document(worker: &Arc<Worker>) -> Value {
         "assigned": worker.wants.len(),
         "assignments_known": worker.wants.is_complete(),
         "locks": {"held": held, "elsewhere": foreign, "segments": held_ids},
-        "promoting": promoting,
+        "promotions": {"count": promotions.len(), "in_flight": promoting},
         "copies": {"waiting": worker.copies.waiting(), "in_flight": in_flight, "failed": failed},
         "broken": broken,
+        "quarantine": worker.quarantine.list(),
         "service_rows_waiting": worker.advertiser.waiting(),
         "engine": worker.engine.stats(),
     })

@@ -63,7 +63,8 @@ pub(super) async fn copies(State(api): State<Arc<Api>>) -> Response {
                 Ok(response) => response.json().await.ok(),
                 Err(_) => None,
             };
-            json!({"node": node, "copies": status.as_ref().and_then(|s| s.get("copies")).cloned()})
+            let part = |name: &str| status.as_ref().and_then(|s| s.get(name)).cloned();
+            json!({"node": node, "copies": part("copies"), "promotions": part("promotions"), "quarantine": part("quarantine")})
         })
     });
     let all: Vec<Json> = futures::future::join_all(asked).await;
