@@ -315,6 +315,7 @@ pub(crate) unsafe fn scan_plan(
     let plan = ScanPlan {
         map: scanned.statement.map,
         reduce: scanned.statement.reduce,
+        bytewise: shipper.is_bytewise(),
         params: shipper.into_params(),
         enough: arranged.enough,
         width: scanned.width,

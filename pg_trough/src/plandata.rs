@@ -32,6 +32,9 @@ pub(crate) struct ScanPlan {
     /// The map's parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) params: Vec<Param>,
+    /// Whether the map relies on how texts sort by their bytes in UTF-8.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) bytewise: bool,
     /// How many rows are enough, if not all are wanted: the map's last parameter, and the only one of the reduce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) enough: Option<Enough>,
@@ -185,6 +188,7 @@ impl ScanPlan {
             map: String::new(),
             reduce: None,
             params: Vec::new(),
+            bytewise: false,
             enough: None,
             outputs: Vec::new(),
             width: 0,

@@ -315,6 +315,7 @@ impl Scan {
                     reduce: self.plan.reduce.clone().filter(|_| !needless),
                     params,
                     reduce_params: limit.into_iter().collect(),
+                    bytewise: self.plan.bytewise,
                     ..QueryTemplate::default()
                 };
                 let relation = match &self.plan.relations {

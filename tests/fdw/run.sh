@@ -62,6 +62,7 @@ grep -q '^ready ' "$dir/ready" || { echo "the cluster was not ready in 30 s:" >&
 
 export PGHOST=$dir/pg PGPORT=$port PGUSER=postgres PGDATABASE=regress
 export PGOPTIONS='-c client_min_messages=warning -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres'
+export FDW_CLUSTER=$dir/cluster
 export TROUGH_URL; TROUGH_URL=$(awk '/^ready /{print $2}' "$dir/ready")
 PGDATABASE=postgres psql -X -q -c 'CREATE DATABASE regress'
 

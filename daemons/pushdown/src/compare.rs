@@ -120,7 +120,11 @@ impl Shipper<'_> {
         match cmp.is_ordering() {
             true if !collation.bytewise => Err(Refusal("text sorts otherwise under this collation")),
             false if !collation.deterministic => Err(Refusal("text is equal otherwise under this collation")),
-            _ => Ok(()),
+            true => {
+                self.rely_on_bytes();
+                Ok(())
+            }
+            false => Ok(()),
         }
     }
 

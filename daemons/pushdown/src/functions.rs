@@ -275,6 +275,7 @@ impl Shipper<'_> {
             }
             (Fun::TextBytes, [arg]) if (self.collation)(oid::C_COLLATION).bytewise => {
                 let term = self.term_of(arg, Family::Text)?;
+                self.rely_on_bytes();
                 Term::new(format!("length(CAST({} AS BLOB))", term.sql), oid::INT4)
             }
             (Fun::BlobLength, [arg]) => {

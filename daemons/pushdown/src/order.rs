@@ -118,12 +118,19 @@ pub fn key(expr: &Expr, sort: Sort, last: bool, shipper: &mut Shipper<'_>) -> Re
     if !sorts(sort.opfamily, family) {
         return Err(Refusal("the operator sorts otherwise"));
     }
+    let bytewise = shipper.is_bytewise();
     let agrees = match family {
         Family::Text if sort.opfamily != PATTERN_OPS => shipper.collation_allows(Cmp::Lt, family, sort.collation),
+        Family::Text => {
+            shipper.rely_on_bytes();
+            Ok(())
+        }
         _ => Ok(()),
     };
-    if !segment {
-        agrees.clone()?;
+    match segment {
+        // SQLite does not sort by it.
+        true => shipper.set_bytewise(bytewise),
+        false => agrees.clone()?,
     }
     let sql = match text && !segment {
         true if column.is_none() => format!("({sql}) COLLATE BINARY"),

@@ -5,6 +5,8 @@
 //! storage of a column is not known, the printed expression raises an error on what a plain scan would reject, so that
 //! such a row cannot disappear.
 
+use std::cell::Cell;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{column::Encoding, expr::Expr, limits, oid::Oid, scope::Scope};
@@ -93,6 +95,8 @@ pub struct Shipper<'a> {
     pub(crate) faults: Faults,
     /// Tests that hold for every row on which what was printed is not what PostgreSQL computes.
     pub(crate) doubts: Vec<String>,
+    /// Whether anything that was looked at relies on the bytes of texts; stays so if it is not kept.
+    bytewise: Cell<bool>,
 }
 
 /// What an expression does on a row on which PostgreSQL would raise an error (an overflow, a division by zero).
@@ -110,7 +114,14 @@ pub(crate) enum Faults {
 impl<'a> Shipper<'a> {
     /// For expressions over a scope; `collation` tells what a collation's OID means.
     pub fn new(scope: &'a Scope, collation: &'a dyn Fn(Oid) -> Collation) -> Self {
-        Self { scope, collation, params: Vec::new(), faults: Faults::Doubted, doubts: Vec::new() }
+        Self {
+            scope,
+            collation,
+            params: Vec::new(),
+            faults: Faults::Doubted,
+            doubts: Vec::new(),
+            bytewise: Cell::new(false),
+        }
     }
 
     /// The parameters of everything printed so far; `?1` is the first.
@@ -121,6 +132,21 @@ impl<'a> Shipper<'a> {
     /// The parameters so far.
     pub fn params(&self) -> &[Param] {
         &self.params
+    }
+
+    /// Whether what was printed may rely on how texts sort or how many bytes they have, which is as in PostgreSQL only where
+    /// SQLite holds them in UTF-8: for the request's field `bytewise`.
+    pub fn is_bytewise(&self) -> bool {
+        self.bytewise.get()
+    }
+
+    /// Notes that what is printed relies on the bytes of texts.
+    pub(crate) fn rely_on_bytes(&self) {
+        self.set_bytewise(true);
+    }
+
+    pub(crate) fn set_bytewise(&self, bytewise: bool) {
+        self.bytewise.set(bytewise);
     }
 
     /// Prints a condition of a WHERE clause.

@@ -83,9 +83,11 @@ pub(crate) fn checked(column: &Column) -> Result<String, Refusal> {
         (Family::Uuid, Encoding::UuidBlob) => {
             guard(&format!("{c} IS NULL OR typeof({c}) = 'blob' AND length({c}) = 16"), "uuid")
         }
-        (Family::Date, Encoding::Iso8601) => {
-            guard(&format!("{c} IS NULL OR typeof({c}) = 'text' AND date({c}) = {c} COLLATE BINARY"), "date")
-        }
+        // SQLite has years before 1, which have another writing in PostgreSQL.
+        (Family::Date, Encoding::Iso8601) => guard(
+            &format!("{c} IS NULL OR typeof({c}) = 'text' AND date({c}) = {c} COLLATE BINARY AND {c} >= '0001-01-01'"),
+            "date",
+        ),
         (Family::Timestamp | Family::Timestamptz, Encoding::EpochS | Encoding::EpochMs | Encoding::EpochUs)
             if column.storage == Storage::Integer =>
         {

@@ -190,7 +190,8 @@ pub fn store_timestamp(us: i64, encoding: Encoding, utc: bool) -> Result<Value, 
             let us = us.checked_add(EPOCH_US).ok_or(TimeError::OutOfRange)?;
             match us.rem_euclid(unit) {
                 0 => Value::Integer(us / unit),
-                _ => Value::Real(us as f64 / unit as f64),
+                // The whole part apart: far from 1970 no double holds the microseconds.
+                rest => Value::Real(us.div_euclid(unit) as f64 + rest as f64 / unit as f64),
             }
         }
         (None, Encoding::Julian) => Value::Real(us as f64 / DAY_US as f64 + JULIAN_2000),
@@ -392,6 +393,11 @@ mod tests {
         assert_eq!(compare_timestamp(i64::MAX, Encoding::EpochS, true), Value::Real(f64::INFINITY));
         assert_eq!(timestamp_from_real(2_451_545.0, Encoding::Julian), Ok(DAY_US / 2));
         assert!(timestamp_from_integer(i64::MAX, Encoding::EpochS).is_err());
+        // A quarter of a second of the year 9999 is exact, and so are three of the year 3.
+        for us in [252_455_615_999_250_000, -63_000_000_000_750_000] {
+            let Ok(Value::Real(seconds)) = store_timestamp(us, Encoding::EpochS, true) else { panic!("a fraction") };
+            assert_eq!(timestamp_from_real(seconds, Encoding::EpochS), Ok(us));
+        }
         assert_eq!(timestamp_from_real(f64::INFINITY, Encoding::EpochS), Ok(INFINITY));
         assert_eq!(compare_timestamp(INFINITY, Encoding::Iso8601, true), Value::Text(":".into()));
     }

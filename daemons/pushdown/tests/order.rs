@@ -93,6 +93,23 @@ fn the_segment_is_constant_within_a_segment() {
 }
 
 #[test]
+fn what_relies_on_the_order_of_texts_says_so() {
+    let scope = Scope::of([&table()]);
+    let c = Sort { collation: oid::C_COLLATION, ..sort(TEXT_OPS) };
+    for (index, sort, relies) in [
+        (T, c, true),
+        (T, sort(TEXT_PATTERN_OPS), true),
+        (SEG, c, false),
+        (I, sort(INTEGER_OPS), false),
+        (U, sort(UUID_OPS), false),
+    ] {
+        let mut shipper = Shipper::new(&scope, &collation);
+        key(&Expr::Column(index), sort, true, &mut shipper).expect("ships");
+        assert_eq!(shipper.is_bytewise(), relies, "{index}");
+    }
+}
+
+#[test]
 fn what_is_stored_in_several_forms_sorts_as_it_reads() {
     for (index, opfamily, reads) in
         [(F, FLOAT_OPS, "single"), (S, DATETIME_OPS, "instant"), (ISO, DATETIME_OPS, "instant")]

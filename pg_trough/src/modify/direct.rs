@@ -247,7 +247,13 @@ impl Change {
                 warn::impossible(&self.cluster.server, &name, count).raise();
             }
             if let Some(set) = chosen.set {
-                let template = QueryTemplate { map: self.probe.map.clone(), params, ..QueryTemplate::default() };
+                // What the probe's segments cannot answer, the statement is not run on.
+                let template = QueryTemplate {
+                    map: self.probe.map.clone(),
+                    params,
+                    bytewise: self.probe.bytewise,
+                    ..QueryTemplate::default()
+                };
                 let found = probe(&self.cluster, &self.target, set, template, chosen.named);
                 self.left = found.into_iter().map(|(segment, _)| segment).collect();
                 self.left.reverse();

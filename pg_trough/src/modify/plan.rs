@@ -268,6 +268,7 @@ unsafe fn statement(
             plan::print_conditions(&relation.split, tables, relation.pushdown, &mut walker, &mut shipper);
         let conditions =
             if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let bytewise = shipper.is_bytewise();
         let params = shipper.into_params();
         let mut sets = Vec::new();
         let mut list = Vec::new();
@@ -292,6 +293,7 @@ unsafe fn statement(
         let slots = walker.into_slots();
         let probe = ScanPlan {
             map: format!("SELECT 1 FROM {from}{conditions} LIMIT 1"),
+            bytewise,
             params,
             width: 1,
             slots: slots.len(),

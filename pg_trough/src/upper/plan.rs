@@ -61,6 +61,7 @@ pub(crate) unsafe fn plan(
             relations: Some(format!("Aggregate on ({name})")),
             map: statement.map,
             reduce: statement.reduce,
+            bytewise: shipper.is_bytewise(),
             params: shipper.into_params(),
             outputs,
             width: grouping.width(),

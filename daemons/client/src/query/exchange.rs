@@ -221,6 +221,7 @@ impl Exchange {
             deadline_ms: left.map(|d| (d.as_millis() as u64).max(1)),
             max_rows: template.max_rows,
             max_bytes: template.max_bytes,
+            bytewise: template.bytewise,
             proxied: false,
         };
         let body = serde_json::to_vec(&request)

@@ -42,6 +42,8 @@ pub struct QueryTemplate {
     pub params: Vec<Value>,
     /// Bound to `reduce`.
     pub reduce_params: Vec<Value>,
+    /// Whether `map` relies on texts that sort by their bytes in UTF-8.
+    pub bytewise: bool,
     /// More rows than this in one request are an error.
     pub max_rows: Option<u64>,
     /// More bytes of rows than this in one request are an error.

@@ -60,6 +60,10 @@ pub struct QueryRequest {
     /// More bytes of rows than this are an error ([`ErrorCode::ByteLimit`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
+    /// Whether `map` relies on texts that sort by their bytes in UTF-8: a segment that holds them in UTF-16 is then an error
+    /// ([`ErrorCode::TypeMismatch`]), as SQLite sorts by the bytes that it holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bytewise: bool,
     /// Set by a worker that passes the request on to the holder of a write lock, so that it goes one step only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proxied: bool,

@@ -181,6 +181,7 @@ fn request(map: &str, reduce: Option<&str>) -> QueryRequest {
         deadline_ms: None,
         max_rows: None,
         max_bytes: None,
+        bytewise: false,
         proxied: false,
     }
 }

@@ -96,7 +96,7 @@ pub(crate) async fn run(
     };
     let (max_rows, max_bytes) =
         (smaller(request.max_rows, limits.max_rows), smaller(request.max_bytes, limits.max_bytes));
-    let map = Query::new(&request.map, request.params);
+    let map = Query::new(&request.map, request.params).bytewise(request.bytewise);
 
     if let ([Ok(file)], None, true) = (files.as_slice(), &request.reduce, inner.options.inline_reads)
         && let Some(frames) = inline(inner, file, &map, max_rows, max_bytes)

@@ -16,14 +16,26 @@ pub(crate) struct Query {
     params: Vec<Value>,
     /// The parameter's number that is the segment's id, if the text uses it.
     segment: Option<usize>,
+    /// Whether it relies on texts in UTF-8, by whose bytes SQLite then sorts.
+    bytewise: bool,
 }
+
+/// Whether a connection's database holds its texts in UTF-8.
+const IN_UTF8: &str = "SELECT CAST('a' AS BLOB) = x'61'";
 
 impl Query {
     pub(crate) fn new(sql: &str, params: Vec<Value>) -> Self {
         match crate::sql::number_segment_parameter(sql, params.len()) {
-            Some((sql, number)) => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: Some(number) },
-            None => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: None },
+            Some((sql, number)) => {
+                Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: Some(number), bytewise: false }
+            }
+            None => Self { sql: format!("{STRICT_MARK}{sql}"), params, segment: None, bytewise: false },
         }
+    }
+
+    /// Says whether it relies on texts in UTF-8.
+    pub(crate) fn bytewise(self, bytewise: bool) -> Self {
+        Self { bytewise, ..self }
     }
 
     /// Prepares and binds the statement.
@@ -37,6 +49,9 @@ impl Query {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
         let mut statement = prepared?;
         check_reads(&statement)?;
+        if self.bytewise {
+            check_encoding(conn, id)?;
+        }
         let given = self.params.len();
         let wanted = self.segment.map_or(statement.parameter_count(), |number| number - 1);
         if wanted > given {
@@ -51,6 +66,19 @@ impl Query {
         }
         Ok(statement)
     }
+}
+
+/// Refuses a database in UTF-16, of which SQLite reads the encoding with the first statement over its tables.
+fn check_encoding(conn: &Connection, id: Option<&SegmentId>) -> Result<(), Failure> {
+    if conn.prepare_cached(IN_UTF8)?.query_row([], |row| row.get(0))? {
+        return Ok(());
+    }
+    let text = format!(
+        "segment '{}' holds its texts in UTF-16, whose order in SQLite is not the one that the query relies on: rewrite it \
+         in UTF-8 (dump it into a new database), or query it without pushdown (pg_trough.pushdown = off)",
+        id.map_or("", SegmentId::as_str)
+    );
+    Err(Failure::Ours(SegmentError::new(ErrorCode::TypeMismatch, text)))
 }
 
 /// Refuses what the authorizer lets pass but is no reading statement.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{Answer, Bench, Got, bench, bench_with, request};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
-use trough_core::{ErrorCode, SegmentError, Value};
+use trough_core::{ErrorCode, SegmentError, Value, wire::QueryRequest};
 use trough_engine::{EngineOptions, Format, Limits};
 
 fn segments(b: &Bench, n: i64) -> Vec<String> {
@@ -176,6 +176,32 @@ async fn what_is_wrong_everywhere_is_told_once() {
     // A doubly quoted text is a column's name here, and nothing else.
     let answer = b.query(&names[..1], request(&names[..1], "select \"nosuch\" from t", None)).await;
     assert_eq!(answer.errors[0].1.code, ErrorCode::NoSuchColumn);
+}
+
+#[tokio::test]
+async fn texts_in_utf_16_do_not_sort_by_the_bytes_of_utf_8() {
+    let b = bench();
+    let script = "create table t(a text); insert into t values('a'), ('Ā'), ('\u{ff5e}'), ('\u{10000}')";
+    b.make("le", &format!("pragma encoding = 'UTF-16le'; {script}"));
+    b.make("be", &format!("pragma encoding = 'UTF-16be'; {script}"));
+    b.make("eight", script);
+    let names = ["le", "be", "eight"];
+    let bytewise = |map, reduce| QueryRequest { bytewise: true, ..request(&names, map, reduce) };
+    for reduce in [None, Some("select * from partial order by c1 asc nulls last limit ?1"), Some("select max(c1) from partial")] {
+        for _ in 0..2 {
+            let mut request = bytewise("select a as c1 from t where a > 'Ā' order by a limit 1", reduce);
+            request.reduce_params = vec![Value::Integer(1); usize::from(reduce.is_some_and(|r| r.contains("limit")))];
+            let answer = b.query(&names, request).await;
+            assert_eq!(answer.values(), [[Value::Text("\u{ff5e}".into())]], "{reduce:?}");
+            let mut refused: Vec<_> = answer.errors.iter().map(|(at, e)| (*at, e.code)).collect();
+            refused.sort_by_key(|(at, _)| *at);
+            assert_eq!(refused, [(0, ErrorCode::TypeMismatch), (1, ErrorCode::TypeMismatch)]);
+            assert!(answer.errors.iter().all(|(_, e)| e.message.contains("UTF-16")));
+        }
+    }
+    // What does not rely on it is answered, on the same connections.
+    let answer = b.query(&names, request(&names, "select a from t where a = 'Ā'", None)).await;
+    assert_eq!(answer.rows.len(), 3);
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ pub fn request(names: &[&str], map: &str, reduce: Option<&str>) -> QueryRequest 
         deadline_ms: None,
         max_rows: None,
         max_bytes: None,
+        bytewise: false,
         proxied: false,
     }
 }
