@@ -187,7 +187,9 @@ async fn texts_in_utf_16_do_not_sort_by_the_bytes_of_utf_8() {
     b.make("eight", script);
     let names = ["le", "be", "eight"];
     let bytewise = |map, reduce| QueryRequest { bytewise: true, ..request(&names, map, reduce) };
-    for reduce in [None, Some("select * from partial order by c1 asc nulls last limit ?1"), Some("select max(c1) from partial")] {
+    for reduce in
+        [None, Some("select * from partial order by c1 asc nulls last limit ?1"), Some("select max(c1) from partial")]
+    {
         for _ in 0..2 {
             let mut request = bytewise("select a as c1 from t where a > 'Ā' order by a limit 1", reduce);
             request.reduce_params = vec![Value::Integer(1); usize::from(reduce.is_some_and(|r| r.contains("limit")))];
