@@ -62,8 +62,13 @@ impl StateDecoder {
                 Some(array(&[count, sum].map(pg_sys::Datum::from), oid::INT8))
             }
             StateKind::Int128 => {
-                let [count, high, low] = integers(items)?;
-                let sum = (i128::from(high) << 32) + i128::from(low);
+                let [count] = integers(items)?;
+                let sum = match items.get(1) {
+                    Some(Item::Blob(bytes)) => {
+                        i128::from_be_bytes((*bytes).try_into().map_err(|_| Unfit::Is("something other than a sum"))?)
+                    }
+                    sum => i128::from(sum.map_or(Ok(None), |sum| integer(*sum))?.unwrap_or(0)),
+                };
                 (count > 0).then(|| pg::make_varlena(&sum_state(count, sum)))
             }
             StateKind::IntSum | StateKind::IntMoments { .. } => bytes::<IntMoments>(first)?.map(|moments| {

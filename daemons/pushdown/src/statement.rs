@@ -38,7 +38,7 @@ pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String],
     if !order.reduces() {
         let keys = order.keys.iter().filter(|key| !key.segment).map(|key| key.sorting(&key.sql));
         let order_by = order_clause(keys);
-        let limit = order.limit.map(|n| format!(" LIMIT ?{n}")).unwrap_or_default();
+        let limit = limit_clause(order);
         if list.is_empty() {
             list.push("NULL".to_owned());
         }
@@ -61,7 +61,7 @@ pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String],
     let selected: Vec<_> = list.iter().zip(&names).map(|(sql, name)| format!("{sql} AS {name}")).collect();
     let within = order_clause(sorted.iter().filter(|(segment, _)| !segment).map(|(_, sql)| sql.clone()));
     let over = order_clause(sorted.iter().map(|(_, sql)| sql.clone()));
-    let limit = order.limit.map(|n| format!(" LIMIT ?{n}")).unwrap_or_default();
+    let limit = limit_clause(order);
     let statement = Statement {
         map: format!("SELECT {} FROM {from}{condition}{within}{limit}", selected.join(", ")),
         reduce: Some(format!("SELECT * FROM partial{over} LIMIT ?1")),
@@ -72,6 +72,12 @@ pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String],
 fn order_clause(keys: impl Iterator<Item = String>) -> String {
     let keys: Vec<_> = keys.collect();
     if keys.is_empty() { String::new() } else { format!(" ORDER BY {}", keys.join(", ")) }
+}
+
+/// The sign keeps SQLite from planning by the parameter's value, for then it would compile the statement anew each time that the
+/// parameter is bound.
+fn limit_clause(order: &Order) -> String {
+    order.limit.map(|n| format!(" LIMIT +?{n}")).unwrap_or_default()
 }
 
 pub(crate) fn where_clause(conditions: &[String]) -> String {

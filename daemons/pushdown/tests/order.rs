@@ -137,7 +137,7 @@ fn workers_pick_what_is_sorted_over_segments() {
         scan(&[U, T], &order),
         (
             "SELECT `u` COLLATE BINARY AS c1, `t` AS c2, :segment AS k1, `i` + 1 AS k2 FROM `t` WHERE (`i` > ?1) \
-             ORDER BY k2 ASC NULLS LAST, c1 ASC NULLS FIRST LIMIT ?2"
+             ORDER BY k2 ASC NULLS LAST, c1 ASC NULLS FIRST LIMIT +?2"
                 .into(),
             Some(
                 "SELECT * FROM partial ORDER BY k1 DESC NULLS LAST, k2 ASC NULLS LAST, c1 ASC NULLS FIRST LIMIT ?1"
@@ -151,7 +151,7 @@ fn workers_pick_what_is_sorted_over_segments() {
         scan(&[U, T], &single),
         (
             "SELECT `u`, `t` FROM `t` WHERE (`i` > ?1) ORDER BY `i` + 1 ASC NULLS LAST, `u` COLLATE BINARY ASC NULLS \
-             FIRST LIMIT ?2"
+             FIRST LIMIT +?2"
                 .into(),
             None,
             2
@@ -160,7 +160,7 @@ fn workers_pick_what_is_sorted_over_segments() {
     let many = Order { many: true, ..order.clone() };
     assert_eq!(scan(&[U, T], &many).1, None);
     let any = Order { keys: Vec::new(), ..order };
-    assert_eq!(scan(&[], &any), ("SELECT NULL FROM `t` WHERE (`i` > ?1) LIMIT ?2".into(), None, 1));
+    assert_eq!(scan(&[], &any), ("SELECT NULL FROM `t` WHERE (`i` > ?1) LIMIT +?2".into(), None, 1));
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub enum StateKind {
     Count,
     /// `(sum)`: bigint or NULL.
     Int8,
-    /// `(n, high, low)`: the 128-bit state of `sum(bigint)`; the sum is `high × 2³² + low`.
+    /// `(n, sum)`, the sum of `trough_sum_big`: the 128-bit state of `sum(bigint)`.
     Int128,
     /// `(n, sum)`: `bigint[]` of count and sum.
     IntPair,
@@ -114,8 +114,7 @@ impl StateKind {
     /// How many columns make the state.
     pub fn width(self) -> usize {
         match self {
-            Self::IntPair => 2,
-            Self::Int128 => 3,
+            Self::IntPair | Self::Int128 => 2,
             _ => 1,
         }
     }
@@ -225,9 +224,8 @@ impl Printer<'_, '_> {
             // Sums of parts of a number are no sums of distinct numbers.
             Shape::SumBig if distinct => (StateKind::IntSum, int_moments(arg)),
             Shape::SumBig => {
-                let (high, low) = (format!("({arg}) >> 32"), format!("({arg}) & 4294967295"));
-                let parts = vec![("count", arg, Reduce::Sum), ("sum", high, Reduce::Sum), ("sum", low, Reduce::Sum)];
-                (StateKind::Int128, parts)
+                let sum = ("trough_sum_big", arg.clone(), Reduce::Function("trough_sum_big"));
+                (StateKind::Int128, vec![("count", arg, Reduce::Sum), sum])
             }
             Shape::AvgInt => (StateKind::IntPair, vec![("count", arg.clone(), Reduce::Sum), ("sum", arg, Reduce::Sum)]),
             Shape::MomentsInt => (StateKind::IntMoments { big: false }, int_moments(arg)),

@@ -13,6 +13,7 @@ use trough_core::moments::{IntMoments, Overflow, PairMoments, RealMoments, RealS
 /// Defines the functions on a connection.
 pub(crate) fn register(conn: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    conn.create_aggregate_function("trough_sum_big", 1, flags, BigSum)?;
     conn.create_aggregate_function("trough_sum_real", 1, flags, Sum { single: false })?;
     conn.create_aggregate_function("trough_sum_single", 1, flags, Sum { single: true })?;
     conn.create_aggregate_function("trough_real_moments", 1, flags, Steps(real_step))?;
@@ -89,6 +90,35 @@ impl Aggregate<Group<RealSum>, Value> for Sum {
             Some(Ok(RealSum(Some(sum)))) if sum.is_nan() => Value::Blob(sum.to_be_bytes().to_vec()),
             Some(Ok(RealSum(Some(sum)))) => Value::Real(sum),
             Some(Err(Overflow)) => Value::Blob(Vec::new()),
+        })
+    }
+}
+
+/// The exact sum of integers: an integer, or a byte string of 16, the highest first, where it has more than 64 bits. Takes both,
+/// so that results add up. SQLite's own sum fails there.
+struct BigSum;
+
+impl Aggregate<Option<i128>, Value> for BigSum {
+    fn init(&self, _ctx: &mut Context<'_>) -> Result<Option<i128>> {
+        Ok(None)
+    }
+
+    fn step(&self, ctx: &mut Context<'_>, sum: &mut Option<i128>) -> Result<()> {
+        let value = ctx.get_raw(0);
+        let number = match value {
+            ValueRef::Null => return Ok(()),
+            ValueRef::Integer(n) => i128::from(n),
+            ValueRef::Blob(bytes) => i128::from_be_bytes(bytes.try_into().map_err(|_| unfit(value))?),
+            other => return Err(unfit(other)),
+        };
+        *sum = Some(sum.unwrap_or(0).checked_add(number).ok_or_else(|| unfit(value))?);
+        Ok(())
+    }
+
+    fn finalize(&self, _ctx: &mut Context<'_>, sum: Option<Option<i128>>) -> Result<Value> {
+        Ok(match sum.flatten() {
+            None => Value::Null,
+            Some(sum) => i64::try_from(sum).map_or_else(|_| Value::Blob(sum.to_be_bytes().to_vec()), Value::Integer),
         })
     }
 }
@@ -198,6 +228,29 @@ mod tests {
         let nan = "SELECT trough_sum_real(column1) FROM (VALUES (9e999), (-9e999))";
         assert_eq!(one::<Vec<u8>>(nan).len(), 8);
         assert_eq!(one::<f64>("SELECT trough_sum_single(column1) FROM (VALUES (16777216), (1))"), 16_777_216.0);
+    }
+
+    #[test]
+    fn exact_sums() {
+        assert_eq!(one::<i64>("SELECT trough_sum_big(column1) FROM (VALUES (1), (NULL), (-3))"), -2);
+        assert_eq!(one::<Option<i64>>("SELECT trough_sum_big(NULL)"), None);
+        assert_eq!(one::<Option<i64>>("SELECT trough_sum_big(1) WHERE 0"), None);
+        let big = "SELECT trough_sum_big(column1) AS s FROM (VALUES (9223372036854775807), (1))";
+        assert_eq!(one::<[u8; 16]>(big), (1i128 << 63).to_be_bytes());
+        assert_eq!(
+            one::<[u8; 16]>(&big.replace("(1)", "(9223372036854775807)")),
+            (i128::from(i64::MAX) * 2).to_be_bytes()
+        );
+        let back = format!(
+            "SELECT trough_sum_big(s) FROM ({big} UNION ALL {big} UNION ALL VALUES (-9223372036854775808), (-9223372036854775808), (-1))"
+        );
+        assert_eq!(one::<i64>(&back), -1);
+        let conn = Connection::open_in_memory().expect("a database in memory");
+        register(&conn).expect("functions");
+        for unfit in ["'x'", "1.5", "x'01'"] {
+            let sum = conn.query_row(&format!("SELECT trough_sum_big({unfit})"), [], |row| row.get::<_, i64>(0));
+            assert!(sum.expect_err(unfit).to_string().contains("cannot be aggregated"), "{unfit}");
+        }
     }
 
     #[test]

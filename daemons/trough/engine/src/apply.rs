@@ -1,12 +1,13 @@
 //! What one request does within its transaction: a script, or statements with their rows of parameters.
 
-use rusqlite::{CachedStatement, config::DbConfig, fallible_iterator::FallibleIterator, types::ValueRef};
+use rusqlite::{CachedStatement, fallible_iterator::FallibleIterator, types::ValueRef};
 use trough_core::{
     ErrorCode, SegmentError, SegmentId, Value,
     wire::{Packed, WriteStatement},
 };
 
 use crate::{
+    conn as connection,
     encode::{self, Decoded},
     options::Limits,
     sql,
@@ -25,6 +26,7 @@ pub(crate) struct Done {
 /// An SQL script: every statement to its end, rows dropped.
 pub(crate) fn script(conn: &WriteConn, text: &str) -> Result<Done, Failure> {
     let before = conn.conn.total_changes();
+    connection::take_quoted_names_for_texts(&conn.conn, true)?;
     let mut batch = rusqlite::Batch::new(&conn.conn, text);
     while let Some(mut statement) = batch.next()? {
         let mut rows = statement.raw_query();
@@ -109,10 +111,8 @@ impl<'a> Runner<'a> {
     ) -> Result<Self, Failure> {
         let numbered = sql::number_segment_parameter(&statement.sql, width);
         let text = numbered.as_ref().map_or(statement.sql.as_str(), |(text, _)| text);
-        conn.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-        let prepared = conn.conn.prepare_cached(text);
-        conn.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-        let mut prepared = prepared?;
+        connection::take_quoted_names_for_texts(&conn.conn, false)?;
+        let mut prepared = conn.conn.prepare_cached(text)?;
         let mut wanted = prepared.parameter_count();
         if let Some((_, number)) = numbered {
             prepared.raw_bind_parameter(number, id.as_str())?;

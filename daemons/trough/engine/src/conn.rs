@@ -45,7 +45,7 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
-        // As in Python, whose clients may quote texts doubly; the new protocol's statements are prepared without it.
+        // As in Python, whose clients may quote texts doubly; the new protocol's statements switch it off.
         (DbConfig::SQLITE_DBCONFIG_DQS_DML, true),
         (DbConfig::SQLITE_DBCONFIG_DQS_DDL, true),
         // As in Python, whose clients' scripts may insert in any order.
@@ -64,6 +64,15 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
     conn.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     functions::register(conn)?;
     aggregates::register(conn)
+}
+
+/// Says whether `"text"` is a text where no column has that name, as the old endpoints' clients may write it. A change has SQLite
+/// compile every kept statement anew, so it is made only where it is one.
+pub(crate) fn take_quoted_names_for_texts(conn: &Connection, take: bool) -> Result<()> {
+    if conn.db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML)? != take {
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, take)?;
+    }
+    Ok(())
 }
 
 /// Lets `current` interrupt the connection's statements.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use trough_core::{ErrorCode, SegmentError};
 
 use crate::{
+    conn,
     control::Control,
     engine::{Inner, SegmentFile},
     json::{self, Fields},
@@ -49,6 +50,7 @@ pub(crate) async fn read(
 }
 
 fn prepare<'c>(conn: &'c Connection, text: &str) -> Result<CachedStatement<'c>, Failure> {
+    conn::take_quoted_names_for_texts(conn, true)?;
     let statement = conn.prepare_cached(text)?;
     check_reads(&statement).map_err(|failure| match failure {
         Failure::Ours(e) if e.code == ErrorCode::Forbidden => Failure::Ours(SegmentError::new(e.code, ONE_SELECT)),

@@ -1,9 +1,9 @@
 //! Running one reading statement on one connection, its rows in MessagePack.
 
-use rusqlite::{CachedStatement, Connection, ToSql, config::DbConfig, types::ToSqlOutput, types::ValueRef};
+use rusqlite::{CachedStatement, Connection, ToSql, types::ToSqlOutput, types::ValueRef};
 use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
 
-use crate::encode;
+use crate::{conn, encode};
 
 /// Set before a statement of the new protocol, so that a statement that was prepared under the old endpoint's rules (which
 /// take `"text"` for a text) is never taken from the cache for it.
@@ -44,10 +44,8 @@ impl Query {
         conn: &'c Connection,
         id: Option<&SegmentId>,
     ) -> Result<CachedStatement<'c>, Failure> {
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-        let prepared = conn.prepare_cached(&self.sql);
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, true)?;
-        let mut statement = prepared?;
+        conn::take_quoted_names_for_texts(conn, false)?;
+        let mut statement = conn.prepare_cached(&self.sql)?;
         check_reads(&statement)?;
         if self.bytewise {
             check_encoding(conn, id)?;
@@ -173,5 +171,49 @@ impl RowsFrame {
         head[1..5].copy_from_slice(&self.count.to_be_bytes());
         head[6..10].copy_from_slice(&bytes.to_be_bytes());
         (self.count.into(), bytes.into())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    fn table() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn::set_up(&conn, &crate::options::Limits::default()).unwrap();
+        conn.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1), (2), (3)").unwrap();
+        conn
+    }
+
+    #[test]
+    fn a_kept_statement_is_not_compiled_anew() {
+        let conn = table();
+        let params = vec![Value::Integer(2), Value::Integer(1)];
+        let query = Query::new("SELECT :segment, a FROM t WHERE a >= ?1 ORDER BY a DESC LIMIT +?2", params);
+        for id in ["a", "b", "c"] {
+            let mut statement = query.prepare(&conn, Some(&SegmentId::new(id).unwrap())).unwrap();
+            {
+                let mut rows = statement.raw_query();
+                let row = rows.next().unwrap().unwrap();
+                assert_eq!((row.get::<_, String>(0).unwrap().as_str(), row.get::<_, i64>(1).unwrap()), (id, 3));
+                assert!(rows.next().unwrap().is_none());
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{id}");
+        }
+    }
+
+    #[test]
+    fn quoted_names_are_texts_for_old_statements_only() {
+        let conn = table();
+        let sql = "SELECT \"nosuch\" FROM t";
+        for _ in 0..2 {
+            conn::take_quoted_names_for_texts(&conn, true).unwrap();
+            let old = conn.prepare_cached(sql).unwrap().query_row([], |row| row.get::<_, String>(0));
+            assert_eq!(old.unwrap(), "nosuch");
+            assert!(matches!(Query::new(sql, Vec::new()).prepare(&conn, None), Err(Failure::Sqlite(_))));
+        }
     }
 }
