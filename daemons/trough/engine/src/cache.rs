@@ -215,10 +215,11 @@ impl HandleCache {
         self.take_open(file, Identity::of(&file.id, &file.path).ok()?)
     }
 
-    /// Whether connections to so many segments can be kept for the next time. If not, keeping them would only drive out
-    /// others.
+    /// Whether a connection that a request for so many segments opened is kept for the next time: if all of them can be, or there is
+    /// room yet. Else keeping them would only drive out others.
     pub(crate) fn can_keep(&self, segments: usize) -> bool {
-        segments <= self.budget / 2
+        let most = self.budget - self.budget / 8;
+        segments <= most || self.descriptors.load(Ordering::Relaxed) <= most
     }
 
     /// An answer was made on the caller's own thread.

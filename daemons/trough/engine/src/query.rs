@@ -47,8 +47,6 @@ pub(crate) struct Run {
     pub(crate) control: Arc<Control>,
     sender: Sender,
     renderer: Option<Mutex<Renderer>>,
-    /// Whether connections that are opened for it are kept open.
-    keep: bool,
     next: AtomicUsize,
     at_work: AtomicUsize,
     ok: AtomicU64,
@@ -123,7 +121,6 @@ pub(crate) async fn run(
         control,
         sender,
         renderer: renderer.map(Mutex::new),
-        keep: inner.cache.can_keep(files.len()),
         next: AtomicUsize::new(0),
         at_work: AtomicUsize::new(tasks),
         ok: AtomicU64::new(0),
@@ -400,7 +397,7 @@ impl Run {
         let lease = self.inner.cache.checkout(file, &self.inner.options);
         let mut lease = lease.map_err(|e| Attempt::Failed(Failure::Ours(e)))?;
         lease.obey(&self.control);
-        if !self.keep && !lease.reused {
+        if !lease.reused && !self.inner.cache.can_keep(self.files.len()) {
             lease.discard();
         }
         work(&lease).map_err(|failure| {

@@ -64,6 +64,22 @@ async fn first_rows_are_those_that_sqlite_picks() {
 }
 
 #[tokio::test]
+async fn connections_of_wide_requests_are_kept_as_far_as_there_is_room() {
+    for (budget, kept) in [(160, 140), (64, 56)] {
+        let b = bench_with(EngineOptions { handle_budget: budget, threads: 1, ..EngineOptions::default() });
+        let names = segments(&b, 140);
+        let names = refs(&names);
+        for round in 0..3 {
+            let answer =
+                b.query(&names, request(&names, "select v from t", Some("select count(*) from partial"))).await;
+            assert_eq!(answer.values(), [vec![Value::Integer(420)]]);
+            let stats = b.engine.stats();
+            assert_eq!((stats.handles_open, stats.handle_hits, stats.handle_evictions), (kept, round * kept, 0));
+        }
+    }
+}
+
+#[tokio::test]
 async fn reduce_runs_over_all_partial_rows() {
     let b = bench();
     let names = segments(&b, 300);
