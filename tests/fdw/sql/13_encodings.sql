@@ -33,4 +33,3 @@ RESET pg_trough.pushdown;
 UPDATE words SET word = 'b' WHERE word = 'a';
 SELECT segment, word FROM words WHERE id = 1 ORDER BY segment;
 DROP FOREIGN TABLE words;
-SELECT trough.shred('archive', segment) IS NOT NULL AS gone FROM (SELECT DISTINCT segment FROM trough.segments('archive', '^utf')) s;
