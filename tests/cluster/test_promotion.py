@@ -40,9 +40,14 @@ def write(cluster, segment, rows, size=10):
     harness.wait_for("a write", attempt)
 
 
+def prefix(segment):
+    return segment[:-3] or "."
+
+
 def canonical(cluster, segment):
     """The rows of the canonical copy, which must be whole."""
-    path = next(cluster.store.rglob(f"{segment}.sqlite"))
+    path = cluster.dir / "canonical.sqlite"
+    path.write_bytes(cluster.canonical(f"{prefix(segment)}/{segment}.sqlite"))
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as db:
         assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
         return [n for (n,) in db.execute("select n from t order by n")]
@@ -87,9 +92,9 @@ def test_unfinished_uploads_are_collected(cluster):
     write(cluster, "half", range(0, 10))
     cluster.promote("half")
     harness.wait_for("the end of the process", lambda: not worker.alive())
-    left = [path for path in cluster.store.rglob("*") if "_COPYING_" in path.name]
-    assert left
-    harness.wait_for("the collection", lambda: not left[0].exists())
+    uploads = lambda: [name for name in cluster.canonical_names(prefix("half")) if "_COPYING_" in name]
+    assert uploads()
+    harness.wait_for("the collection", lambda: not uploads())
 
 
 @pytest.mark.parametrize("cluster", [{"PROMOTION_BANDWIDTH": 3_000_000, "PROMOTION_POOL_SIZE": 2}], indirect=True)

@@ -182,6 +182,16 @@ class Hadoop:
         where = self.request("PUT", f"http://127.0.0.1:{self.state['http']}/webhdfs/v1{urllib.parse.quote(path)}?{query}")
         self.request("PUT", where["Location"], content)
 
+    def read(self, path):
+        """The bytes of a file."""
+        query = urllib.parse.urlencode({"op": "OPEN", "user.name": USER})
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.state['http']}/webhdfs/v1{urllib.parse.quote(path)}?{query}", timeout=10) as answer:
+            return answer.read()
+
+    def names(self, path):
+        """The names in a folder."""
+        return [f["pathSuffix"] for f in self.webhdfs("GET", path, "LISTSTATUS")["FileStatuses"]["FileStatus"]]
+
     def rename(self, path, target):
         self.webhdfs("PUT", path, "RENAME", destination=target)
 

@@ -242,6 +242,18 @@ class Cluster:
     def promote(self, segment):
         return http("POST", self.sync_url("/promote"), {"segment": segment})
 
+    def canonical(self, path):
+        """The bytes of a file of the canonical store."""
+        if STORE == "hdfs":
+            return hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"]).read(str(self.store / path))
+        return (self.store / path).read_bytes()
+
+    def canonical_names(self, folder):
+        """The names in a folder of the canonical store."""
+        if STORE == "hdfs":
+            return hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"]).names(str(self.store / folder))
+        return [path.name for path in (self.store / folder).iterdir()]
+
     def put_canonical(self, path, content):
         """Puts a file into the canonical store, whole at once, beside what trough does."""
         target = self.store / path
