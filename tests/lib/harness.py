@@ -193,13 +193,14 @@ def canonical_store(directory):
 
 
 class Cluster:
-    """Metadata server, sync server and workers, each a process of its own."""
+    """Metadata server, sync server and workers, each a process of its own. `cold`: settings of each cold worker; these follow
+    the others in `workers`."""
 
-    def __init__(self, directory, workers=1, settings=None):
+    def __init__(self, directory, workers=1, settings=None, cold=()):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.store, store_url = canonical_store(self.dir)
-        ports = free_ports(2 + 3 * workers)
+        ports = free_ports(2 + 3 * (workers + len(cold)))
         self.meta_port, self.sync_port = ports[0], ports[1]
         self.common = {
             "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": store_url,
@@ -210,12 +211,14 @@ class Cluster:
         wait_for("the metadata server", self.meta_up)
         self.sync = self.role("sync", {"HOSTNAME": "sync", "LOCAL_DATA": str(self.dir / "sync")})
         self.workers = []
-        for i in range(workers):
+        names = [f"worker-{i + 1}" for i in range(workers)] + [f"cold-{i + 1}" for i in range(len(cold))]
+        own = [{}] * workers + [{"RUN_AS_COLD_STORAGE_NODE": True, **c} for c in cold]
+        for i, name in enumerate(names):
             read, write, manage = ports[2 + 3 * i: 5 + 3 * i]
-            data = self.dir / f"worker-{i + 1}"
+            data = self.dir / name
             data.mkdir(exist_ok=True)
-            worker = self.role("worker", {"HOSTNAME": f"worker-{i + 1}", "LOCAL_DATA": str(data), "READ_PORT": read,
-                                          "WRITE_PORT": write, "SYNC_LOCAL_PORT": manage}, name=f"worker-{i + 1}")
+            worker = self.role("worker", {"HOSTNAME": name, "LOCAL_DATA": str(data), "READ_PORT": read,
+                                          "WRITE_PORT": write, "SYNC_LOCAL_PORT": manage, **own[i]}, name=name)
             worker.data, worker.read_port, worker.write_port, worker.manage_port = data, read, write, manage
             self.workers.append(worker)
         wait_for("the sync server", lambda: http("GET", self.sync_url("/readyz")).status == 200)
@@ -232,6 +235,13 @@ class Cluster:
         path = self.dir / f"{name}.yml"
         path.write_text("\n".join(f"{k}: {json.dumps(v)}" for k, v in {**self.common, **settings}.items()) + "\n")
         return Process([BIN, role, "--config", str(path)], self.dir / f"{name}.log")
+
+    def reconfigure_sync(self, **settings):
+        """Starts the sync server again with other settings."""
+        self.sync.stop()
+        self.common.update(settings)
+        self.sync = self.role("sync", {"HOSTNAME": "sync", "LOCAL_DATA": str(self.dir / "sync")})
+        wait_for("the sync server", lambda: http("GET", self.sync_url("/readyz")).status == 200)
 
     def sync_url(self, path):
         return f"http://127.0.0.1:{self.sync_port}{path}"

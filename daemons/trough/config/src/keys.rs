@@ -43,7 +43,7 @@ pub const KEYS: &[Key] = &[
     key(
         "COLD_STORAGE_PATH",
         "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite",
-        "where a cold worker finds a segment",
+        "where a cold worker in mount mode finds a segment",
     ),
     key("COLD_STORE_SEGMENT", "false", "whether a segment is cold: true, false, or a CEL expression of segment_id"),
     key("COPY_THREAD_POOL_SIZE", "2", "copies that a worker makes at the same time"),
@@ -99,6 +99,19 @@ pub const KEYS: &[Key] = &[
     key("MOVE_SEGMENTS", "100000", "most segments moved per cycle between living workers"),
     key("MOVE_BYTES", "0", "most bytes moved per cycle between living workers; 0: no limit"),
     key("PLACEMENT_EPSILON", "0.05", "how far above its fair share a worker may go"),
+    key(
+        "COLD_MODE",
+        "",
+        "how a cold worker reads: mount (files under COLD_STORAGE_PATH) or direct (ranges of the canonical store's files); \
+         default: mount if COLD_STORAGE_PATH is set or its directory is there, else direct",
+    ),
+    key("COLD_CACHE_BYTES", "256 MiB", "blocks of cold segments that a worker in direct mode keeps in memory"),
+    key(
+        "COLD_CHECK",
+        "10",
+        "seconds after which a worker in direct mode asks again whether a file in use was replaced",
+    ),
+    key("COLD_READ_TIMEOUT", "30", "seconds that one read of a worker in direct mode may take"),
     key("SHUTDOWN_GRACE", "10", "seconds that requests in flight may take at shutdown"),
     key("LOG_FORMAT", "text", "text or json"),
     key(

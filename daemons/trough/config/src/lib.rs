@@ -64,6 +64,16 @@ pub enum Heartbeat {
     Segment,
 }
 
+/// How a cold worker reads segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColdMode {
+    /// As files under COLD_STORAGE_PATH.
+    Mount,
+    /// As ranges of the canonical store's files.
+    Direct,
+}
+
 /// A certificate and its key, as PEM files.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -93,6 +103,10 @@ pub struct Settings {
     pub maximum_assignments: u32,
     pub run_as_cold_storage_node: bool,
     pub cold_storage_path: String,
+    pub cold_mode: ColdMode,
+    pub cold_cache_bytes: u64,
+    pub cold_check: Duration,
+    pub cold_read_timeout: Duration,
     pub cold_store_segment: SegmentExpr<bool>,
     pub copy_thread_pool_size: usize,
     pub log_level: String,

@@ -6,8 +6,10 @@ use serde_yaml_ng::Value;
 use sha2::{Digest as _, Sha256};
 use trough_core::NodeId;
 
-use crate::{ConfigError, Heartbeat, Role, Settings, TlsFiles, Token, raw::Raw, system};
+use crate::{ColdMode, ConfigError, Heartbeat, Role, Settings, TlsFiles, Token, raw::Raw, system};
 
+/// The default of COLD_STORAGE_PATH.
+const COLD_STORAGE_PATH: &str = "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite";
 /// The default of LEASE, in seconds, where SYNC_LOOP_TIMING does not ask for less.
 const LEASE_SECONDS: f64 = 45.0;
 
@@ -68,7 +70,11 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         minimum_assignments,
         maximum_assignments: maximum,
         run_as_cold_storage_node: raw.flag("RUN_AS_COLD_STORAGE_NODE", false)?,
-        cold_storage_path: raw.text_or("COLD_STORAGE_PATH", "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite")?,
+        cold_storage_path: raw.text_or("COLD_STORAGE_PATH", COLD_STORAGE_PATH)?,
+        cold_mode: cold_mode(raw)?,
+        cold_cache_bytes: raw.whole_or("COLD_CACHE_BYTES", 256 << 20)?,
+        cold_check: raw.seconds("COLD_CHECK", 10.0)?,
+        cold_read_timeout: more_than_zero(raw, "COLD_READ_TIMEOUT", 30.0)?,
         cold_store_segment: raw.expression("COLD_STORE_SEGMENT", false)?,
         copy_thread_pool_size: raw.whole("COPY_THREAD_POOL_SIZE", 1024)?.unwrap_or(2).max(1) as usize,
         log_level: raw.text_or("LOG_LEVEL", "INFO")?,
@@ -125,6 +131,24 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         placement_epsilon: epsilon,
         shutdown_grace: raw.seconds("SHUTDOWN_GRACE", 10.0)?,
     })
+}
+
+/// COLD_MODE; without it, whoever has a mount gets it.
+fn cold_mode(raw: &Raw) -> Result<ColdMode, ConfigError> {
+    match raw.text("COLD_MODE")?.as_deref() {
+        Some("mount") => return Ok(ColdMode::Mount),
+        Some("direct") => return Ok(ColdMode::Direct),
+        Some(other) => return Err(raw.bad("COLD_MODE", format!("must be mount or direct, not {other:?}"))),
+        None => {}
+    }
+    let mount = COLD_STORAGE_PATH.split("/{").next().unwrap_or_default();
+    let mounted = raw.text("COLD_STORAGE_PATH")?.is_some() || std::path::Path::new(mount).is_dir();
+    Ok(if mounted { ColdMode::Mount } else { ColdMode::Direct })
+}
+
+fn more_than_zero(raw: &Raw, key: &str, default: f64) -> Result<std::time::Duration, ConfigError> {
+    let seconds = raw.seconds(key, default)?;
+    if seconds.is_zero() { Err(raw.bad(key, "must be more than 0 seconds")) } else { Ok(seconds) }
 }
 
 /// STORE, else the URL that HDFS_HOST, HDFS_PORT and HDFS_PATH make.

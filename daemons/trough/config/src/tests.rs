@@ -117,3 +117,14 @@ fn tokens_open_the_listener() {
     assert_eq!(s.token.as_deref(), Some("secret"));
     assert!(!format!("{s:?}").contains("\"r\""));
 }
+
+#[test]
+fn a_cold_worker_reads_the_mount_that_it_was_given() {
+    let mode = |text: &str| Settings::from_yaml(text).expect("valid").cold_mode;
+    assert_eq!(mode("COLD_STORAGE_PATH: /mnt/{prefix}/{segment_id}.sqlite"), ColdMode::Mount);
+    assert_eq!(mode("COLD_STORAGE_PATH: /mnt/{segment_id}.sqlite\nCOLD_MODE: direct"), ColdMode::Direct);
+    assert_eq!(mode("COLD_MODE: mount"), ColdMode::Mount);
+    let e = error("COLD_MODE: nfs");
+    assert!(e.contains("COLD_MODE") && e.contains("mount or direct"), "{e}");
+    assert!(error("COLD_READ_TIMEOUT: 0").contains("more than 0"));
+}

@@ -28,6 +28,7 @@ use crate::{
     errors,
     files::refuse_stub,
     options::EngineOptions,
+    remote::{Link, OpenError, OpenFile, RemoteStamp},
 };
 
 const SHARDS: usize = 16;
@@ -60,10 +61,15 @@ impl Identity {
         Ok(Self { mode: Mode::Immutable, device, inode, length, mtime })
     }
 
+    fn of_open(file: &OpenFile) -> Self {
+        let RemoteStamp { bytes, mtime_ms } = file.stamp;
+        Self { mode: Mode::Immutable, device: u64::MAX, inode: file.serial, length: bytes, mtime: (mtime_ms, 0) }
+    }
+
     /// The same file, read in another way.
     fn read_as(self, mode: Mode) -> Self {
         match mode {
-            Mode::Immutable => self,
+            Mode::Immutable | Mode::Remote => self,
             Mode::Hot => Self { mode, length: 0, mtime: (0, 0), ..self },
         }
     }
@@ -72,6 +78,8 @@ impl Identity {
 struct Handle {
     conn: Connection,
     current: Current,
+    /// A remote file's.
+    link: Option<Arc<Link>>,
     identity: Identity,
     /// What it takes: the file, and in WAL mode the log and its index.
     descriptors: usize,
@@ -138,6 +146,11 @@ impl Lease<'_> {
     /// Lets `control` interrupt it.
     pub(crate) fn obey(&self, control: &Arc<Control>) {
         self.handle.as_ref().expect("taken in drop only").current.set(Some(control.clone()));
+    }
+
+    /// What a connection to a remote file knows of it.
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.handle.as_ref().and_then(|handle| handle.link.as_ref())
     }
 
     /// Closes the connection instead of keeping it: the file under it may be bad.
@@ -212,6 +225,9 @@ impl HandleCache {
 
     /// An open connection for work on the caller's own thread; nothing if there is none idle, or something is wrong.
     pub(crate) fn checkout_inline(&self, file: &SegmentFile) -> Option<Lease<'_>> {
+        if file.mode == Mode::Remote {
+            return None;
+        }
         self.take_open(file, Identity::of(&file.id, &file.path).ok()?)
     }
 
@@ -227,8 +243,62 @@ impl HandleCache {
         self.inline.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection to the segment's file, opened if need be.
-    pub(crate) fn checkout(&self, file: &SegmentFile, options: &EngineOptions) -> Result<Lease<'_>, SegmentError> {
+    /// A connection to the segment's file, opened if need be. What a mount or a server fails at is tried once more.
+    pub(crate) fn checkout(
+        &self,
+        file: &SegmentFile,
+        options: &EngineOptions,
+        control: &Control,
+    ) -> Result<Lease<'_>, SegmentError> {
+        if file.mode == Mode::Remote {
+            return match self.checkout_remote(file, options, control) {
+                Err(OpenError { again: true, .. }) => self.checkout_remote(file, options, control),
+                done => done,
+            }
+            .map_err(|failed| failed.error);
+        }
+        match self.checkout_local(file, options) {
+            Err(e) if e.code == ErrorCode::Io => self.checkout_local(file, options),
+            done => done,
+        }
+    }
+
+    fn checkout_remote(
+        &self,
+        file: &SegmentFile,
+        options: &EngineOptions,
+        control: &Control,
+    ) -> Result<Lease<'_>, OpenError> {
+        let (Some(remote), Some(path)) = (&options.remote, file.path.to_str()) else {
+            let text = format!("segment '{}': this engine reads no remote files", file.id);
+            return Err(OpenError { error: SegmentError::new(ErrorCode::Internal, text), again: false });
+        };
+        let stop = || control.must_stop();
+        let open = remote.shared.current(&file.id, path, &stop)?;
+        let found = Identity::of_open(&open);
+        if let Some(lease) = self.take_open(file, found) {
+            return Ok(lease);
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let (mode, generation) = self.begin(&file.id);
+        let current = Current::default();
+        let link = Link::new(open.clone(), current.clone());
+        let opened = open.header(&file.id, &stop).and_then(|()| {
+            conn::open_remote(&file.id, &link, options, &current).map_err(|error| OpenError { error, again: false })
+        });
+        match opened {
+            Ok(conn) => {
+                let link = Some(link);
+                Ok(self.lend(file, Handle { conn, current, link, identity: found, descriptors: 1, generation }))
+            }
+            Err(e) => {
+                self.end(&file.id, mode);
+                Err(e)
+            }
+        }
+    }
+
+    fn checkout_local(&self, file: &SegmentFile, options: &EngineOptions) -> Result<Lease<'_>, SegmentError> {
         // The file is looked at before the cache is locked and before it is opened; a replacement in between is seen by
         // the next request.
         let found = Identity::of(&file.id, &file.path)?;
@@ -239,7 +309,17 @@ impl HandleCache {
         let (mut mode, generation) = self.begin(&file.id);
         let current = Current::default();
         // Looked at after the connection was counted: a writer that comes now leaves the file's pages alone.
-        let logged = conn::has_log(&file.path);
+        let logged = match file.mode {
+            Mode::Hot => Ok(conn::has_log(&file.path)),
+            Mode::Immutable | Mode::Remote => conn::sound_and_logged(&file.id, &file.path),
+        };
+        let logged = match logged {
+            Ok(logged) => logged,
+            Err(e) => {
+                self.end(&file.id, mode);
+                return Err(e);
+            }
+        };
         if logged && file.mode == Mode::Hot && mode == Mode::Immutable {
             mode = Mode::Hot;
             self.no_longer_immutable(&file.id);
@@ -258,14 +338,18 @@ impl HandleCache {
             }
         };
         let (identity, descriptors) = (found.read_as(mode), if logged { 3 } else { 1 });
+        Ok(self.lend(file, Handle { conn, current, link: None, identity, descriptors, generation }))
+    }
+
+    /// Counts a connection that was opened.
+    fn lend(&self, file: &SegmentFile, handle: Handle) -> Lease<'_> {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::Relaxed);
-        let used = self.descriptors.fetch_add(descriptors, Ordering::Relaxed) + descriptors;
+        let used = self.descriptors.fetch_add(handle.descriptors, Ordering::Relaxed) + handle.descriptors;
         if used > self.budget {
             self.make_room(Self::shard_index(&file.id));
         }
-        let handle = Handle { conn, current, identity, descriptors, generation };
-        Ok(Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: false })
+        Lease { cache: self, id: file.id.clone(), handle: Some(handle), reused: false }
     }
 
     /// Counts a connection that is about to be opened, so that a writer sees it; tells how it may read. What no writer of

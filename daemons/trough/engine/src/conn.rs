@@ -9,9 +9,10 @@ use trough_core::{ErrorCode, SegmentError, SegmentId};
 use crate::{
     aggregates, auth,
     control::Control,
-    engine::Mode,
+    engine::{Mode, SegmentFile},
     errors, functions,
     options::{EngineOptions, Limits, SQLITE_CACHE_KIB},
+    remote::{self, Link},
 };
 
 /// SQLite's machine asks after so many steps whether it should stop: some tens of microseconds.
@@ -34,7 +35,7 @@ impl Current {
         *self.0.lock() = control;
     }
 
-    fn must_stop(&self) -> bool {
+    pub(crate) fn must_stop(&self) -> bool {
         self.0.lock().as_ref().is_some_and(|control| control.must_stop())
     }
 }
@@ -90,24 +91,40 @@ pub(crate) fn open_reader(
     current: &Current,
 ) -> std::result::Result<Connection, SegmentError> {
     let opened = match mode {
-        Mode::Immutable => open_immutable(path),
+        Mode::Immutable | Mode::Remote => open_immutable(path),
         Mode::Hot => {
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         }
     };
     let conn = opened.map_err(|e| explain(id, path, &e))?;
-    let prepare = || {
-        set_up(&conn, &options.limits)?;
-        conn.busy_timeout(BUSY)?;
-        if options.limits.cache_kib != SQLITE_CACHE_KIB {
-            conn.pragma_update(None, "cache_size", -i64::from(options.limits.cache_kib))?;
-        }
-        watch(&conn, current)?;
-        conn.set_prepared_statement_cache_capacity(options.statements_per_handle);
-        auth::guard_reads(&conn)
-    };
-    prepare().map_err(|e| explain(id, path, &e))?;
+    prepare_reader(&conn, options, current).map_err(|e| explain(id, path, &e))?;
     Ok(conn)
+}
+
+/// A read-only connection to a remote file, under the rules for reading.
+pub(crate) fn open_remote(
+    id: &SegmentId,
+    link: &Arc<Link>,
+    options: &EngineOptions,
+    current: &Current,
+) -> std::result::Result<Connection, SegmentError> {
+    let open = || {
+        let conn = remote::connect(link)?;
+        prepare_reader(&conn, options, current)?;
+        Ok(conn)
+    };
+    open().map_err(|e| link.failure().map_or_else(|| errors::sqlite(id, &e), |failure| failure.of_segment(id)))
+}
+
+fn prepare_reader(conn: &Connection, options: &EngineOptions, current: &Current) -> Result<()> {
+    set_up(conn, &options.limits)?;
+    conn.busy_timeout(BUSY)?;
+    if options.limits.cache_kib != SQLITE_CACHE_KIB {
+        conn.pragma_update(None, "cache_size", -i64::from(options.limits.cache_kib))?;
+    }
+    watch(conn, current)?;
+    conn.set_prepared_statement_cache_capacity(options.statements_per_handle);
+    auth::guard_reads(conn)
 }
 
 /// A read-only connection to a file that nobody changes: no locks, nothing beside it.
@@ -121,9 +138,18 @@ pub(crate) fn has_log(path: &Path) -> bool {
     crate::files::is_wal(path) || crate::files::beside(path, "-journal").exists()
 }
 
+/// [`has_log`] of a file that must be sound as it lies there.
+pub(crate) fn sound_and_logged(id: &SegmentId, path: &Path) -> std::result::Result<bool, SegmentError> {
+    let header = crate::files::sound_header(id, path)?;
+    Ok(header.wal || crate::files::beside(path, "-journal").exists())
+}
+
 /// Why a file cannot be read as immutable. SQLite would read it, without what may be in the log beside it.
 pub(crate) fn wal_is_not_immutable(id: &SegmentId) -> SegmentError {
-    let text = format!("segment '{id}': its file is in WAL mode and cannot be read as an immutable file");
+    let text = format!(
+        "segment '{id}': its file is in WAL mode or has a journal beside it, and cannot be read as an immutable file; make it \
+         whole with PRAGMA journal_mode = DELETE and put it into the canonical store again, by promotion or by a rename"
+    );
     SegmentError::new(ErrorCode::Corrupt, text)
 }
 
@@ -139,6 +165,14 @@ fn immutable_uri(path: &Path) -> String {
     }
     uri.push_str("?immutable=1");
     uri
+}
+
+/// An error of reading a segment, explained by what its file is.
+pub(crate) fn explain_read(file: &SegmentFile, error: &rusqlite::Error) -> SegmentError {
+    match file.mode {
+        Mode::Remote => errors::sqlite(&file.id, error),
+        Mode::Hot | Mode::Immutable => explain(&file.id, &file.path, error),
+    }
 }
 
 /// An error of opening or first reading a file, explained by what the file is.

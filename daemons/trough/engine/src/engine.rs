@@ -20,6 +20,7 @@ use crate::{
     options::EngineOptions,
     pool::Pool,
     query,
+    remote::RemoteStats,
     render::Format,
     stream::ByteStream,
     sync::Syncer,
@@ -34,6 +35,8 @@ pub enum Mode {
     Hot,
     /// Nobody writes the file in place; it is only ever replaced by rename. A file that needs a log to be whole is refused.
     Immutable,
+    /// As `Immutable`, but the path is one of [`EngineOptions::remote`]'s store, which is read by ranges.
+    Remote,
 }
 
 /// A segment's file, as the caller found it.
@@ -85,6 +88,8 @@ pub struct EngineStats {
     pub commits: u64,
     /// Write requests acknowledged in them.
     pub writes: u64,
+    /// Reading segments where the store has them.
+    pub remote: RemoteStats,
 }
 
 pub(crate) struct Inner {
@@ -293,6 +298,9 @@ impl Engine {
         self.inner.writers.stats(&mut stats);
         for pool in [&self.inner.point, &self.inner.scan, &self.inner.write] {
             pool.stats(&mut stats);
+        }
+        if let Some(remote) = &self.inner.options.remote {
+            stats.remote = remote.shared.stats();
         }
         stats
     }

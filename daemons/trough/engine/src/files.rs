@@ -56,6 +56,9 @@ pub(crate) struct Header {
     pub(crate) wal: bool,
 }
 
+/// Bytes of a database file's header.
+pub(crate) const HEAD: usize = 100;
+
 /// Reads a file's header; an empty file is an empty database. The reason, if it is no whole database.
 pub(crate) fn header(path: &Path) -> Result<Header, String> {
     let mut file = File::open(path).map_err(|e| e.to_string())?;
@@ -63,15 +66,40 @@ pub(crate) fn header(path: &Path) -> Result<Header, String> {
     if !meta.is_file() {
         return Err("it is no file".into());
     }
+    let mut head = [0u8; HEAD];
     let length = meta.len();
+    if length >= SHORTEST {
+        file.read_exact(&mut head).map_err(|e| e.to_string())?;
+    }
+    header_of(&head, length)
+}
+
+/// The header of a segment's file that nobody changes.
+///
+/// # Errors
+/// The file system's, and what is wrong with the file: SQLite would take a page that is cut off for one that ends in zeros.
+pub(crate) fn sound_header(id: &SegmentId, path: &Path) -> Result<Header, SegmentError> {
+    let mut head = Vec::with_capacity(HEAD);
+    let read = File::open(path).and_then(|file| {
+        let length = file.metadata()?.len();
+        file.take(HEAD as u64).read_to_end(&mut head)?;
+        Ok(length)
+    });
+    let length = read.map_err(failed(id, "read its header"))?;
+    header_of(&head, length).map_err(|why| SegmentError::new(ErrorCode::Corrupt, format!("segment '{id}': {why}")))
+}
+
+/// The shortest database that is not empty.
+const SHORTEST: u64 = 512;
+
+/// What the first bytes of a file of this length say.
+pub(crate) fn header_of(head: &[u8], length: u64) -> Result<Header, String> {
     if length == 0 {
         return Ok(Header { wal: false });
     }
-    let mut head = [0u8; 100];
-    if length < 512 {
+    if length < SHORTEST || head.len() < HEAD {
         return Err(format!("the file of {length} bytes is too short for a database"));
     }
-    file.read_exact(&mut head).map_err(|e| e.to_string())?;
     if &head[..16] != b"SQLite format 3\0" {
         return Err("the file is not a database (it does not begin like one)".into());
     }
@@ -101,7 +129,7 @@ pub(crate) fn is_wal(path: &Path) -> bool {
 
 /// Refuses a file that SQLite would take for an empty database although it is not empty.
 pub(crate) fn refuse_stub(id: &SegmentId, bytes: u64) -> Result<(), SegmentError> {
-    if (1..512).contains(&bytes) {
+    if (1..SHORTEST).contains(&bytes) {
         let text = format!("segment '{id}': the file of {bytes} bytes is too short for a database");
         return Err(SegmentError::new(ErrorCode::Corrupt, text));
     }

@@ -14,7 +14,7 @@ use crate::{
     output::{INLINE_BYTES, INLINE_TIME},
     query::BATCH_BYTES,
     sql,
-    statement::{Failure, check_reads},
+    statement::{Failure, Verdict, check_reads, judge},
     stream::{ByteStream, Chunk, Sender},
 };
 
@@ -69,22 +69,26 @@ fn answer(
 ) -> Result<(), SegmentError> {
     let mut again = false;
     loop {
-        let mut lease = inner.cache.checkout(file, &inner.options)?;
+        let lease = inner.cache.checkout(file, &inner.options, control);
+        let mut lease = lease.map_err(|e| match e.code {
+            ErrorCode::Cancelled => control.stop_reason().unwrap_or(e),
+            _ => e,
+        })?;
         lease.obey(control);
         let mut sent = false;
         let Err(failure) = stream(inner, lease.conn(), text, sender, &mut sent) else { return Ok(()) };
-        if failure.is_of_file() {
-            lease.discard();
-            if lease.reused && !sent && !again {
+        let failure = match judge(&mut lease, file, &inner.options, failure) {
+            Verdict::Again(_) if !sent && !again => {
                 again = true;
                 continue;
             }
-        }
+            Verdict::Again(failure) | Verdict::Failed(failure) => failure,
+        };
         return Err(match failure {
             Failure::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
                 control.stop_reason().unwrap_or_else(|| crate::errors::sqlite(&file.id, &e))
             }
-            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, &e),
+            Failure::Sqlite(e) => crate::conn::explain_read(file, &e),
             Failure::Ours(e) => e,
         });
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::remote::Remote;
+
 /// What one statement may use. A limit that is exceeded is an error, never a silent cut.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -71,6 +73,8 @@ pub struct EngineOptions {
     pub max_segment_pages: u32,
     /// Answer very quick statements on the calling thread when everything they need is already open.
     pub inline_reads: bool,
+    /// Where segments of [`crate::Mode::Remote`] are read.
+    pub remote: Option<Remote>,
 }
 
 impl Default for EngineOptions {
@@ -89,6 +93,7 @@ impl Default for EngineOptions {
             checkpoint_pages: 1000,
             max_segment_pages: 0,
             inline_reads: true,
+            remote: None,
         }
     }
 }

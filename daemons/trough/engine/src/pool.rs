@@ -2,6 +2,7 @@
 //! not count, another takes its place, so that readers who stall cannot stop the others.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -33,6 +34,20 @@ struct Shared {
     size: usize,
     state: Mutex<State>,
     wake: Condvar,
+}
+
+thread_local! {
+    /// The pool whose work runs on this thread.
+    static PLACE: RefCell<Option<PoolRef>> = const { RefCell::new(None) };
+}
+
+/// Runs `wait`, which may take long without using the processor; if this is a pool's thread, another takes its place
+/// meanwhile.
+pub(crate) fn while_waiting<T>(wait: impl FnOnce() -> T) -> T {
+    match PLACE.with_borrow(Clone::clone) {
+        Some(pool) => pool.while_blocked(wait),
+        None => wait(),
+    }
 }
 
 /// A pool of threads; closed, its queue emptied, when the last owner is gone.
@@ -132,6 +147,7 @@ fn add_thread(shared: &Arc<Shared>, state: &mut State) {
 }
 
 fn work(shared: &Arc<Shared>) {
+    PLACE.set(Some(PoolRef(shared.clone())));
     let mut state = shared.state.lock();
     loop {
         if let Some(job) = state.queue.pop_front() {

@@ -25,7 +25,7 @@ use crate::{
     reduce::Partial,
     render::{Format, Renderer},
     sql,
-    statement::{Failure, Query, RowsFrame},
+    statement::{Failure, Query, RowsFrame, Verdict, judge},
     stream::{ByteStream, Chunk, Sender, Stop},
     top::Top,
 };
@@ -222,14 +222,10 @@ impl From<Stop> for Trouble {
 
 /// How a try on one connection failed.
 enum Attempt {
-    /// The file could not be read through an old connection; it was closed.
-    Again,
+    /// The file could not be read through this connection, which was closed; another may do.
+    Again(Failure),
     /// For good.
     Failed(Failure),
-}
-
-fn read_failed(file: &SegmentFile) -> SegmentError {
-    SegmentError::new(ErrorCode::Io, format!("segment '{}': its file could not be read", file.id))
 }
 
 /// Whether an error of one segment would be the same on every other.
@@ -251,13 +247,12 @@ impl Run {
         let result = loop {
             let result = self.on_lease(file, |lease| self.stream_rows(index, file, lease, output, &mut sent));
             match result {
-                Err(Attempt::Again) if !sent && !again => {
+                Err(Attempt::Again(_)) if !sent && !again => {
                     again = true;
                     output.frames.truncate(begin);
                     output.names.clear();
                 }
-                Err(Attempt::Again) => break Err(Failure::Ours(read_failed(file))),
-                Err(Attempt::Failed(failure)) => break Err(failure),
+                Err(Attempt::Again(failure) | Attempt::Failed(failure)) => break Err(failure),
                 Ok(()) => break Ok(()),
             }
         };
@@ -378,36 +373,29 @@ impl Run {
         let mut again = false;
         let result = loop {
             match self.on_lease(file, &mut work) {
-                Err(Attempt::Again) if !again => again = true,
-                Err(Attempt::Again) => break Err(Failure::Ours(read_failed(file))),
-                Err(Attempt::Failed(failure)) => break Err(failure),
+                Err(Attempt::Again(_)) if !again => again = true,
+                Err(Attempt::Again(failure) | Attempt::Failed(failure)) => break Err(failure),
                 Ok(()) => break Ok(()),
             }
         };
         result.map_err(|failure| self.trouble(file, failure))
     }
 
-    /// Runs `work` on a connection. A connection whose file could not be read is closed; if it was an old one, the file
-    /// is opened anew and the work tried again.
+    /// Runs `work` on a connection. A connection whose file could not be read is closed.
     fn on_lease(
         &self,
         file: &SegmentFile,
         work: impl FnOnce(&Lease<'_>) -> Result<(), Failure>,
     ) -> Result<(), Attempt> {
-        let lease = self.inner.cache.checkout(file, &self.inner.options);
+        let lease = self.inner.cache.checkout(file, &self.inner.options, &self.control);
         let mut lease = lease.map_err(|e| Attempt::Failed(Failure::Ours(e)))?;
         lease.obey(&self.control);
         if !lease.reused && !self.inner.cache.can_keep(self.files.len()) {
             lease.discard();
         }
-        work(&lease).map_err(|failure| {
-            if failure.is_of_file() {
-                lease.discard();
-                if lease.reused {
-                    return Attempt::Again;
-                }
-            }
-            Attempt::Failed(failure)
+        work(&lease).map_err(|failure| match judge(&mut lease, file, &self.inner.options, failure) {
+            Verdict::Again(failure) => Attempt::Again(failure),
+            Verdict::Failed(failure) => Attempt::Failed(failure),
         })
     }
 
@@ -419,7 +407,7 @@ impl Run {
             return Trouble::Stopped;
         }
         let error = match failure {
-            Failure::Sqlite(e) => crate::conn::explain(&file.id, &file.path, &e),
+            Failure::Sqlite(e) => crate::conn::explain_read(file, &e),
             Failure::Ours(e) => e,
         };
         if error.code == ErrorCode::Cancelled { Trouble::Stopped } else { Trouble::Segment(error) }

@@ -3,7 +3,7 @@
 use rusqlite::{CachedStatement, Connection, ToSql, types::ToSqlOutput, types::ValueRef};
 use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
 
-use crate::{conn, encode};
+use crate::{cache::Lease, conn, encode, engine::SegmentFile, options::EngineOptions};
 
 /// Set before a statement of the new protocol, so that a statement that was prepared under the old endpoint's rules (which
 /// take `"text"` for a text) is never taken from the cache for it.
@@ -122,6 +122,38 @@ impl Failure {
         };
         matches!(code, Some(CannotOpen | DatabaseCorrupt | NotADatabase | SystemIoFailure))
     }
+}
+
+/// What to do after the file could not be read.
+pub(crate) enum Verdict {
+    /// Open it anew and try once more.
+    Again(Failure),
+    /// It would fail again.
+    Failed(Failure),
+}
+
+/// Judges a failure of reading through a connection, which is closed if its file may be bad. An old connection's file may have
+/// been replaced; a mount or a server may have lost it for a moment (ESTALE, EIO).
+pub(crate) fn judge(lease: &mut Lease<'_>, file: &SegmentFile, options: &EngineOptions, failure: Failure) -> Verdict {
+    if !failure.is_of_file() {
+        return Verdict::Failed(failure);
+    }
+    lease.discard();
+    if let (Some(link), Some(remote)) = (lease.link(), &options.remote) {
+        let told = link.failure();
+        if told.as_ref().is_none_or(|error| error.reopen) {
+            remote.shared.drop_file(&link.file);
+        }
+        return match told {
+            Some(error) if error.reopen => Verdict::Again(Failure::Ours(error.of_segment(&file.id))),
+            Some(error) => Verdict::Failed(Failure::Ours(error.of_segment(&file.id))),
+            // What was read is no sound database: perhaps it was replaced in place.
+            None => Verdict::Again(failure),
+        };
+    }
+    let of_disk = matches!(&failure, Failure::Sqlite(e) if matches!(e.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::CannotOpen)));
+    if lease.reused || of_disk { Verdict::Again(failure) } else { Verdict::Failed(failure) }
 }
 
 /// A value to bind.

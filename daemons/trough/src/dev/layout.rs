@@ -202,7 +202,7 @@ impl Layout {
                 self.store_dir().display().to_string()
             }
         };
-        // A cold worker opens segments in place, which takes a store that is a directory.
+        let directory = store.starts_with('/') || store.starts_with("file://");
         let mount = store.strip_prefix("file://").unwrap_or(&store);
         for part in self.parts.iter().filter(|p| p.name != "meta") {
             let dir = self.node_dir(&part.name);
@@ -215,6 +215,8 @@ impl Layout {
                 ("STORE", json!(store)),
                 ("HDFS_PATH", json!(mount)),
                 ("COLD_STORAGE_PATH", json!(format!("{mount}/{{prefix}}/{{segment_id}}.sqlite"))),
+                // What is no directory has no mount.
+                ("COLD_MODE", json!(if directory { "mount" } else { "direct" })),
                 ("LOCAL_DATA", json!(dir.join("data").display().to_string())),
                 ("SYNC_SERVER_PORT", json!(self.choices.base_port + 1)),
                 ("SYNC_LOOP_TIMING", json!(5)),

@@ -19,7 +19,7 @@ use futures::StreamExt as _;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
-use trough_config::Settings;
+use trough_config::{ColdMode, Settings};
 use trough_core::{SegmentId, records::Lock};
 use trough_engine::{Engine, EngineOptions, Limits};
 use trough_http::{Bound, Daemon, Served, StatusFn, peer_client};
@@ -162,6 +162,10 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         Files::open(&settings.local_data)
             .with_context(|| format!("read LOCAL_DATA {}", settings.local_data.display()))?
     };
+    let mut engine_options = engine_options(settings);
+    if settings.run_as_cold_storage_node && settings.cold_mode == ColdMode::Direct {
+        engine_options.remote = Some(cold::direct::remote(&store, settings).map_err(|e| anyhow::anyhow!(e.message))?);
+    }
     let urls = Urls {
         read: settings.base_url(addresses.read.port()),
         read_port: addresses.read.port(),
@@ -173,7 +177,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         node: settings.hostname.clone(),
         holder: uuid::Uuid::new_v4().to_string(),
         catalog: Catalog::new(trough_reql::Client::new(options)),
-        engine: Engine::new(engine_options(settings)),
+        engine: Engine::new(engine_options),
         store,
         http: peer_client(settings)?,
         urls,

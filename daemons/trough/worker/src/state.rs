@@ -164,6 +164,9 @@ impl Worker {
         if !local.served {
             return Route::Nowhere(self.not_here(segment));
         }
+        if self.settings.run_as_cold_storage_node {
+            return Route::Here(crate::cold::segment_file(self, segment, &local));
+        }
         let written = !local.plain || self.locks.held(segment).is_some();
         Route::Here(local.segment_file(segment, written))
     }

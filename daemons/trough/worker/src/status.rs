@@ -59,6 +59,7 @@ pub(crate) fn document(worker: &Arc<Worker>) -> Value {
         "pid": std::process::id(),
         "started": worker.is_started(),
         "tier": if worker.settings.run_as_cold_storage_node { "cold" } else { "hot" },
+        "cold_mode": worker.settings.run_as_cold_storage_node.then_some(worker.settings.cold_mode),
         "zone": worker.settings.zone,
         "urls": {"read": worker.urls.read, "write": worker.urls.write, "manage": worker.urls.manage},
         "store": worker.store.url(),

@@ -1,6 +1,8 @@
 //! What the engine's tests share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod faulty;
+
 use std::path::PathBuf;
 
 use tempfile::TempDir;

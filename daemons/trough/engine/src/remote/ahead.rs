@@ -1,0 +1,121 @@
+//! Read-ahead of one connection: scans are told from lookups by where their blocks lie. A scan's reads double until they have
+//! their full length, and from then on the next one runs while the last one's blocks are used.
+
+/// Places at which one connection may be reading on: a table's leaves, an index's, and what lies between.
+const STREAMS: usize = 4;
+/// From so many blocks on, the next read begins before it is needed.
+const IN_ADVANCE: u64 = 8;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Stream {
+    /// The first block that was not asked for.
+    end: u64,
+    /// How many blocks the last read had; 0 for a stream that is not there.
+    window: u64,
+    /// The block whose use begins the next read.
+    trigger: u64,
+    used: u64,
+}
+
+/// Blocks to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Blocks {
+    pub(super) first: u64,
+    pub(super) count: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Ahead {
+    streams: [Stream; STREAMS],
+    most: u64,
+    clock: u64,
+}
+
+impl Ahead {
+    /// Reads of at most `most` blocks.
+    pub(super) fn new(most: u64) -> Self {
+        Self { streams: [Stream::default(); STREAMS], most, clock: 0 }
+    }
+
+    /// The block is not in memory; how many to fetch from it on.
+    pub(super) fn miss(&mut self, block: u64) -> u64 {
+        self.clock += 1;
+        let (clock, most) = (self.clock, self.most);
+        let follows = |s: &&mut Stream| s.window > 0 && (s.end..=s.end + s.window).contains(&block);
+        if let Some(stream) = self.streams.iter_mut().find(follows) {
+            let window = (stream.window * 2).min(most);
+            let trigger = if window >= IN_ADVANCE { block + 1 } else { u64::MAX };
+            *stream = Stream { end: block + window, window, trigger, used: clock };
+            return window;
+        }
+        if let Some(stream) = self.streams.iter_mut().min_by_key(|s| s.used) {
+            *stream = Stream { end: block + 1, window: 1, trigger: u64::MAX, used: clock };
+        }
+        1
+    }
+
+    /// The block is used; what to fetch in advance.
+    pub(super) fn hit(&mut self, block: u64) -> Option<Blocks> {
+        let stream = self.streams.iter_mut().find(|s| (s.end.saturating_sub(2 * s.window)..s.end).contains(&block))?;
+        self.clock += 1;
+        stream.used = self.clock;
+        if block < stream.trigger {
+            return None;
+        }
+        let window = (stream.window * 2).min(self.most);
+        let first = stream.end;
+        *stream = Stream { end: first + window, window, trigger: first, used: self.clock };
+        Some(Blocks { first, count: window })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_reads_more_and_more_and_in_advance() {
+        let mut ahead = Ahead::new(64);
+        let (mut have, mut reads, mut waits) = (0u64, Vec::new(), 0);
+        for block in 0..2_000 {
+            if block >= have {
+                waits += 1;
+                let count = ahead.miss(block);
+                reads.push(count);
+                have = block + count;
+            } else if let Some(next) = ahead.hit(block) {
+                assert_eq!(next.first, have, "what follows");
+                reads.push(next.count);
+                have += next.count;
+            }
+        }
+        assert_eq!(reads[..7], [1, 2, 4, 8, 16, 32, 64]);
+        assert!(reads[7..].iter().all(|n| *n == 64));
+        assert_eq!(waits, 4, "then the blocks are there before they are used");
+    }
+
+    #[test]
+    fn a_scan_goes_on_beside_lookups() {
+        let mut ahead = Ahead::new(64);
+        let mut have = 0;
+        for block in 0..64 {
+            if block >= have {
+                have = block + ahead.miss(block);
+            } else if let Some(next) = ahead.hit(block) {
+                have = next.first + next.count;
+            }
+            assert_eq!(ahead.miss(1_000_000 + 1_000 * block), 1, "a lookup reads one block");
+        }
+        assert!(have > 64 + 16, "the scan was not forgotten: {have}");
+    }
+
+    #[test]
+    fn lookups_read_single_blocks() {
+        let mut ahead = Ahead::new(64);
+        for i in 0..1_000u64 {
+            let block = i.wrapping_mul(2_654_435_761) % 1_000_003;
+            assert!(ahead.miss(block) <= 2);
+            assert_eq!(ahead.hit(block), None);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The blocks in memory, shared by all connections, least recently used ones leaving first; and the reads that are under way, so
+//! that whoever wants the same block waits for the same read.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::{RemoteStats, flight::Flight};
+
+/// Parts of the cache, each under its own lock.
+const SHARDS: usize = 32;
+/// What a block costs beside its bytes.
+const OVERHEAD: usize = 120;
+
+/// Which version of which file: a hash of path, modification time and length.
+pub(super) type FileId = [u8; 16];
+type Key = (FileId, u64);
+
+/// A read under way.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    /// Its first block.
+    pub(super) first: u64,
+    /// How many.
+    pub(super) count: u64,
+    /// The bytes, when they have come.
+    pub(super) flight: Arc<Flight<Bytes>>,
+}
+
+struct Shard {
+    kept: LruCache<Key, Box<[u8]>>,
+    bytes: usize,
+    coming: HashMap<Key, Arc<Fetch>>,
+}
+
+/// What is known of a block that is wanted.
+pub(super) enum Found {
+    /// It was in memory, and was copied.
+    Copied,
+    /// Somebody fetches it.
+    Coming(Arc<Fetch>),
+    /// The caller has to fetch these.
+    Claimed(Arc<Fetch>),
+}
+
+/// The cache.
+pub(super) struct BlockCache {
+    shards: Vec<Mutex<Shard>>,
+    /// Bytes of one block.
+    pub(super) block: usize,
+    /// Bytes that one shard may hold.
+    budget: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    pub(super) fetches: AtomicU64,
+    pub(super) fetched_bytes: AtomicU64,
+    pub(super) fetch_errors: AtomicU64,
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockCache").field("block", &self.block).field("budget", &(self.budget * SHARDS)).finish()
+    }
+}
+
+impl BlockCache {
+    pub(super) fn new(bytes: u64, block: usize) -> Self {
+        let shard = || Shard { kept: LruCache::unbounded(), bytes: 0, coming: HashMap::new() };
+        let budget = usize::try_from(bytes / SHARDS as u64).unwrap_or(usize::MAX).max(block + OVERHEAD);
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            block,
+            budget,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            fetches: AtomicU64::new(0),
+            fetched_bytes: AtomicU64::new(0),
+            fetch_errors: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, (file, block): &Key) -> &Mutex<Shard> {
+        // The file's id is a hash already.
+        let spread =
+            u64::from_le_bytes([file[0], file[1], file[2], file[3], file[4], file[5], file[6], file[7]]) ^ block;
+        &self.shards[(spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % SHARDS]
+    }
+
+    /// Copies a part of a block to `out` if it is in memory; else finds out who fetches it. `want` says how many blocks to
+    /// fetch from this one on, if nobody does.
+    pub(super) fn look(
+        &self,
+        file: FileId,
+        block: u64,
+        at: usize,
+        out: &mut [u8],
+        want: impl FnOnce() -> u64,
+    ) -> Found {
+        let key = (file, block);
+        let mut want = Some(want);
+        loop {
+            {
+                let mut shard = self.shard(&key).lock();
+                if let Some(bytes) = shard.kept.get(&key) {
+                    // The last block of a file may be short; who reads beyond the end was stopped before.
+                    out.copy_from_slice(&bytes[at..at + out.len()]);
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    return Found::Copied;
+                }
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                if let Some(fetch) = shard.coming.get(&key) {
+                    return Found::Coming(fetch.clone());
+                }
+            }
+            let count = want.take().map_or(1, |want| want());
+            if let Some(fetch) = self.claim(file, block, count) {
+                return Found::Claimed(fetch);
+            }
+            // Somebody was faster, between the two looks.
+        }
+    }
+
+    /// Notes that the caller fetches up to `count` blocks from `first` on: those before the first one that is in memory or under
+    /// way; none, if that is `first` itself.
+    pub(super) fn claim(&self, file: FileId, first: u64, count: u64) -> Option<Arc<Fetch>> {
+        let is_there = |shard: &Shard, key: &Key| shard.kept.contains(key) || shard.coming.contains_key(key);
+        let free = |block: &u64| {
+            let key = (file, *block);
+            !is_there(&self.shard(&key).lock(), &key)
+        };
+        let count = (first..first + count).take_while(free).count() as u64;
+        if count == 0 {
+            return None;
+        }
+        let fetch = Arc::new(Fetch { first, count, flight: Flight::new() });
+        for block in first..first + count {
+            let key = (file, block);
+            let mut shard = self.shard(&key).lock();
+            if is_there(&shard, &key) {
+                if block == first {
+                    return None;
+                }
+                // Fetched twice, by a rare race: harmless.
+                continue;
+            }
+            shard.coming.insert(key, fetch.clone());
+        }
+        Some(fetch)
+    }
+
+    /// Ends a read: keeps its blocks, if it brought any.
+    pub(super) fn land(&self, file: FileId, fetch: &Fetch, bytes: Option<&Bytes>) {
+        for (i, block) in (fetch.first..fetch.first + fetch.count).enumerate() {
+            let key = (file, block);
+            let part = bytes.and_then(|bytes| {
+                let begin = i * self.block;
+                bytes.get(begin..bytes.len().min(begin + self.block)).filter(|part| !part.is_empty())
+            });
+            // Copied: a part of the read's own bytes would keep all of them in memory.
+            let part: Option<Box<[u8]>> = part.map(Into::into);
+            let mut shard = self.shard(&key).lock();
+            if !shard.coming.get(&key).is_some_and(|coming| std::ptr::eq(&raw const **coming, fetch)) {
+                // The file was forgotten meanwhile.
+                continue;
+            }
+            shard.coming.remove(&key);
+            let Some(part) = part else { continue };
+            shard.bytes += part.len() + OVERHEAD;
+            if let Some((_, old)) = shard.kept.push(key, part) {
+                shard.bytes -= old.len() + OVERHEAD;
+            }
+            while shard.bytes > self.budget {
+                let Some((_, old)) = shard.kept.pop_lru() else { break };
+                shard.bytes -= old.len() + OVERHEAD;
+            }
+        }
+    }
+
+    /// Drops the blocks of a file.
+    pub(super) fn forget(&self, file: FileId) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let keys: Vec<Key> = shard.kept.iter().map(|(key, _)| *key).filter(|(of, _)| *of == file).collect();
+            for key in keys {
+                if let Some(old) = shard.kept.pop(&key) {
+                    shard.bytes -= old.len() + OVERHEAD;
+                }
+            }
+            // Reads that are under way may bring what the old file held; who waits for them gets it, nobody else does.
+            shard.coming.retain(|(of, _), _| *of != file);
+        }
+    }
+
+    /// Drops all blocks.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.kept.clear();
+            shard.bytes = 0;
+        }
+    }
+
+    pub(super) fn stats(&self, stats: &mut RemoteStats) {
+        for shard in &self.shards {
+            let shard = shard.lock();
+            stats.blocks += shard.kept.len() as u64;
+            stats.block_bytes += shard.bytes as u64;
+        }
+        stats.block_hits = self.hits.load(Ordering::Relaxed);
+        stats.block_misses = self.misses.load(Ordering::Relaxed);
+        stats.fetches = self.fetches.load(Ordering::Relaxed);
+        stats.fetched_bytes = self.fetched_bytes.load(Ordering::Relaxed);
+        stats.fetch_errors = self.fetch_errors.load(Ordering::Relaxed);
+    }
+}
