@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from a fresh machine: installs, a real HDFS, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos and
+# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos and
 # the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
@@ -21,6 +21,8 @@ hdfs() {
     echo "WARNING: no HDFS: everything that needs one is SKIPPED" >&2
   fi
 }
+# An S3-compatible server, unless the caller has one running.
+s3() { [ -n "${TROUGH_TEST_S3:-}" ] || "$venv/bin/python" tests/lib/s3.py start "$servers/s3"; }
 store() { cargo test -p trough-store; }
 check() { tests/check.sh; }
 versions() { tests/pg-versions.sh; }
@@ -44,18 +46,20 @@ fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup hdfs check versions build python_env cluster cluster_hdfs compat fdw chaos demo)
+all=(setup python_env hdfs s3 check versions build cluster cluster_hdfs compat fdw chaos demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 
 # A stage that needs servers and is named alone gets them, too.
 case " ${stages[*]} " in
   *" hdfs "*) ;;
-  *" check "* | *" store "* | *" cluster_hdfs "*) stages=(hdfs "${stages[@]}") ;;
+  *" check "* | *" store "*) stages=(python_env hdfs s3 "${stages[@]}") ;;
+  *" cluster_hdfs "*) stages=(hdfs "${stages[@]}") ;;
 esac
 servers=$(mktemp -d "${TMPDIR:-/var/tmp}/trough-test-servers.XXXXXX")
 finish() {
   [ ! -f "$servers/hadoop/hadoop.json" ] || tests/lib/hadoop.py stop "$servers/hadoop"
+  [ ! -f "$servers/s3/s3.json" ] || "$venv/bin/python" tests/lib/s3.py stop "$servers/s3"
   rm -rf "$servers"
 }
 trap finish EXIT
@@ -69,13 +73,16 @@ for stage in "${stages[@]}"; do
     export TROUGH_TEST_HADOOP=${hadoop:-$servers/hadoop}
     TROUGH_TEST_HDFS=$(tests/lib/hadoop.py url "$TROUGH_TEST_HADOOP") && export TROUGH_TEST_HDFS
   fi
+  if [ -z "${TROUGH_TEST_S3:-}" ] && [ -f "$servers/s3/s3.json" ]; then
+    TROUGH_TEST_S3=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$servers/s3/s3.json") && export TROUGH_TEST_S3
+  fi
   # A stage runs in a shell of its own, so that it stops at its first failure.
   (set -e; "$stage") 2>&1 | tee "$logs/$stage.log"
   if [ "${PIPESTATUS[0]}" = 0 ]; then
     passed+=("$stage ($((SECONDS - started)) s)")
   else
     failed+=("$stage ($((SECONDS - started)) s)")
-    case $stage in setup | hdfs | build | python_env) break ;; esac # nothing after it can run
+    case $stage in setup | hdfs | s3 | build | python_env) break ;; esac # nothing after it can run
   fi
 done
 

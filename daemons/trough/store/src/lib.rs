@@ -23,6 +23,7 @@ pub mod error;
 mod hdfs;
 mod listing;
 pub mod local;
+mod object;
 mod open;
 mod paths;
 pub mod ranges;

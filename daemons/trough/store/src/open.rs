@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{ListOptions, LocalStore, Store, StoreError, hdfs};
+use crate::{ListOptions, LocalStore, Store, StoreError, hdfs, object};
 
 /// How a store is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     open_with(url, &StoreOptions::default())
 }
 
-/// Opens the store that `url` names: `file:///DIRECTORY` or a plain path, `hdfs://HOST[:PORT]/DIRECTORY`. Touches
-/// nothing yet.
+/// Opens the store that `url` names: `file:///DIRECTORY` or a plain path, `hdfs://HOST[:PORT]/DIRECTORY`,
+/// `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `azblob://CONTAINER/PREFIX`. Touches nothing yet.
 ///
 /// # Errors
 /// [`StoreError::NoBackend`] for a scheme that this build does not have, [`StoreError::BadUrl`] for what is no URL.
@@ -56,6 +56,7 @@ pub fn open_with(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, St
         None => std::path::absolute(url).map_err(|e| bad(&e.to_string()))?,
         Some(("file", _)) => parse()?.to_file_path().map_err(|()| bad("a host other than localhost cannot be read"))?,
         Some(("hdfs", _)) => return hdfs::open(&parse()?, options, options.list),
+        Some(("s3" | "gs" | "azblob", _)) => return object::open(&parse()?, options),
         Some((scheme, _)) => {
             return Err(StoreError::NoBackend { url: url.to_owned(), scheme: scheme.to_owned() });
         }
