@@ -19,9 +19,7 @@ if [ ! -f "$loaded" ]; then
   scripts/progress.sh $small "segments of small" 10000 "SELECT count(*) FROM trough.locks('archive') WHERE segment ~ '^small-'"
   wait $small
   # In batches: each is one request, which ends within its time limit on a busy machine too.
-  psql -X -q -v ON_ERROR_STOP=1 -c "SELECT count(*) AS promoted
-    FROM (SELECT array_agg(segment) AS batch FROM (SELECT segment, row_number() OVER () / 250 AS n FROM trough.locks('archive')) l GROUP BY n) b,
-         trough.promote('archive', batch) WHERE error IS NULL"
+  psql -X -q -v ON_ERROR_STOP=1 -f sql/demo/promote.sql
   scripts/progress.sh 0 "write locks released" 10000 "SELECT 10000 - count(*) FROM trough.locks('archive')"
   touch "$loaded"
 fi
