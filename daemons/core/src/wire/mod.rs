@@ -35,7 +35,7 @@ pub const MSGPACK: &str = "application/msgpack";
 pub const NDJSON: &str = "application/x-ndjson";
 
 /// `POST /v1/query`: `map` runs on each segment; its rows become the table `partial`, over which `reduce` runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
     /// The segments to ask, each once.

@@ -153,6 +153,12 @@ impl Lease<'_> {
         self.handle.as_ref().and_then(|handle| handle.link.as_ref())
     }
 
+    /// How long the file is that it reads; none if it may grow.
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        let identity = self.handle.as_ref().expect("taken in drop only").identity;
+        (identity.mode != Mode::Hot).then_some(identity.length)
+    }
+
     /// Closes the connection instead of keeping it: the file under it may be bad.
     pub(crate) fn discard(&mut self) {
         if let Some(handle) = &mut self.handle {

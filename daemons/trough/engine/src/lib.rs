@@ -14,6 +14,7 @@
 mod aggregates;
 mod apply;
 mod auth;
+mod bounded;
 mod cache;
 mod conn;
 mod control;

@@ -94,6 +94,7 @@ pub(crate) async fn run(
     };
     let (max_rows, max_bytes) =
         (smaller(request.max_rows, limits.max_rows), smaller(request.max_bytes, limits.max_bytes));
+    let top = Top::new(&request, limits.max_partial_bytes);
     let map = Query::new(&request.map, request.params).bytewise(request.bytewise);
 
     if let ([Ok(file)], None, true) = (files.as_slice(), &request.reduce, inner.options.inline_reads)
@@ -110,7 +111,6 @@ pub(crate) async fn run(
     let control = Control::new(limits.query_timeout, deadline, Some(cancel));
     let (sender, stream) = ByteStream::channel(&control, pool.handle());
     let tasks = files.len().clamp(1, pool.size());
-    let top = request.reduce.as_deref().and_then(|r| Top::new(r, &request.reduce_params, limits.max_partial_bytes));
     let reduce = request.reduce.filter(|_| top.is_none());
     let run = Arc::new(Run {
         inner: inner.clone(),

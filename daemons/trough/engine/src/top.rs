@@ -2,15 +2,20 @@
 //! out here while the rows come, in memory for so many rows only. What it picks is what SQLite would pick, ties aside.
 //!
 //! Only the very form `SELECT * FROM partial ORDER BY c1 DESC NULLS LAST, k2 ASC NULLS FIRST LIMIT ?1` is taken, with columns
-//! named c or k and a number; everything else is SQLite's.
+//! named c or k and a number; everything else is SQLite's. Once as many rows as are wanted are held, segments are asked for what
+//! comes before the last of them (`bounded`).
 
 use std::{cmp::Ordering, sync::Arc};
 
 use parking_lot::Mutex;
-use rusqlite::types::ValueRef;
-use trough_core::{ErrorCode, SegmentError, Value, wire::Frame};
+use rusqlite::{CachedStatement, types::ValueRef};
+use trough_core::{
+    ErrorCode, SegmentError, Value,
+    wire::{Frame, QueryRequest},
+};
 
 use crate::{
+    bounded::Bounded,
     encode,
     engine::SegmentFile,
     output::Output,
@@ -18,14 +23,16 @@ use crate::{
     statement::{Failure, RowsFrame},
 };
 
-/// So many rows more than are wanted may wait before they are sorted and cut.
+/// So many rows of one segment more than are wanted may wait before they are sorted and cut.
 const SLACK: usize = 128;
+/// So many rows of all segments, at least. They are cut more often: what is left bounds what segments are asked for.
+const MERGED: usize = 16;
 
 /// A column that rows are sorted by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
-    name: String,
-    descending: bool,
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) descending: bool,
     nulls_first: bool,
 }
 
@@ -34,6 +41,8 @@ pub(crate) struct Top {
     keys: Vec<Key>,
     wanted: usize,
     max_bytes: u64,
+    /// How segments are asked once the first rows are known to some extent.
+    bounded: Option<Bounded>,
     state: Mutex<State>,
 }
 
@@ -44,6 +53,20 @@ struct State {
     bytes: u64,
     /// The keys of the last of as many rows as are wanted: what does not come before them is not among the first rows.
     worst: Option<Arc<[Held]>>,
+}
+
+/// Which statement gives a segment's rows.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Map,
+    Bounded(&'a Bounded),
+}
+
+/// Whether a statement's rows have been picked from.
+enum Picked {
+    All,
+    /// It cannot be said which of them the map would have given.
+    Unsure,
 }
 
 /// The map's columns, as the first segment told them.
@@ -61,7 +84,7 @@ struct Row {
 
 /// A value that is kept; texts as bytes, for they need not be UTF-8.
 #[derive(Clone)]
-enum Held {
+pub(crate) enum Held {
     Null,
     Integer(i64),
     Real(f64),
@@ -69,8 +92,8 @@ enum Held {
     Blob(Box<[u8]>),
 }
 
-/// The keys of a statement of the form, which ends in `LIMIT ?1`.
-fn parse(sql: &str) -> Option<Vec<Key>> {
+/// The keys of a statement of the form, which ends in `LIMIT ?1`, and their text.
+fn parse(sql: &str) -> Option<(Vec<Key>, &str)> {
     let list = sql.strip_prefix("SELECT * FROM partial ORDER BY ")?.strip_suffix(" LIMIT ?1")?;
     let key = |text: &str| {
         let mut words = text.split(' ');
@@ -89,15 +112,16 @@ fn parse(sql: &str) -> Option<Vec<Key>> {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| Key { name: name.to_owned(), descending, nulls_first })
     };
-    list.split(", ").map(key).collect()
+    Some((list.split(", ").map(key).collect::<Option<_>>()?, list))
 }
 
 impl Top {
-    /// For a reduce statement of the form that wants some rows, but not all; at most so many bytes are held.
-    pub(crate) fn new(reduce: &str, params: &[Value], max_bytes: u64) -> Option<Self> {
-        let keys = parse(reduce)?;
-        let [Value::Integer(wanted @ 1..)] = params else { return None };
-        Some(Self { keys, wanted: usize::try_from(*wanted).ok()?, max_bytes, state: Mutex::default() })
+    /// For a request whose reduce statement is of the form and wants some rows, but not all; at most so many bytes are held.
+    pub(crate) fn new(request: &QueryRequest, max_bytes: u64) -> Option<Self> {
+        let (keys, list) = parse(request.reduce.as_deref()?)?;
+        let [Value::Integer(wanted @ 1..)] = request.reduce_params[..] else { return None };
+        let bounded = Bounded::new(request, &keys, list, wanted);
+        Some(Self { keys, wanted: usize::try_from(wanted).ok()?, max_bytes, bounded, state: Mutex::default() })
     }
 
     /// Takes those rows of the map on one segment that may be among the first: all of them or none.
@@ -105,28 +129,57 @@ impl Top {
         let mut found = Vec::new();
         run.map_on(file, |lease| {
             found.clear();
-            let mut statement = run.map.prepare(lease.conn(), Some(&file.id))?;
-            let layout = self.layout(&statement)?;
             let worst = self.state.lock().worst.clone();
-            let mut rows = statement.raw_query();
-            while let Some(row) = rows.next()? {
-                if let Some(worst) = &worst
-                    && !self.is_before(row, &layout, worst)?
-                {
-                    continue;
-                }
-                let mut data = Vec::new();
-                encode::row(row, layout.names.len(), &mut data)?;
-                let keys =
-                    layout.places.iter().map(|i| row.get_ref(*i).map(Held::of)).collect::<rusqlite::Result<_>>()?;
-                found.push(Row { keys, data });
-                if found.len() >= self.wanted.saturating_mul(2).saturating_add(SLACK) {
-                    self.cut(&mut found);
+            if let (Some(bounded), Some(worst)) = (&self.bounded, &worst)
+                && let Some(statement) = bounded.prepare(lease, &file.id, &worst[0])?
+            {
+                match self.pick(statement, Some(worst.clone()), Source::Bounded(bounded), &mut found)? {
+                    Picked::All => return Ok(()),
+                    Picked::Unsure => {
+                        bounded.give_up();
+                        found.clear();
+                    }
                 }
             }
+            self.pick(run.map.prepare(lease.conn(), Some(&file.id))?, worst, Source::Map, &mut found)?;
             Ok(())
         })?;
         if found.is_empty() { Ok(()) } else { self.merge(found).map_err(Trouble::Segment) }
+    }
+
+    /// Takes those of a statement's rows that come before the last first row.
+    fn pick(
+        &self,
+        mut statement: CachedStatement<'_>,
+        mut worst: Option<Arc<[Held]>>,
+        source: Source<'_>,
+        found: &mut Vec<Row>,
+    ) -> Result<Picked, Failure> {
+        let layout = self.layout(&statement)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            if let Source::Bounded(bounded) = source {
+                for (i, place) in layout.places.iter().enumerate() {
+                    if bounded.may_sort_otherwise(i, row.get_ref(*place)?) {
+                        return Ok(Picked::Unsure);
+                    }
+                }
+            }
+            if let Some(worst) = &worst
+                && !self.is_before(row, &layout, worst)?
+            {
+                continue;
+            }
+            let mut data = Vec::new();
+            encode::row(row, layout.names.len(), &mut data)?;
+            let keys = layout.places.iter().map(|i| row.get_ref(*i).map(Held::of)).collect::<rusqlite::Result<_>>()?;
+            found.push(Row { keys, data });
+            if found.len() >= self.wanted.saturating_mul(2).saturating_add(SLACK) {
+                self.cut(found);
+                worst = found.last().map(|row| row.keys.clone().into());
+            }
+        }
+        Ok(Picked::All)
     }
 
     fn layout(&self, statement: &rusqlite::Statement<'_>) -> Result<Arc<Layout>, SegmentError> {
@@ -154,7 +207,7 @@ impl Top {
         let mut state = self.state.lock();
         state.bytes += found.iter().map(Row::size).sum::<u64>();
         state.rows.extend(found);
-        if state.rows.len() >= self.wanted.saturating_add(self.wanted.clamp(SLACK, 1 << 16)) {
+        if state.rows.len() >= self.wanted.saturating_add(self.wanted.clamp(MERGED, 1 << 16)) {
             self.cut(&mut state.rows);
             state.bytes = state.rows.iter().map(Row::size).sum();
             state.worst = state.rows.last().map(|row| row.keys.clone().into());
@@ -246,7 +299,7 @@ impl Held {
         }
     }
 
-    fn value(&self) -> ValueRef<'_> {
+    pub(crate) fn value(&self) -> ValueRef<'_> {
         match self {
             Self::Null => ValueRef::Null,
             Self::Integer(n) => ValueRef::Integer(*n),
@@ -318,7 +371,9 @@ mod tests {
 
     #[test]
     fn only_the_very_form_is_taken() {
-        let keys = parse("SELECT * FROM partial ORDER BY c12 DESC NULLS LAST, k2 ASC NULLS FIRST LIMIT ?1").unwrap();
+        let (keys, list) =
+            parse("SELECT * FROM partial ORDER BY c12 DESC NULLS LAST, k2 ASC NULLS FIRST LIMIT ?1").unwrap();
+        assert_eq!(list, "c12 DESC NULLS LAST, k2 ASC NULLS FIRST");
         let key = |name: &str, descending, nulls_first| Key { name: name.into(), descending, nulls_first };
         assert_eq!(keys, [key("c12", true, false), key("k2", false, true)]);
         for other in [
@@ -336,7 +391,9 @@ mod tests {
         for (param, taken) in
             [(Value::Integer(1), true), (Value::Integer(0), false), (Value::Integer(-1), false), (Value::Null, false)]
         {
-            assert_eq!(Top::new(reduce, &[param], 1).is_some(), taken);
+            let request =
+                QueryRequest { reduce: Some(reduce.into()), reduce_params: vec![param], ..QueryRequest::default() };
+            assert_eq!(Top::new(&request, 1).is_some(), taken);
         }
     }
 
