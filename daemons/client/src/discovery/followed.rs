@@ -146,6 +146,11 @@ impl Followed {
         self.entries.len()
     }
 
+    /// Whether a row, an assignment or a lock speaks for a segment.
+    pub(super) fn contains(&self, segment: &SegmentId) -> bool {
+        self.entries.contains_key(segment)
+    }
+
     /// When the tables were built.
     pub(super) fn born(&self) -> Instant {
         self.born

@@ -117,6 +117,7 @@ impl Discovery {
             endpoints: view.endpoints.clone(),
             entries: Arc::new(listed.entries),
             missing: Arc::new(listed.missing),
+            named: Arc::default(),
         };
         state.listings.retain(|l| l.key != key);
         if state.listings.len() >= MAX_LISTINGS {

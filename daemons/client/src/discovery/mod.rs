@@ -8,7 +8,7 @@
 //! asked, what was known last is used.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -204,16 +204,20 @@ impl Discovery {
             let ttl = self.inner.options.ttl;
             segments.iter().filter(|s| !state.knows(s, ttl)).cloned().collect()
         };
-        if !unknown.is_empty()
-            && let Err(error) = self.refresh(&unknown).await
-        {
-            let state = self.inner.state.read();
-            if unknown.iter().any(|s| !state.knows(s, Duration::MAX)) {
-                return Err(error);
+        let mut named = HashSet::new();
+        if !unknown.is_empty() {
+            match self.refresh(&unknown).await {
+                Ok(found) => named = found,
+                Err(error) => {
+                    let state = self.inner.state.read();
+                    if unknown.iter().any(|s| !state.knows(s, Duration::MAX)) {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "discovery goes on with what was known");
+                }
             }
-            tracing::warn!(%error, "discovery goes on with what was known");
         }
-        Ok(self.resolve(segments))
+        Ok(self.resolve(segments, named))
     }
 
     /// Forgets who serves a segment: it is looked up again at its next use by name. It stays in the listings.
@@ -278,11 +282,12 @@ impl Discovery {
         self.inner.changed.send_replace(());
     }
 
-    /// Looks the segments up anew and keeps what is found.
+    /// Looks the segments up anew and keeps what is found. Gives those that any service row or lock names, whether they can be read
+    /// or not.
     ///
     /// # Errors
     /// [`DiscoveryError::Catalog`].
-    pub async fn refresh(&self, segments: &[SegmentId]) -> Result<(), DiscoveryError> {
+    pub async fn refresh(&self, segments: &[SegmentId]) -> Result<HashSet<SegmentId>, DiscoveryError> {
         let catalog = &self.inner.catalog;
         let lookup = Lookup::begin(&self.inner);
         let batches = |segments: &[SegmentId]| -> Vec<Vec<SegmentId>> {
@@ -303,21 +308,36 @@ impl Discovery {
             nodes
         )?;
         let found = (services.concat(), locks.concat());
+        let named = found.0.iter().filter_map(|row| row.segment.clone());
+        let named = named.chain(found.1.iter().map(|lock| lock.segment.clone())).collect();
         self.inner.state.write().take_lookup(&lookup, segments, found, self.inner.options.max_cached);
         self.inner.changed.send_replace(());
-        Ok(())
+        Ok(named)
     }
 
-    fn resolve(&self, segments: &[SegmentId]) -> Located {
+    fn resolve(&self, segments: &[SegmentId], mut named: HashSet<SegmentId>) -> Located {
         let mut state = self.inner.state.write();
         let view = state.view();
         let (mut entries, mut missing) = (Vec::with_capacity(segments.len()), Vec::new());
         for segment in segments {
             let holder = state.holder(segment).cloned().and_then(|node| state.nodes.own_endpoint(&node));
             let usable = state.copies(segment).map(|refs| view.usable(refs, holder)).unwrap_or_default();
-            if usable.is_empty() { missing.push(segment.clone()) } else { entries.push((segment.clone(), usable)) }
+            if usable.is_empty() {
+                if state.names(segment) {
+                    named.insert(segment.clone());
+                }
+                missing.push(segment.clone());
+            } else {
+                named.remove(segment);
+                entries.push((segment.clone(), usable));
+            }
         }
-        Located { endpoints: view.endpoints.clone(), entries: Arc::new(entries), missing: Arc::new(missing) }
+        Located {
+            endpoints: view.endpoints.clone(),
+            entries: Arc::new(entries),
+            missing: Arc::new(missing),
+            named: Arc::new(named),
+        }
     }
 
     /// The nodes are known and followed from here on.
@@ -365,6 +385,11 @@ impl State {
         let trusted = |f: &Followed| ttl == Duration::MAX || !f.is_doubted(segment);
         self.followed.as_ref().is_some_and(|f| f.copies(segment).is_some() && trusted(f))
             || self.cached.get(segment).is_some_and(|c| c.at.elapsed() < ttl)
+    }
+
+    /// Whether the followed tables or what was looked up name a segment.
+    fn names(&self, segment: &SegmentId) -> bool {
+        self.followed.as_ref().is_some_and(|f| f.contains(segment)) || self.cached.contains_key(segment)
     }
 
     fn copies(&self, segment: &SegmentId) -> Option<&Refs> {

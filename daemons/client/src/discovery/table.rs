@@ -4,7 +4,7 @@
 //! and `lock` at any time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -330,6 +330,9 @@ pub struct Located {
     pub entries: Arc<Vec<(SegmentId, Refs)>>,
     /// Segments that nobody serves now.
     pub missing: Arc<Vec<SegmentId>>,
+    /// Those of the missing that surely exist, if they were looked up by name: a service row or a lock names them. Others may
+    /// exist by an assignment alone.
+    pub named: Arc<HashSet<SegmentId>>,
 }
 
 /// The base of a service's URL: without its query, with a slash at its end.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{StreamExt, TryStreamExt};
 use trough_core::SegmentId;
 
 use super::{
@@ -42,7 +43,7 @@ pub(super) async fn first(
     let (located, left_out) = match named {
         Some(ids) => {
             let located = shared.discovery.find(&ids).await?;
-            let left_out = judge_missing(&shared, &located.missing).await?;
+            let left_out = judge_missing(&shared, &located).await?;
             (located, left_out)
         }
         None => {
@@ -72,13 +73,27 @@ async fn existing(shared: &Shared, segments: &[SegmentId]) -> Result<HashSet<Seg
     Ok(exist)
 }
 
-/// Named segments that are missing and exist fail the query or are left out; so are those that do not exist.
-async fn judge_missing(shared: &Shared, missing: &[SegmentId]) -> Result<LeftOut, QueryError> {
+/// How many batches of assignments are looked up at a time.
+const BATCHES: usize = 4;
+
+/// Named segments that are missing and exist fail the query or are left out; so are those that do not exist. Rows and locks have
+/// just been looked up.
+async fn judge_missing(shared: &Shared, located: &Located) -> Result<LeftOut, QueryError> {
     let mut left_out = LeftOut::default();
+    let missing = located.missing.as_slice();
     if missing.is_empty() {
         return Ok(left_out);
     }
-    let exist = existing(shared, missing).await.map_err(|e| QueryError::Discovery(Arc::new(e).into()))?;
+    let mut exist = (*located.named).clone();
+    let unnamed: Vec<SegmentId> = missing.iter().filter(|s| !exist.contains(*s)).cloned().collect();
+    let batches: Vec<Vec<SegmentId>> = unnamed.chunks(MAX_KEYS).map(<[SegmentId]>::to_vec).collect();
+    let catalog = shared.discovery.catalog();
+    let assigned = futures::stream::iter(batches)
+        .map(|batch| async move { catalog.assignments_of_segments(&batch).await })
+        .buffer_unordered(BATCHES)
+        .try_concat();
+    let assigned = assigned.await.map_err(|e| QueryError::Discovery(Arc::new(e).into()))?;
+    exist.extend(assigned.into_iter().map(|a| a.segment));
     unserved(shared, missing.iter().filter(|s| exist.contains(*s)), &mut left_out)?;
     let unknown = || missing.iter().filter(|s| !exist.contains(*s));
     match unknown().next() {
@@ -208,7 +223,7 @@ pub(super) async fn again(shared: Arc<Shared>, failed: Vec<Again>) -> Result<Pla
     }
     let ids: Vec<SegmentId> = failed.iter().map(|a| a.target.segment.clone()).collect();
     let located = shared.discovery.find(&ids).await?;
-    let mut left_out = judge_missing(&shared, &located.missing).await?;
+    let mut left_out = judge_missing(&shared, &located).await?;
 
     let mut chunks: Vec<Chunk> = Vec::new();
     let limit = per_request(&shared);
