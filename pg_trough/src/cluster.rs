@@ -23,7 +23,7 @@ use trough_core::{SchemaId, SegmentError, SegmentId};
 
 use crate::{
     activity::{self, State},
-    errors::{Failure, OrRaise, sqlstate},
+    errors::{Failure, OrRaise, of_segment, sqlstate},
     guc, options, pg,
     plandata::Wanted,
     runtime::{self, Feed},
@@ -434,7 +434,7 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
                 None if error.code == trough_core::ErrorCode::DataException => {
                     error.message.split_once(": ").map_or(error.message.as_str(), |(_, message)| message).to_owned()
                 }
-                None => format!("segment \"{segment}\": {}", error.message),
+                None => of_segment(segment.as_str(), &error.message),
             };
             let failure = failure(sqlstate(error), message)
                 .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."));

@@ -57,6 +57,14 @@ impl Failure {
     }
 }
 
+/// What was said of a segment, its name in front in double quotes as PostgreSQL writes names.
+pub(crate) fn of_segment(segment: &str, message: &str) -> String {
+    match message.strip_prefix(&format!("segment '{segment}'")) {
+        Some(rest) => format!("segment \"{segment}\"{rest}"),
+        None => format!("segment \"{segment}\": {message}"),
+    }
+}
+
 /// Results whose error PostgreSQL shall report.
 pub(crate) trait OrRaise<T> {
     /// The value, or the end of the statement.

@@ -20,7 +20,7 @@ use trough_core::{NodeId, SchemaId, SegmentId, records::Time};
 use crate::{
     cluster::{self, Cluster, Rows},
     decode::{Item, Reader},
-    errors::{Failure, OrRaise, sqlstate},
+    errors::{Failure, OrRaise, of_segment, sqlstate},
     plandata::Wanted,
     runtime,
     table::{Limits, OnFault},
@@ -265,7 +265,7 @@ fn trough_provision(server: &str, segment: &str, schema: &str) -> String {
     let mut done = done.map_err(|e| cluster::write_failure(server, &e)).or_raise();
     match done.remove(&segment) {
         Some(Ok(provisioned)) => provisioned.write_url,
-        Some(Err(error)) => Failure::new(sqlstate(&error), format!("segment \"{segment}\": {}", error.message)).raise(),
+        Some(Err(error)) => Failure::new(sqlstate(&error), of_segment(segment.as_str(), &error.message)).raise(),
         None => Failure::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, format!("segment \"{segment}\": no answer")).raise(),
     }
 }
@@ -284,10 +284,13 @@ fn trough_promote(server: &str, segment: &str) -> Option<String> {
     let done = promote(server, PromoteSet::Ids(vec![id]));
     match done.into_iter().next().map(|p| p.result) {
         Some(Ok(path)) => Some(path),
-        Some(Err(error)) => Failure::new(sqlstate(&error), format!("segment \"{segment}\": {}", error.message)).raise(),
+        Some(Err(error)) => Failure::new(sqlstate(&error), of_segment(segment, &error.message)).raise(),
         None => Failure::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, format!("segment \"{segment}\": no answer")).raise(),
     }
 }
+
+/// How many segments one request promotes: it ends within its time limit on a busy store, too.
+const PROMOTED_AT_ONCE: usize = 256;
 
 /// `trough.promote(server, segments text[])`
 #[pg_extern(volatile, sql = false)]
@@ -297,9 +300,9 @@ fn trough_promote_all(
 ) -> TableIterator<'static, (name!(segment, String), name!(remote_path, Option<String>), name!(error, Option<String>))>
 {
     let ids: Vec<_> = segments.iter().flatten().map(|s| segment_id(s)).collect();
-    let done = if ids.is_empty() { Vec::new() } else { promote(server, PromoteSet::Ids(ids)) };
     TableIterator::new(
-        done.into_iter()
+        ids.chunks(PROMOTED_AT_ONCE)
+            .flat_map(|batch| promote(server, PromoteSet::Ids(batch.to_vec())))
             .map(|p| match p.result {
                 Ok(path) => (p.segment.to_string(), Some(path), None),
                 Err(error) => (p.segment.to_string(), None, Some(error.message)),

@@ -4,7 +4,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
 use trough_client::{QueryError, query::LeftOut};
 
 use crate::{
-    errors::Failure,
+    errors::{Failure, of_segment},
     table::{Limits, OnFault},
 };
 
@@ -58,8 +58,7 @@ fn reason(why: &QueryError) -> String {
     match why {
         QueryError::Segment { segment, error, .. } => match error.message.strip_prefix("type mismatch: ") {
             Some(place) => format!("segment \"{segment}\", {place}"),
-            None if error.message.contains(segment.as_str()) => error.message.clone(),
-            None => format!("segment \"{segment}\": {}", error.message),
+            None => of_segment(segment.as_str(), &error.message),
         },
         other => other.to_string(),
     }
