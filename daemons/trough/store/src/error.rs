@@ -125,6 +125,21 @@ pub enum StoreError {
     },
 }
 
+/// A missing file in a missing store is an unavailable store: a `NotFound` is believed only once `check` has found the
+/// store itself.
+///
+/// # Errors
+/// `result`'s, or what `check` says.
+pub(crate) async fn believed<T>(
+    result: Result<T, StoreError>,
+    check: impl Future<Output = Result<(), StoreError>>,
+) -> Result<T, StoreError> {
+    if matches!(result, Err(StoreError::NotFound { .. })) {
+        check.await?;
+    }
+    result
+}
+
 impl StoreError {
     /// Sorts an I/O error into a kind. `NotFound` is taken at its word; see the backend for the check that the
     /// store itself is there.

@@ -19,12 +19,15 @@ use serde::{Deserialize, Serialize};
 use trough_core::{NodeId, SegmentId};
 
 pub mod crashsafe;
+mod download;
 pub mod error;
+mod folder;
 mod hdfs;
 mod listing;
 pub mod local;
 mod object;
 mod open;
+pub mod partial;
 mod paths;
 pub mod ranges;
 mod remote;
@@ -32,6 +35,7 @@ pub mod throttle;
 mod transfer;
 
 pub use error::{BoxError, StoreError};
+pub use folder::{Folder, FolderStream};
 pub use listing::ListOptions;
 pub use local::LocalStore;
 pub use open::{StoreOptions, open, open_with};
@@ -67,6 +71,30 @@ pub struct GetOptions {
     pub throttle: Option<Arc<dyn Throttle>>,
     /// Whether to compute the SHA-256 on the way.
     pub hash: bool,
+    /// What the caller was told that lies there.
+    pub expected: Option<Expected>,
+    /// Whether to go on from what an interrupted fetch left at the destination, if it is of the same version of the
+    /// file, and to leave there what has come if this one is interrupted. What is small is fetched anew.
+    pub resume: bool,
+}
+
+/// A version of a file as the caller was told of it. It must have been in place before the fetch begins: then looking
+/// once, after it was opened, proves which version was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Its length.
+    pub bytes: u64,
+    /// Its mtime, milliseconds since 1970.
+    pub mtime_ms: i64,
+    /// The SHA-256 in hex that it was recorded with.
+    pub sha256: Option<String>,
+}
+
+impl Expected {
+    /// Whether the entry is of that version.
+    pub fn is(&self, entry: &Entry) -> bool {
+        (entry.bytes, entry.mtime_ms) == (self.bytes, self.mtime_ms)
+    }
 }
 
 /// What a fetch brought.
@@ -74,6 +102,8 @@ pub struct GetOptions {
 pub struct Fetched {
     /// How many bytes.
     pub bytes: u64,
+    /// How many of them an interrupted fetch had left.
+    pub resumed: u64,
     /// The canonical copy's mtime; the local file got the same.
     pub mtime_ms: i64,
     /// SHA-256 in hex, if it was asked for.
@@ -223,9 +253,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Every segment below the root, whatever its directory, by the suffix `.sqlite`. Directories that have not
     /// changed since the last listing are not read again, except once a day.
-    fn list(&self) -> EntryStream;
+    fn list(&self) -> EntryStream {
+        folder::entries(self.list_folders())
+    }
 
-    /// The same, reading every directory.
+    /// The same by directories, for callers that remember what they have seen: see [`Folder::id`].
+    fn list_folders(&self) -> FolderStream;
+
+    /// The same as [`Store::list`], reading every directory.
     fn list_all(&self) -> EntryStream;
 
     /// What the last complete listing did.
@@ -239,7 +274,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Copies the file at `path` to the new local file `dest`: durable, with the same mtime. The caller checks it
     /// and renames it. Replacing the canonical copy meanwhile does no harm: what was opened is copied. On an error,
-    /// or if the call is dropped, `dest` is removed.
+    /// or if the call is dropped, `dest` is removed, unless [`GetOptions::resume`] asks for more; what that leaves,
+    /// [`partial::discard`] removes.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such file, [`StoreError::Conflict`] if `dest` exists or the file

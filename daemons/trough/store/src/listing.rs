@@ -16,9 +16,12 @@ use futures::{
     stream::{self, FuturesUnordered},
 };
 use tokio::task::JoinHandle;
-use trough_core::SegmentId;
 
-use crate::{Collected, Entry, EntryStream, ListStats, StoreError, crashsafe, paths::segment_of};
+use crate::{
+    Collected, EntryStream, Folder, FolderStream, ListStats, StoreError, crashsafe,
+    folder::{self, Contents},
+    paths::segment_of,
+};
 
 /// An mtime this old by the wall clock is believed at first sight: no clock is that wrong.
 const LONG_AGO: Duration = Duration::from_secs(600);
@@ -154,27 +157,15 @@ struct Directory {
     /// Whether nothing can have changed since the reading without moving `stamp`.
     settled: bool,
     subdirectories: Box<[(Box<str>, Option<Stamp>)]>,
-    ids: Box<str>,
-    segments: Box<[(u32, u64, i64)]>,
+    contents: Arc<Contents>,
     skipped: u64,
     temporaries: u64,
 }
 
 impl Directory {
-    fn entries<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Entry> + 'a {
-        let mut begin = 0;
-        self.segments.iter().map(move |&(end, bytes, mtime_ms)| {
-            let id = &self.ids[begin..end as usize];
-            begin = end as usize;
-            let segment = SegmentId::new(id).expect("checked when the directory was read");
-            let path = format!("{}/{}", prefix.trim_end_matches('/'), segment.file_name());
-            Entry { segment, path, bytes, mtime_ms }
-        })
-    }
-
     /// Whether reading it anew is the cheap way to learn its subdirectories' mtimes, where reading tells them.
     fn tells_of_subdirectories(&self) -> bool {
-        let entries = self.segments.len() + self.subdirectories.len();
+        let entries = self.contents.len() + self.subdirectories.len();
         self.subdirectories.first().is_some_and(|(_, stamp)| stamp.is_some())
             && self.subdirectories.len() * ENTRIES_PER_LOOK >= entries
     }
@@ -213,18 +204,26 @@ impl<T: Tree> Listing<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists the tree.
-    pub(crate) fn list(self: &Arc<Self>, all: bool) -> EntryStream {
+    /// Lists the tree by directories; those without segments are left out.
+    pub(crate) fn folders(self: &Arc<Self>, all: bool) -> FolderStream {
         let tree = Arc::clone(&self.tree);
         self.walk(all)
-            .flat_map(move |looked| {
-                let entries: Vec<Result<Entry, StoreError>> = match looked {
-                    Ok((relative, directory)) => directory.entries(&tree.full(&relative)).map(Ok).collect(),
-                    Err(e) => vec![Err(e)],
+            .filter_map(move |looked| {
+                let folder = match looked {
+                    Ok((_, directory)) if directory.contents.len() == 0 => None,
+                    Ok((relative, directory)) => {
+                        Some(Ok(Folder::directory(&tree.full(&relative), Arc::clone(&directory.contents))))
+                    }
+                    Err(e) => Some(Err(e)),
                 };
-                stream::iter(entries)
+                std::future::ready(folder)
             })
             .boxed()
+    }
+
+    /// Lists the tree.
+    pub(crate) fn list(self: &Arc<Self>, all: bool) -> EntryStream {
+        folder::entries(self.folders(all))
     }
 
     /// Every directory of the tree, read anew where it may have changed. Ends after the first error.
@@ -261,8 +260,8 @@ impl<T: Tree> Listing<T> {
             None => self.tree.stamp(&relative).await?,
         };
         let Some(stamp) = stamp else { return Ok(Looked { relative, directory: None, relisted: false }) };
-        let cached = self.state().directories.get(&relative).cloned();
-        let cached = cached.filter(|directory| directory.stamp == stamp);
+        let before = self.state().directories.get(&relative).cloned();
+        let cached = before.clone().filter(|directory| directory.stamp == stamp);
         if !all && let Some(directory) = cached.as_ref().filter(|d| d.settled && !d.tells_of_subdirectories()) {
             return Ok(Looked { relative, directory: Some(Arc::clone(directory)), relisted: false });
         }
@@ -271,13 +270,18 @@ impl<T: Tree> Listing<T> {
             return Ok(Looked { relative, directory: None, relisted: false });
         };
         let settled = steady && (stamp.age() >= LONG_AGO || now.duration_since(first_seen) >= self.options.settle);
+        let contents = Contents::new(columns.ids, columns.segments);
+        // What was read again and found as it was keeps its number.
+        let contents = match before {
+            Some(before) if before.contents.equals(&contents) => Arc::clone(&before.contents),
+            _ => Arc::new(contents),
+        };
         let directory = Directory {
             stamp,
             first_seen: if steady { first_seen } else { now },
             settled,
             subdirectories: columns.subdirectories.into_iter().map(|(name, at)| (name.into(), at)).collect(),
-            ids: columns.ids.into(),
-            segments: columns.segments.into(),
+            contents,
             skipped: columns.skipped,
             temporaries: columns.temporaries,
         };
@@ -344,7 +348,7 @@ impl<T: Tree> Walk<T> {
             let Some(directory) = looked.directory else { continue };
             self.stats.directories += 1;
             self.stats.relisted += u64::from(looked.relisted);
-            self.stats.entries += directory.segments.len() as u64;
+            self.stats.entries += directory.contents.len() as u64;
             self.stats.skipped += directory.skipped;
             self.stats.temporaries += directory.temporaries;
             self.waiting.extend(directory.subdirectories.iter().map(|(name, stamp)| {

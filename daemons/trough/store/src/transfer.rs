@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
-use crate::{Fetched, GetOptions, Progress, RangeReader, StoreError, Throttle, crashsafe};
+use crate::{Progress, RangeReader, StoreError, Throttle, download::Parts};
 
 /// Bytes copied between two looks at the limits.
 pub(crate) const CHUNK: usize = 1 << 20;
@@ -66,70 +66,6 @@ where
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         Err(_) => Err(StoreError::shutting_down(operation, path.to_string_lossy().into_owned())),
     }
-}
-
-/// How a file is fetched in parts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts {
-    /// Bytes of one.
-    pub(crate) bytes: u64,
-    /// Parts fetched at a time.
-    pub(crate) at_once: usize,
-}
-
-/// Copies all that `reader` reads to the new file `dest`: parts at the same time, written in order; durable, with the
-/// same mtime. `dest` is removed on an error and if the call is dropped.
-pub(crate) async fn download(
-    reader: &Arc<dyn RangeReader>,
-    dest: &Path,
-    parts: Parts,
-    options: &GetOptions,
-) -> Result<Fetched, StoreError> {
-    let entry = reader.entry().clone();
-    let to = create_new("get to", dest)?;
-    let mut guard = Remove(Some(dest.to_owned()));
-    let fetches = (0..entry.bytes.div_ceil(parts.bytes)).map(|n| {
-        let (begin, throttle) = (n * parts.bytes, options.throttle.clone());
-        let len = parts.bytes.min(entry.bytes - begin);
-        let path = &entry.path;
-        async move {
-            if let Some(throttle) = throttle {
-                throttle.acquire(len).await;
-            }
-            let bytes = reader.read(begin, usize::try_from(len).unwrap_or(usize::MAX)).await?;
-            if bytes.len() as u64 != len {
-                let why = format!("{} bytes came of {len} at {begin}", bytes.len());
-                return Err(StoreError::Conflict { operation: "get", path: path.clone(), why });
-            }
-            Ok(bytes)
-        }
-    });
-    let mut fetches = stream::iter(fetches).buffered(parts.at_once);
-    let mut state = (to, options.hash.then(Sha256::new));
-    let mut done = 0;
-    if let Some(progress) = &options.progress {
-        progress(0);
-    }
-    while let Some(bytes) = fetches.try_next().await? {
-        done += bytes.len() as u64;
-        state = blocking("get to", dest, move || {
-            let (mut to, mut hash) = state;
-            to.write_all(&bytes)?;
-            if let Some(hash) = &mut hash {
-                hash.update(&bytes);
-            }
-            Ok((to, hash))
-        })
-        .await?;
-        if let Some(progress) = &options.progress {
-            progress(done);
-        }
-    }
-    let (to, hash) = state;
-    let mtime_ms = entry.mtime_ms;
-    blocking("get to", dest, move || crashsafe::set_mtime_ms(&to, mtime_ms).and_then(|()| to.sync_all())).await?;
-    guard.keep();
-    Ok(Fetched { bytes: done, mtime_ms, sha256: hash.map(|hash| hex(&hash.finalize())) })
 }
 
 /// Hashes all that `reader` reads.

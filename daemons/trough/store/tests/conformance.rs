@@ -2,10 +2,11 @@
 
 use std::{fs, os::unix::process::ExitStatusExt, path::Path, process::Command, sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use proptest::prelude::*;
 use suite::{Change, Fixture, Scratch, options, segment};
 use trough_core::SegmentId;
-use trough_store::{ListOptions, LocalStore, PublishStep, Store, StoreError};
+use trough_store::{ListOptions, LocalStore, PublishStep, Store, StoreError, crashsafe};
 
 mod hdfs;
 mod object;
@@ -105,10 +106,18 @@ async fn unchanged_directories_are_not_read_again() {
     assert_eq!((first.directories, first.relisted), (51, 51));
     assert_eq!(store.list_sorted().await.expect("listed").len(), 500);
     assert_eq!(store.list_stats().relisted, 0);
+    let ids = async || {
+        let folders: Vec<_> =
+            store.list_folders().map(|f| f.expect("listed").id().expect("a directory")).collect().await;
+        folders.into_iter().collect::<std::collections::BTreeSet<u64>>()
+    };
+    let before = ids().await;
+    assert_eq!((before.len(), &ids().await), (50, &before), "nothing has changed");
     fixture.put_raw("001/001999.sqlite", b"new");
     fixture.put_raw("new/new001.sqlite", b"new");
     assert_eq!(store.list_sorted().await.expect("listed").len(), 502);
     assert_eq!(store.list_stats().relisted, 3, "the root and two directories");
+    assert_eq!(ids().await.difference(&before).count(), 2, "one has changed, one is new");
 }
 
 #[tokio::test]
@@ -145,6 +154,7 @@ async fn urls_name_stores() {
 
 const CRASH_DIR: &str = "TROUGH_STORE_TEST_CRASH_DIR";
 const CRASH_STEP: &str = "TROUGH_STORE_TEST_CRASH_STEP";
+const CRASH_FETCH: &str = "TROUGH_STORE_TEST_CRASH_FETCH";
 
 /// The child of the next test: publishes, and dies by SIGABRT on its way.
 #[tokio::test]
@@ -183,6 +193,53 @@ async fn a_process_killed_at_any_step_leaves_a_whole_file() {
         assert_eq!(store.list_sorted().await.expect("listed").len(), 1);
         store.publish(&Scratch::new().file(&[3; 10]), &segment("killed"), options(3_000)).await.expect("the next");
     }
+}
+
+/// The child of the next test: fetches, and dies by SIGABRT on its way.
+#[tokio::test]
+async fn child_that_dies_while_fetching() {
+    let (Ok(dir), Ok(upto)) = (std::env::var(CRASH_DIR), std::env::var(CRASH_FETCH)) else { return };
+    let store = trough_store::open(&dir).expect("a path");
+    let entry = store.stat(&segment("fetched")).await.expect("there");
+    let upto: u64 = upto.parse().expect("a number");
+    let mut with = suite::resume::resuming(&entry, None);
+    with.progress = Some(Arc::new(move |done| {
+        if done >= upto {
+            std::process::abort();
+        }
+    }));
+    let outcome = store.get(&entry.path, &Path::new(&dir).join("../copy"), with).await;
+    unreachable!("it should have died: {outcome:?}");
+}
+
+#[tokio::test]
+async fn a_process_killed_while_fetching_has_the_next_one_go_on() {
+    let me = std::env::current_exe().expect("known");
+    let fixture = Local::new(ListOptions::default());
+    let store = fixture.store();
+    let contents: Vec<u8> = (0..30_000_000_u32).map(|i| (i % 239) as u8).collect();
+    let entry =
+        store.publish(&Scratch::new().file(&contents), &segment("fetched"), options(1_000)).await.expect("published");
+    let dest = fixture.dir.path().join("copy");
+    let with = suite::resume::resuming(&entry, None);
+    let mut there = 0;
+    for upto in [9_000_000_u64, 20_000_000] {
+        let child = Command::new(&me)
+            .args(["child_that_dies_while_fetching", "--exact", "--test-threads=1"])
+            .env(CRASH_DIR, fixture.store.root())
+            .env(CRASH_FETCH, upto.to_string())
+            .output()
+            .expect("started");
+        assert!(child.status.signal().is_some(), "{}", String::from_utf8_lossy(&child.stdout));
+        let now = fs::metadata(&dest).expect("what came is left").len();
+        assert!(now >= upto && now > there && now < entry.bytes, "{now}");
+        there = now;
+    }
+    let (fetched, asked) = suite::resume::rest(&store, &entry.path, &dest, &with).await.expect("fetched");
+    assert_eq!((fetched.resumed, asked), (there, entry.bytes - there), "not a byte is fetched twice");
+    assert!(fs::read(&dest).expect("there") == contents);
+    assert_eq!(crashsafe::mtime_ms(&fs::metadata(&dest).expect("there")), entry.mtime_ms);
+    assert_eq!(fs::read_dir(fixture.dir.path()).expect("there").count(), 2, "the store and the copy");
 }
 
 /// A device that is always full stands in for the disk.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, GetOptions, ListOptions, ListStats, PublishOptions, RangeReader, Store,
-    StoreError, crashsafe, listing::Listing, paths::segment_of,
+    Collected, Entry, EntryStream, Fetched, FolderStream, GetOptions, ListOptions, ListStats, PublishOptions,
+    RangeReader, Store, StoreError, crashsafe, listing::Listing, paths::segment_of,
 };
 
 mod ranges;
@@ -165,8 +165,8 @@ impl Store for LocalStore {
         self.blocking(|inner| inner.check("check store")).await
     }
 
-    fn list(&self) -> EntryStream {
-        self.1.list(false)
+    fn list_folders(&self) -> FolderStream {
+        self.1.folders(false)
     }
 
     fn list_all(&self) -> EntryStream {
@@ -206,7 +206,7 @@ impl Store for LocalStore {
     }
 
     async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
-        ranges::open(self, path).await.map(Some)
+        ranges::open(self, "open", path).await.map(Some)
     }
 
     async fn publish(&self, local: &Path, segment: &SegmentId, options: PublishOptions) -> Result<Entry, StoreError> {

@@ -11,13 +11,14 @@ use std::{
 use sha2::{Digest, Sha256};
 use trough_core::SegmentId;
 
-use super::LocalStore;
+use super::{LocalStore, ranges};
 use crate::{
     CrashAt, Entry, Fetched, GetOptions, Progress, PublishOptions, PublishStep, Store, StoreError, Throttle, crashsafe,
+    download::{Parts, download},
     transfer::{CHUNK, Remove, create_new, hex},
 };
 
-/// A copy under way.
+/// An upload under way.
 struct Copy {
     from: File,
     from_path: PathBuf,
@@ -26,9 +27,6 @@ struct Copy {
     to: File,
     to_path: PathBuf,
     done: u64,
-    hash: Option<Sha256>,
-    /// Why it is done, for errors.
-    operation: &'static str,
 }
 
 impl Copy {
@@ -44,18 +42,15 @@ impl Copy {
                 Ok(0) => ended = true,
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(store.error(self.operation, &self.from_path, e)),
+                Err(e) => return Err(store.error("publish", &self.from_path, e)),
             }
         }
         let bytes = &buffer[..filled];
-        self.to.write_all(bytes).map_err(|e| StoreError::from_io(self.operation, self.to_path.to_string_lossy(), e))?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(bytes);
-        }
+        self.to.write_all(bytes).map_err(|e| StoreError::from_io("publish", self.to_path.to_string_lossy(), e))?;
         self.done += filled as u64;
         if self.done > self.expected || (ended && self.done != self.expected) {
             return Err(StoreError::Conflict {
-                operation: self.operation,
+                operation: "publish",
                 path: self.from_path.to_string_lossy().into_owned(),
                 why: format!("it changed from {} bytes while it was read", self.expected),
             });
@@ -92,11 +87,10 @@ impl Copy {
             }
         }
     }
-
-    fn sha256(&mut self) -> Option<String> {
-        self.hash.take().map(|hash| hex(&hash.finalize()))
-    }
 }
+
+/// What a fetch reads at a time.
+const PARTS: Parts = Parts { bytes: CHUNK as u64, at_once: 2 };
 
 pub(super) async fn get(
     store: &LocalStore,
@@ -104,36 +98,8 @@ pub(super) async fn get(
     dest: &Path,
     options: GetOptions,
 ) -> Result<Fetched, StoreError> {
-    let (path, dest) = (path.to_owned(), dest.to_path_buf());
-    let (copy, mtime_ms, mut guard) = store
-        .blocking(move |inner| {
-            let (path, _) = inner.resolve("get", &path)?;
-            let from = File::open(&path).map_err(|e| inner.error("get", &path, e))?;
-            let metadata = from.metadata().map_err(|e| inner.error("get", &path, e))?;
-            let to = create_new("get to", &dest)?;
-            let guard = Remove(Some(dest.clone()));
-            let copy = Copy {
-                from,
-                from_path: path,
-                expected: metadata.len(),
-                to,
-                to_path: dest,
-                done: 0,
-                hash: options.hash.then(Sha256::new),
-                operation: "get",
-            };
-            Ok((copy, crashsafe::mtime_ms(&metadata), guard))
-        })
-        .await?;
-    let mut copy = copy.run(store, u64::MAX, options.throttle.as_ref(), options.progress.as_ref()).await?;
-    store
-        .blocking(move |_| {
-            let finish = crashsafe::set_mtime_ms(&copy.to, mtime_ms).and_then(|()| copy.to.sync_all());
-            finish.map_err(|e| StoreError::from_io("get to", copy.to_path.to_string_lossy(), e))?;
-            guard.keep();
-            Ok(Fetched { bytes: copy.done, mtime_ms, sha256: copy.sha256() })
-        })
-        .await
+    let reader = ranges::open(store, "get", path).await?;
+    download(&reader, None, dest, PARTS, &options).await
 }
 
 /// A publication's place in its order of steps, and whether it is to crash there.
@@ -199,7 +165,7 @@ pub(super) async fn publish(
 
     let (from, from_path) = from;
     let to_path = temporary.clone();
-    let mut copy = Copy { from, from_path, expected, to, to_path, done: 0, hash: None, operation: "publish" };
+    let mut copy = Copy { from, from_path, expected, to, to_path, done: 0 };
     let (throttle, progress) = (options.throttle.as_ref(), options.progress.as_ref());
     if steps.0.is_some() && expected > 1 {
         copy = copy.run(store, expected / 2, throttle, progress).await?;

@@ -23,10 +23,11 @@ use opendal::{ErrorKind, Metadata, Operator};
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, GetOptions, ListStats, PublishOptions, RangeReader, Store, StoreError,
-    StoreOptions, crashsafe,
+    Collected, Entry, EntryStream, Fetched, Folder, FolderStream, GetOptions, ListStats, PublishOptions, RangeReader,
+    Store, StoreError, StoreOptions, crashsafe,
+    download::{Parts, download},
+    error::believed,
     paths::{self, segment_of},
-    transfer::{Parts, download},
 };
 
 mod publish;
@@ -127,21 +128,10 @@ impl Inner {
         }
     }
 
-    /// A missing object in a missing bucket is an unavailable store.
-    async fn sorted<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        match result {
-            Err(e @ StoreError::NotFound { .. }) => {
-                self.check(operation).await?;
-                Err(e)
-            }
-            other => other,
-        }
-    }
-
     async fn object(&self, operation: &'static str, path: &str) -> Result<Object, StoreError> {
         let (path, segment) = paths::resolve(operation, &self.root, path)?;
         let found = self.within(operation, &path, self.operator.stat(key(&path))).await;
-        let metadata = self.sorted(operation, found).await?;
+        let metadata = believed(found, self.check(operation)).await?;
         let mtime_ms = mtime_ms(&metadata);
         let told = metadata.user_metadata().and_then(|data| data.get(MTIME)).and_then(|text| text.parse().ok());
         Ok(Object {
@@ -168,7 +158,7 @@ impl Inner {
                 let why = "another object lies there than the one that was opened".to_owned();
                 Err(StoreError::Conflict { operation: "read", path: path.clone(), why })
             }
-            Err(e) => self.sorted("read", Err(e)).await,
+            Err(e) => believed(Err(e), self.check("read")).await,
         }
     }
 }
@@ -314,6 +304,10 @@ impl Store for ObjectStore {
         .boxed()
     }
 
+    fn list_folders(&self) -> FolderStream {
+        self.list().map(|entry| entry.map(Folder::loose)).boxed()
+    }
+
     fn list_all(&self) -> EntryStream {
         self.list()
     }
@@ -331,9 +325,9 @@ impl Store for ObjectStore {
         loop {
             left -= 1;
             let object = self.0.object("get", path).await?;
-            let opened = object.entry.path.clone();
+            let (opened, version) = (object.entry.path.clone(), object.etag.clone());
             let reader: Arc<dyn RangeReader> = Arc::new(ObjectRanges { inner: Arc::clone(&self.0), object });
-            match download(&reader, dest, PARTS, &options).await {
+            match download(&reader, version.as_deref(), dest, PARTS, &options).await {
                 // Replaced while it was read: the new one is fetched.
                 Err(StoreError::Conflict { path, .. }) if path == opened && left > 0 => {}
                 other => return other,

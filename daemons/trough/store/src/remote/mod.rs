@@ -9,11 +9,12 @@ use bytes::Bytes;
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, GetOptions, ListOptions, ListStats, PublishOptions, RangeReader, Store,
-    StoreError,
+    Collected, Entry, EntryStream, Expected, Fetched, FolderStream, GetOptions, ListOptions, ListStats, PublishOptions,
+    RangeReader, Store, StoreError,
+    download::{Parts, download},
+    error::believed,
     listing::Listing,
     paths,
-    transfer::{Parts, download},
 };
 
 mod publish;
@@ -136,17 +137,6 @@ impl<F: FileSystem> Inner<F> {
         Err(StoreError::Unavailable { operation, path: self.root.clone(), why: why.to_owned() })
     }
 
-    /// A missing file in a missing store is an unavailable store.
-    async fn sorted<T>(&self, operation: &'static str, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        match result {
-            Err(e @ StoreError::NotFound { .. }) => {
-                self.check(operation).await?;
-                Err(e)
-            }
-            other => other,
-        }
-    }
-
     fn resolve(&self, operation: &'static str, path: &str) -> Result<(String, SegmentId), StoreError> {
         paths::resolve(operation, &self.root, path)
     }
@@ -154,7 +144,7 @@ impl<F: FileSystem> Inner<F> {
     /// The file at `path`.
     async fn entry(&self, operation: &'static str, path: &str) -> Result<Entry, StoreError> {
         let (path, segment) = self.resolve(operation, path)?;
-        let status = self.sorted(operation, self.fs.stat(operation, &path).await).await?;
+        let status = believed(self.fs.stat(operation, &path).await, self.check(operation)).await?;
         if status.directory {
             let root = self.root.clone();
             return Err(StoreError::InvalidPath { operation, path, root, why: "it is not a file" });
@@ -177,19 +167,30 @@ impl<F> std::fmt::Debug for Ranges<F> {
 }
 
 impl<F: FileSystem> Ranges<F> {
-    /// Opens the file, making sure that what was opened is what was looked at.
-    async fn open(inner: &Arc<Inner<F>>, operation: &'static str, path: &str) -> Result<Self, StoreError> {
-        let mut before = inner.entry(operation, path).await?;
+    /// Opens the file, making sure that what was opened is what was looked at: before and after, or, where it was
+    /// `expected` to lie there already, after.
+    async fn open(
+        inner: &Arc<Inner<F>>,
+        operation: &'static str,
+        path: &str,
+        expected: Option<&Expected>,
+    ) -> Result<Self, StoreError> {
+        let full = inner.resolve(operation, path)?.0;
+        let mut before = match expected {
+            Some(_) => None,
+            None => Some(inner.entry(operation, path).await?),
+        };
         for _ in 0..FETCHES {
-            let opened = inner.sorted(operation, inner.fs.open(operation, &before.path).await).await?;
+            let opened = believed(inner.fs.open(operation, &full).await, inner.check(operation)).await?;
             let after = inner.entry(operation, path).await?;
-            if before == after && opened.bytes() == after.bytes {
+            let same = before.as_ref() == Some(&after) || expected.is_some_and(|expected| expected.is(&after));
+            if same && opened.bytes() == after.bytes {
                 return Ok(Self { inner: Arc::clone(inner), entry: after, opened: std::sync::Mutex::new(opened) });
             }
-            before = after;
+            before = Some(after);
         }
         let why = "it is replaced again and again, or still being written".to_owned();
-        Err(StoreError::Conflict { operation, path: before.path, why })
+        Err(StoreError::Conflict { operation, path: full, why })
     }
 
     fn opened(&self) -> Arc<dyn Opened> {
@@ -201,7 +202,7 @@ impl<F: FileSystem> Ranges<F> {
         if !matches!(failed, StoreError::Unavailable { .. } | StoreError::Io { .. } | StoreError::NotFound { .. }) {
             return Err(failed);
         }
-        let fresh = Self::open(&self.inner, "read", &self.entry.path).await?;
+        let fresh = Self::open(&self.inner, "read", &self.entry.path, None).await?;
         if fresh.entry != self.entry {
             let why = "another file lies there than the one that was opened".to_owned();
             return Err(StoreError::Conflict { operation: "read", path: self.entry.path.clone(), why });
@@ -245,8 +246,8 @@ impl<F: FileSystem> Store for RemoteStore<F> {
         self.inner.check("check").await
     }
 
-    fn list(&self) -> EntryStream {
-        self.listing.list(false)
+    fn list_folders(&self) -> FolderStream {
+        self.listing.folders(false)
     }
 
     fn list_all(&self) -> EntryStream {
@@ -265,10 +266,10 @@ impl<F: FileSystem> Store for RemoteStore<F> {
         let mut left = FETCHES;
         loop {
             left -= 1;
-            let reader = Arc::new(Ranges::open(&self.inner, "get", path).await?);
+            let reader = Arc::new(Ranges::open(&self.inner, "get", path, options.expected.as_ref()).await?);
             let opened = reader.entry.clone();
             let reader: Arc<dyn RangeReader> = reader;
-            match download(&reader, dest, PARTS, &options).await {
+            match download(&reader, None, dest, PARTS, &options).await {
                 // Replaced while it was read, and its parts gone: the new one is fetched.
                 Err(StoreError::Conflict { path, .. }) if path == opened.path && left > 0 => {}
                 other => return other,
@@ -281,7 +282,7 @@ impl<F: FileSystem> Store for RemoteStore<F> {
         let mut left = FETCHES;
         loop {
             left -= 1;
-            let opened = self.inner.sorted("read", self.inner.fs.open("read", &path).await).await?;
+            let opened = believed(self.inner.fs.open("read", &path).await, self.inner.check("read")).await?;
             let len = len.min(usize::try_from(opened.bytes().saturating_sub(offset)).unwrap_or(usize::MAX));
             if len == 0 {
                 return Ok(Bytes::new());
@@ -295,7 +296,7 @@ impl<F: FileSystem> Store for RemoteStore<F> {
     }
 
     async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
-        Ok(Some(Arc::new(Ranges::open(&self.inner, "open", path).await?)))
+        Ok(Some(Arc::new(Ranges::open(&self.inner, "open", path, None).await?)))
     }
 
     async fn publish(&self, local: &Path, segment: &SegmentId, options: PublishOptions) -> Result<Entry, StoreError> {

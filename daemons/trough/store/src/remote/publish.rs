@@ -6,7 +6,9 @@ use trough_core::SegmentId;
 
 use super::{FileSystem, Inner, PARTS, Ranges};
 use crate::{
-    CrashAt, Entry, PublishOptions, PublishStep, RangeReader, StoreError, crashsafe, paths,
+    CrashAt, Entry, PublishOptions, PublishStep, RangeReader, StoreError, crashsafe,
+    error::believed,
+    paths,
     transfer::{CHUNK, Outgoing, sha256},
 };
 
@@ -106,13 +108,13 @@ async fn attempt<F: FileSystem>(
 
     let mut from = Outgoing::open(local, options.throttle, options.progress).await?;
     if directory != inner.root {
-        inner.sorted(OPERATION, inner.fs.make_directory(OPERATION, &directory).await).await?;
+        believed(inner.fs.make_directory(OPERATION, &directory).await, inner.check(OPERATION)).await?;
     }
     steps.at(S::DirectoryMade)?;
 
     // From here on there may be an upload, even if its creation was not seen to succeed.
     upload.path = Some(temporary.clone());
-    let mut to = inner.sorted(OPERATION, inner.fs.create(OPERATION, &temporary).await).await?;
+    let mut to = believed(inner.fs.create(OPERATION, &temporary).await, inner.check(OPERATION)).await?;
     steps.at(S::TemporaryMade)?;
 
     let half = if steps.crash_at.is_some() { from.bytes / 2 } else { 0 };
@@ -192,7 +194,7 @@ async fn attempt<F: FileSystem>(
                     return Err(e);
                 }
             }
-            _ => return inner.sorted(OPERATION, Err(e)).await,
+            _ => return believed(Err(e), inner.check(OPERATION)).await,
         }
     }
     upload.path = None;

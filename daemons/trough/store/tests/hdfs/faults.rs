@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Instant};
 use trough_store::{GetOptions, PublishStep, StoreError};
 
 use super::{Arc, Duration, Fixture, Hdfs, SERVERS, Store, StoreOptions, StreamExt, hadoop, suite, url};
-use crate::suite::{Scratch, options, segment};
+use crate::suite::{Scratch, options, resume, segment};
 
 /// Runs a closure when dropped: what was stopped is started again, whatever the test says.
 struct Finally<F: FnMut()>(F);
@@ -151,6 +151,31 @@ async fn a_data_node_killed_while_reading_is_unavailable_and_nothing_partial_sta
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
         assert_eq!(store.stat(&segment("large-1")).await.expect("the name node is there"), entry);
     }
+    // One that may be gone on with leaves what came, and the rest alone is fetched.
+    let (part, with) = (scratch.path(), resume::resuming(&entry, None));
+    let there = {
+        let _finally = Finally(|| hadoop(&["run", "datanode-1"]));
+        let once = Mutex::new(true);
+        let progress = move |done| {
+            if done > 8_000_000 && std::mem::take(&mut *once.lock().expect("unpoisoned")) {
+                hadoop(&["kill", "datanode-1"]);
+            }
+        };
+        let get = GetOptions { progress: Some(Arc::new(progress)), ..with.clone() };
+        suite::eventually("it reads again", async || store.read_range(&entry.path, 0, 10).await).await;
+        let error = store.get(&entry.path, &part, get).await.expect_err("no data node");
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        std::fs::metadata(&part).expect("what came is left").len()
+    };
+    assert!(there > 8_000_000 && there < entry.bytes, "{there}");
+    let (fetched, asked) = suite::eventually("it goes on", async || {
+        // An attempt that fails in vain writes what came of it, too.
+        resume::rest(&store, &entry.path, &part, &with).await
+    })
+    .await;
+    assert!(fetched.resumed >= there && asked == entry.bytes - fetched.resumed, "{fetched:?}, {there} were there");
+    assert!(std::fs::read(&part).expect("there") == contents);
+
     let fetched =
         suite::eventually("it is fetched", async || store.get(&entry.path, &dest, GetOptions::default()).await).await;
     assert_eq!(fetched.bytes, 40_000_000);

@@ -18,6 +18,7 @@ use trough_store::{
 };
 
 mod ranges;
+pub(crate) mod resume;
 
 /// What a backend brings to be tested.
 pub(crate) trait Fixture: Send + Sync {
@@ -100,6 +101,7 @@ pub(crate) async fn run<F: Fixture + 'static>(make: impl Fn() -> F) {
     publishes_and_fetches(&make()).await;
     refuses(&make()).await;
     ranges::are_of_the_file_that_was_opened(&make()).await;
+    resume::goes_on_where_it_was_interrupted(&make()).await;
     survives_a_crash_at_every_step(&make()).await;
     readers_never_see_a_gap(&make()).await;
     listing_ignores_what_is_no_segment(&make()).await;
@@ -330,6 +332,7 @@ pub(crate) enum Change {
 pub(crate) async fn incremental_equals_full(f: &impl Fixture, changes: Vec<Change>) -> Result<(), String> {
     let (store, scratch) = (f.store(), Scratch::new());
     let mut model: BTreeMap<SegmentId, (u64, Option<i64>)> = BTreeMap::new();
+    let mut folders: BTreeMap<u64, Vec<Entry>> = BTreeMap::new();
     for (n, change) in changes.iter().enumerate() {
         let id = |n: u8| segment(&format!("{}/{}", n % 4, n).replace('/', &"-".repeat(usize::from(n % 3))).repeat(2));
         let mtime = 10_000 + n as i64;
@@ -367,6 +370,22 @@ pub(crate) async fn incremental_equals_full(f: &impl Fixture, changes: Vec<Chang
         full.sort_by(|a, b| a.segment.cmp(&b.segment));
         if listed != full {
             return Err(format!("after {change:?}: incremental {listed:?}, full {full:?}"));
+        }
+        let mut by_folder = Vec::new();
+        let mut listing = store.list_folders();
+        while let Some(folder) = listing.next().await {
+            let folder = folder.map_err(|e| e.to_string())?;
+            let entries: Vec<Entry> = folder.entries().collect();
+            if let Some(id) = folder.id()
+                && *folders.entry(id).or_insert_with(|| entries.clone()) != entries
+            {
+                return Err(format!("after {change:?}: folder {id} is not what it was: {entries:?}"));
+            }
+            by_folder.extend(entries);
+        }
+        by_folder.sort_by(|a, b| a.segment.cmp(&b.segment));
+        if listed != by_folder {
+            return Err(format!("after {change:?}: by entries {listed:?}, by folders {by_folder:?}"));
         }
         let got: Vec<_> = listed.iter().map(|e| (e.segment.clone(), e.bytes)).collect();
         let expected: Vec<_> = model.iter().map(|(id, m)| (id.clone(), m.0)).collect();
