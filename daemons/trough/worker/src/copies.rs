@@ -1,5 +1,6 @@
 //! Copies from the canonical store: what waits (most wanted first), what is in flight, what failed and when it is tried
-//! again. In memory only: at start the queue is made anew from the assignments, and an interrupted copy begins anew.
+//! again. In memory: at start the queue is made anew from the assignments. On disk: what has come of an interrupted copy,
+//! with which the next attempt goes on.
 
 use std::{
     cmp::Reverse,
@@ -14,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use trough_core::{ErrorCode, SegmentError, SegmentId};
-use trough_store::{GetOptions, StoreError, Throttle, TokenBucket};
+use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, Throttle, TokenBucket};
 
 use crate::{
     decide::Step,
@@ -122,6 +123,11 @@ impl Copies {
         if queue.failures.is_empty() { None } else { queue.failures.get(segment).map(|f| f.error.clone()) }
     }
 
+    /// Whether the segment's copy is under way.
+    pub(crate) fn flies(&self, segment: &SegmentId) -> bool {
+        self.queue.lock().flights.contains_key(segment)
+    }
+
     /// Copies waiting and in flight.
     pub(crate) fn waiting(&self) -> u64 {
         let queue = self.queue.lock();
@@ -204,7 +210,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
 /// Fetches the wanted version beside its place, checks it, and puts it there, if it still is what should be done.
 async fn copy(worker: &Arc<Worker>, segment: &SegmentId, done: Arc<AtomicU64>) -> Result<(), SegmentError> {
     let Some(want) = worker.wants.get(segment) else { return Ok(()) };
-    let fetched = fetch(worker, segment, &want, done).await?;
+    let fetched = resume(worker, segment, &want, done).await?;
     let _busy = worker.busy.acquire(std::slice::from_ref(segment)).await;
     match reconcile::step_of(worker, segment) {
         Step::Fetch | Step::Freshen => install(worker, segment, &fetched).await,
@@ -231,7 +237,7 @@ pub(crate) struct Fetched {
     fetched_for: (u64, Option<i64>),
 }
 
-/// Fetches a canonical copy to a temporary file beside its place and checks it.
+/// Fetches a canonical copy beside its place and checks it.
 pub(crate) async fn fetch(
     worker: &Worker,
     segment: &SegmentId,
@@ -239,36 +245,78 @@ pub(crate) async fn fetch(
     done: Arc<AtomicU64>,
 ) -> Result<Fetched, SegmentError> {
     let temporary = Temporary::new(&worker.files, segment, &worker.node, 0);
-    let options = GetOptions {
+    let got = worker.store.get(&want.remote_path, temporary.path(), options(worker, want, done, false)).await;
+    check(worker, segment, want, temporary, got.map_err(|e| store_error(segment, &e))?).await
+}
+
+/// The same, going on with what an interrupted copy left. One at a time may do that for a segment.
+async fn resume(
+    worker: &Worker,
+    segment: &SegmentId,
+    want: &Want,
+    done: Arc<AtomicU64>,
+) -> Result<Fetched, SegmentError> {
+    let Some(partial) = worker.files.begin_partial(segment) else { return fetch(worker, segment, want, done).await };
+    let got = worker.store.get(&want.remote_path, &partial, options(worker, want, done, true)).await;
+    if let Err(StoreError::Full { .. }) = &got {
+        // Others may have need of the room.
+        worker.files.discard_partial(segment);
+    }
+    let got = got.map_err(|e| store_error(segment, &e))?;
+    // It is whole now: there is nothing more to go on with, and if it is not sound, it goes.
+    let temporary = Temporary::at(partial);
+    worker.files.end_partial(segment);
+    if got.resumed > 0 {
+        worker.meters.resumed_bytes.increment(got.resumed);
+        tracing::info!(%segment, resumed = got.resumed, bytes = got.bytes, "went on with an interrupted copy");
+    }
+    check(worker, segment, want, temporary, got).await
+}
+
+fn options(worker: &Worker, want: &Want, done: Arc<AtomicU64>, resume: bool) -> GetOptions {
+    let (bytes, sha256) = (want.bytes, want.sha256.as_deref().map(str::to_owned));
+    GetOptions {
         progress: Some(Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed))),
         throttle: worker.copies.throttle.clone(),
         hash: want.sha256.is_some(),
-    };
-    let got =
-        worker.store.get(&want.remote_path, temporary.path(), options).await.map_err(|e| store_error(segment, &e))?;
+        expected: want.mtime_ms.map(|mtime_ms| Expected { bytes, mtime_ms, sha256 }),
+        resume,
+    }
+}
+
+/// Checks what was fetched: by the hash that the promotion recorded, which was taken of a database that was found sound;
+/// without one, by SQLite.
+async fn check(
+    worker: &Worker,
+    segment: &SegmentId,
+    want: &Want,
+    temporary: Temporary,
+    got: Got,
+) -> Result<Fetched, SegmentError> {
     let stamp = Stamp { bytes: got.bytes, mtime_ms: got.mtime_ms };
     // A file that is newer than its record has another hash, rightly.
-    if let (Some(wanted), Some(has)) = (want.sha256.as_deref(), got.sha256.as_deref())
-        && want.mtime_ms == Some(got.mtime_ms)
-        && wanted != has
-    {
-        return Err(SegmentError::new(
-            ErrorCode::Corrupt,
-            format!(
-                "the canonical copy of segment '{segment}' ({}) has SHA-256 {has}, recorded is {wanted}",
-                want.remote_path
-            ),
-        ));
+    let recorded = want.sha256.as_deref().filter(|_| want.mtime_ms == Some(got.mtime_ms));
+    match (recorded, got.sha256.as_deref()) {
+        (Some(wanted), Some(has)) if wanted == has => {}
+        (Some(wanted), Some(has)) => {
+            return Err(SegmentError::new(
+                ErrorCode::Corrupt,
+                format!(
+                    "the canonical copy of segment '{segment}' ({}) has SHA-256 {has}, recorded is {wanted}",
+                    want.remote_path
+                ),
+            ));
+        }
+        _ => worker.engine.check(temporary.path().to_owned()).await.map_err(|e| {
+            let message = format!(
+                "the canonical copy of segment '{segment}' ({}) is no sound database: {}",
+                want.remote_path, e.message
+            );
+            SegmentError { message, ..e }
+        })?,
     }
-    worker.engine.check(temporary.path().to_owned()).await.map_err(|e| {
-        let message = format!(
-            "the canonical copy of segment '{segment}' ({}) is no sound database: {}",
-            want.remote_path, e.message
-        );
-        SegmentError { message, ..e }
-    })?;
     worker.meters.copies.increment(1);
-    worker.meters.copied_bytes.increment(stamp.bytes);
+    worker.meters.copied_bytes.increment(stamp.bytes - got.resumed);
     Ok(Fetched { temporary, stamp, fetched_for: (want.bytes, want.mtime_ms) })
 }
 

@@ -12,10 +12,15 @@ use std::{
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use trough_core::{NodeId, SegmentId, records::Assignment};
 use trough_engine::{Mode, SegmentFile};
-use trough_store::crashsafe;
+use trough_store::{crashsafe, partial};
+
+/// What a copy's name ends in that a later attempt may go on with.
+const PARTIAL: &str = ".sqlite._COPYING_.part";
+/// What the store adds to the name of its note.
+const NOTE: &str = ".note";
 
 /// Length and modification time: what tells two versions of a copy apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,16 +69,19 @@ pub(crate) struct Files {
     dir: PathBuf,
     map: RwLock<HashMap<SegmentId, LocalFile>>,
     bytes: AtomicU64,
+    /// The segments of which there may be a part of a copy.
+    partials: Mutex<HashSet<SegmentId>>,
 }
 
 impl Files {
-    /// Reads the directory (it is made if it is missing), and removes what interrupted copies and snapshots left behind.
+    /// Reads the directory (it is made if it is missing), and removes what interrupted copies and snapshots left behind,
+    /// save what a copy may go on with.
     ///
     /// # Errors
     /// What the file system says.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let files = Self { dir: dir.to_owned(), map: RwLock::default(), bytes: AtomicU64::new(0) };
+        let files = Self::empty(dir);
         let (mut found, mut logs) = (Vec::new(), HashSet::new());
         for entry in fs::read_dir(dir)? {
             let name = entry?.file_name();
@@ -81,7 +89,9 @@ impl Files {
                 tracing::warn!(name = %String::from_utf8_lossy(name.as_bytes()), "file whose name is no text is left alone");
                 continue;
             };
-            if crashsafe::is_temporary(text) {
+            if let Some(segment) = partial_name(text) {
+                files.partials.lock().insert(segment);
+            } else if crashsafe::is_temporary(text) {
                 match fs::remove_file(dir.join(text)) {
                     Ok(()) => tracing::info!(file = text, "removed what an interrupted copy left behind"),
                     Err(e) => tracing::warn!(file = text, error = %e, "cannot remove what an interrupted copy left"),
@@ -119,12 +129,47 @@ impl Files {
 
     /// No files: a cold worker has none of its own.
     pub(crate) fn empty(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), map: RwLock::default(), bytes: AtomicU64::new(0) }
+        Self { dir: dir.to_owned(), map: RwLock::default(), bytes: AtomicU64::new(0), partials: Mutex::default() }
     }
 
     /// Where the segment's file belongs.
     pub(crate) fn path_of(&self, segment: &SegmentId) -> PathBuf {
         self.dir.join(segment.file_name())
+    }
+
+    /// Where a copy of the segment is fetched to that a later attempt may go on with, noted as being there; none for an id
+    /// that makes too long a name.
+    pub(crate) fn begin_partial(&self, segment: &SegmentId) -> Option<PathBuf> {
+        let path = self.partial_of(segment)?;
+        self.partials.lock().insert(segment.clone());
+        Some(path)
+    }
+
+    /// The segment's copy is whole, or was removed.
+    pub(crate) fn end_partial(&self, segment: &SegmentId) {
+        self.partials.lock().remove(segment);
+    }
+
+    /// The segments of which there may be a part of a copy.
+    pub(crate) fn partials(&self) -> Vec<SegmentId> {
+        self.partials.lock().iter().cloned().collect()
+    }
+
+    /// Removes the part of a copy. Blocks.
+    pub(crate) fn discard_partial(&self, segment: &SegmentId) {
+        let Some(path) = self.partial_of(segment) else { return };
+        match partial::discard(&path) {
+            Ok(()) => {
+                self.end_partial(segment);
+                tracing::info!(%segment, "removed a part of a copy that nobody wants any more");
+            }
+            Err(error) => tracing::warn!(%segment, %error, "cannot remove a part of a copy"),
+        }
+    }
+
+    fn partial_of(&self, segment: &SegmentId) -> Option<PathBuf> {
+        let name = format!(".{segment}{PARTIAL}");
+        (name.len() + NOTE.len() <= crashsafe::MAX_NAME_BYTES).then(|| self.dir.join(name))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -181,6 +226,12 @@ impl Files {
     }
 }
 
+/// The segment that a part of a copy, or the note to it, is of.
+fn partial_name(name: &str) -> Option<SegmentId> {
+    let name = name.strip_suffix(NOTE).unwrap_or(name);
+    SegmentId::new(name.strip_prefix('.')?.strip_suffix(PARTIAL)?).ok()
+}
+
 /// A file of our own beside the segments, removed when it is dropped; if it was renamed into its place, there is nothing to
 /// remove.
 #[derive(Debug)]
@@ -190,6 +241,11 @@ impl Temporary {
     /// A new name for a copy of the segment; nothing is created.
     pub(crate) fn new(files: &Files, segment: &SegmentId, node: &NodeId, fence: u64) -> Self {
         Self(files.dir.join(crashsafe::temporary_name(&segment.file_name(), node, fence)))
+    }
+
+    /// A file that is there, or may come to be.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self(path)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -272,7 +328,8 @@ mod tests {
     #[test]
     fn a_directory_is_read_once_and_leftovers_go() {
         let dir = tempfile::tempdir().expect("directory");
-        for name in ["a.sqlite", "b:c.sqlite", "b:c.sqlite-wal", "x.txt", ".a.sqlite._COPYING_.n.1.u"] {
+        let part = ".p.sqlite._COPYING_.part";
+        for name in ["a.sqlite", "b:c.sqlite", "b:c.sqlite-wal", "x.txt", ".a.sqlite._COPYING_.n.1.u", part] {
             fs::write(dir.path().join(name), b"12345").expect("write");
         }
         let files = Files::open(dir.path()).expect("open");
@@ -281,6 +338,11 @@ mod tests {
         assert!(files.get(&id("a")).expect("there").plain);
         assert!(!files.get(&id("b:c")).expect("there").plain);
         assert!(!dir.path().join(".a.sqlite._COPYING_.n.1.u").exists());
+        assert_eq!(files.partials(), [id("p")], "a copy may go on with it");
+        assert_eq!(files.begin_partial(&id("p")), Some(dir.path().join(part)));
+        assert_eq!(files.begin_partial(&id(&"x".repeat(240))), None);
+        files.discard_partial(&id("p"));
+        assert!(files.partials().is_empty() && !dir.path().join(part).exists());
         files.update(&id("a"), |f| f.stamp.bytes = 100);
         assert_eq!(files.totals(), (2, 105));
         files.remove(&id("a"));

@@ -118,6 +118,9 @@ async fn pass(
     let waiting = batches.release.iter().chain(&batches.elsewhere);
     waiting.for_each(|held| pending.put(held.lock.segment.clone()));
     collect::run(worker, batches.collect).await;
+    if full {
+        collect_partials(worker).await;
+    }
     for segment in worker.copies.due() {
         if full {
             apply(worker, &segment, &mut Batches::default(), lost);
@@ -187,6 +190,27 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
             }
         }
         Step::Nothing | Step::Release | Step::ReleaseIfServedElsewhere => {}
+    }
+}
+
+/// Removes the parts of copies that are not to be made any more.
+async fn collect_partials(worker: &Arc<Worker>) {
+    let to_go: Vec<SegmentId> = worker
+        .files
+        .partials()
+        .into_iter()
+        .filter(|segment| {
+            let step = step_of(worker, segment);
+            !matches!(step, Step::Fetch | Step::Freshen | Step::FreshenAndRelease) && !worker.copies.flies(segment)
+        })
+        .collect();
+    if to_go.is_empty() {
+        return;
+    }
+    let worker = worker.clone();
+    let discarding = tokio::task::spawn_blocking(move || to_go.iter().for_each(|s| worker.files.discard_partial(s)));
+    if let Err(error) = discarding.await {
+        tracing::error!(%error, "removing parts of copies panicked");
     }
 }
 
