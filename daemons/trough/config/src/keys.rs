@@ -46,7 +46,7 @@ pub const KEYS: &[Key] = &[
         "where a cold worker in mount mode finds a segment",
     ),
     key("COLD_STORE_SEGMENT", "false", "whether a segment is cold: true, false, or a CEL expression of segment_id"),
-    key("COPY_THREAD_POOL_SIZE", "2", "copies that a worker makes at the same time"),
+    key("COPY_THREAD_POOL_SIZE", "16", "copies that a worker makes at the same time"),
     key("LOG_LEVEL", "INFO", "error, warn, info, debug or trace, or a tracing filter"),
     key("READ_THREADS", "", "threads of a worker's SQLite pool; default: twice the processors"),
     // ours
@@ -93,6 +93,11 @@ pub const KEYS: &[Key] = &[
     key("QUERY_TIMEOUT", "300", "seconds that one query may take; 0: no limit"),
     key("PROMOTION_POOL_SIZE", "32", "promotions that a worker makes at the same time"),
     key("PROMOTION_BANDWIDTH", "0", "bytes a second of all promotions of a worker together; 0: no limit"),
+    key(
+        "PROMOTION_VERIFY",
+        "hash",
+        "what is compared before an upload becomes the canonical copy: hash (it is read back, its SHA-256 and its length) or length",
+    ),
     key("UPLOAD_GRACE", "86400", "seconds after which an upload that was left unfinished is removed from the store"),
     key("COPY_BANDWIDTH", "0", "bytes a second of all copies of a worker together; 0: no limit"),
     key("MOVE_GRACE", "300", "seconds that a worker may be gone before its segments are placed elsewhere"),

@@ -55,6 +55,15 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// What a promotion compares before the upload becomes the canonical copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromotionVerify {
+    /// Its length, and the SHA-256 of what is read back from the store.
+    Hash,
+    /// Its length.
+    Length,
+}
+
 /// How a worker's liveness is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heartbeat {
@@ -149,6 +158,7 @@ pub struct Settings {
     pub promotion_pool_size: usize,
     /// Bytes a second; none: no limit.
     pub promotion_bandwidth: Option<u64>,
+    pub promotion_verify: PromotionVerify,
     pub upload_grace: Duration,
     pub crash_at: Option<String>,
     /// Bytes a second; none: no limit.

@@ -6,7 +6,7 @@ use serde_yaml_ng::Value;
 use sha2::{Digest as _, Sha256};
 use trough_core::NodeId;
 
-use crate::{ColdMode, ConfigError, Heartbeat, Role, Settings, TlsFiles, Token, raw::Raw, system};
+use crate::{ColdMode, ConfigError, Heartbeat, PromotionVerify, Role, Settings, TlsFiles, Token, raw::Raw, system};
 
 /// The default of COLD_STORAGE_PATH.
 const COLD_STORAGE_PATH: &str = "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite";
@@ -76,7 +76,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         cold_check: raw.seconds("COLD_CHECK", 10.0)?,
         cold_read_timeout: more_than_zero(raw, "COLD_READ_TIMEOUT", 30.0)?,
         cold_store_segment: raw.expression("COLD_STORE_SEGMENT", false)?,
-        copy_thread_pool_size: raw.whole("COPY_THREAD_POOL_SIZE", 1024)?.unwrap_or(2).max(1) as usize,
+        copy_thread_pool_size: raw.whole("COPY_THREAD_POOL_SIZE", 1024)?.unwrap_or(16).max(1) as usize,
         log_level: raw.text_or("LOG_LEVEL", "INFO")?,
         log_json: match raw.text_or("LOG_FORMAT", "text")?.as_str() {
             "text" => false,
@@ -122,6 +122,11 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         query_timeout: (!query_timeout.is_zero()).then_some(query_timeout),
         promotion_pool_size: raw.whole("PROMOTION_POOL_SIZE", 65_536)?.unwrap_or(32).max(1) as usize,
         promotion_bandwidth: none_if_zero(raw.whole_or("PROMOTION_BANDWIDTH", 0)?),
+        promotion_verify: match raw.text_or("PROMOTION_VERIFY", "hash")?.as_str() {
+            "hash" => PromotionVerify::Hash,
+            "length" => PromotionVerify::Length,
+            other => return Err(raw.bad("PROMOTION_VERIFY", format!("must be hash or length, not {other:?}"))),
+        },
         upload_grace: raw.seconds("UPLOAD_GRACE", 86_400.0)?,
         crash_at: raw.text("CRASH_AT")?,
         copy_bandwidth: none_if_zero(raw.whole_or("COPY_BANDWIDTH", 0)?),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
+use trough_config::PromotionVerify;
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 use trough_store::{BoxError, Entry, PublishOptions, StoreError, promotion_mtime};
 
@@ -118,7 +119,7 @@ async fn publish(
     };
     let mtime_ms = promotion_mtime(snapshot.mtime_ms, canonical.as_ref());
     let mut options = PublishOptions::new(worker.node.clone(), held.lock.fence, mtime_ms);
-    options.sha256 = Some(snapshot.sha256.clone());
+    options.sha256 = (worker.settings.promotion_verify == PromotionVerify::Hash).then(|| snapshot.sha256.clone());
     promotion.watch(&mut options, snapshot.bytes);
     let options = options.before_rename({
         let (worker, held) = (worker.clone(), held.clone());
