@@ -5,6 +5,7 @@
 
 mod api;
 mod context;
+mod folders;
 mod follow;
 mod master;
 pub mod mastership;

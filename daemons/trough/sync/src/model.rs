@@ -10,6 +10,9 @@ use trough_core::{
     NodeId, SegmentId,
     records::{Assignment, Time},
 };
+use trough_store::Folder;
+
+use crate::folders::{FolderIx, Folders, NOWHERE};
 
 /// A node's number in [`Nodes`].
 pub type NodeIx = u16;
@@ -124,8 +127,11 @@ pub struct Model {
     canonical: Vec<Option<Canonical>>,
     /// Complete listings in a row that did not hold the segment.
     missed: Vec<u8>,
-    /// The last listing that held the segment.
+    /// The last listing that named the segment.
     listed: Vec<u32>,
+    /// The folder of the store that named it last.
+    home: Vec<FolderIx>,
+    folders: Folders,
     rows: Vec<Vec<Row>>,
     /// Canonical paths that are not the usual one.
     odd_paths: HashMap<SegmentIx, Box<str>>,
@@ -161,6 +167,7 @@ impl Model {
         self.canonical.push(None);
         self.missed.push(0);
         self.listed.push(0);
+        self.home.push(NOWHERE);
         self.rows.push(Vec::new());
         ix
     }
@@ -215,7 +222,11 @@ impl Model {
         let rows = &mut self.rows[ix as usize];
         match rows.iter_mut().find(|r| r.node == node) {
             Some(old) => *old = Row { live: old.live, ..row },
-            None => rows.push(row),
+            None => {
+                // Few copies and millions of segments: no room for copies that never come.
+                rows.reserve_exact(1);
+                rows.push(row);
+            }
         }
     }
 
@@ -235,11 +246,36 @@ impl Model {
     /// Begins a listing of the store: what it does not show until [`Model::end_listing`] was missed once more.
     pub fn begin_listing(&mut self) {
         self.listing += 1;
+        self.folders.segments = 0;
+    }
+
+    /// Whether an earlier listing showed the folder just so.
+    #[cfg(test)]
+    fn knows(&self, folder: &Folder) -> bool {
+        folder.id().is_some_and(|id| self.folders.knows(id))
+    }
+
+    /// Takes in a folder that a listing shows. One that an earlier listing showed just so costs nothing.
+    pub fn observe_folder(&mut self, folder: &Folder) {
+        let home = match folder.id().map(|id| self.folders.note(id, folder.len(), self.listing)) {
+            Some((_, true)) => return,
+            Some((ix, false)) => ix,
+            None => NOWHERE,
+        };
+        for entry in folder.entries() {
+            let found = Canonical { bytes: entry.bytes, mtime_ms: entry.mtime_ms };
+            let (ix, _) = self.take_in(&entry.segment, &entry.path, found);
+            self.home[ix as usize] = home;
+        }
     }
 
     /// A file that the store shows, by a listing or by a look at this one segment.
     /// Returns whether it is new or has changed.
     pub fn observe(&mut self, id: &SegmentId, path: &str, found: Canonical) -> bool {
+        self.take_in(id, path, found).1
+    }
+
+    fn take_in(&mut self, id: &SegmentId, path: &str, found: Canonical) -> (SegmentIx, bool) {
         let ix = self.intern(id);
         let at = ix as usize;
         self.listed[at] = self.listing;
@@ -251,14 +287,21 @@ impl Model {
         } else {
             self.odd_paths.insert(ix, path.into());
         }
-        self.canonical[at].replace(found) != Some(found)
+        (ix, self.canonical[at].replace(found) != Some(found))
     }
 
     /// Ends a listing that was complete. A segment that it did not show keeps its assignments; returned are those
     /// that `limit` complete listings in a row have missed.
     pub fn end_listing(&mut self, limit: u8) -> Vec<SegmentIx> {
         let mut gone = Vec::new();
+        let mut at_home = 0;
         for at in 0..self.ids.len() {
+            if self.folders.held(self.home[at], self.listing) {
+                self.missed[at] = 0;
+                at_home += 1;
+                continue;
+            }
+            self.home[at] = NOWHERE;
             if self.listed[at] == self.listing {
                 continue;
             }
@@ -269,6 +312,11 @@ impl Model {
             if self.missed[at] >= limit {
                 gone.push(at as SegmentIx);
             }
+        }
+        self.folders.end(self.listing);
+        if at_home != self.folders.segments {
+            // A segment lies in two folders. Once one of them changes, only looking at all tells which still has it.
+            self.folders.look_again_at_all();
         }
         gone
     }
@@ -285,6 +333,8 @@ impl Model {
         self.rows[at].clear();
         self.missed[at] = 0;
         self.odd_paths.remove(&ix);
+        // Should the store show it again after all, it is taken in.
+        self.folders.look_again(self.home[at]);
     }
 
     /// Sets which assignments are live: `serves(segment, node)`.
@@ -343,6 +393,90 @@ pub(crate) mod tests {
         model.observe(&segment("b"), "/data/b.sqlite", found);
         assert!(model.end_listing(3).is_empty(), "seen again, it is as if it had never been missed");
         assert_eq!(model.missed(1), 0);
+    }
+
+    #[tokio::test]
+    async fn folders_that_have_not_changed_are_as_good_as_looked_at() {
+        use futures::StreamExt as _;
+        use trough_store::{ListOptions, LocalStore, Store as _};
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = ListOptions { settle: std::time::Duration::ZERO, ..ListOptions::default() };
+        let store = LocalStore::new(dir.path(), options).expect("a store");
+        let path = |n: usize, folder: usize| dir.path().join(format!("f{folder}/{n}.sqlite"));
+        let (mut by_folder, mut by_entry) = (Model::new("/d"), Model::new("/d"));
+        let mut random = fastrand::Rng::with_seed(7);
+        (0..5).for_each(|n| std::fs::create_dir(dir.path().join(format!("f{n}"))).expect("made"));
+        let mut unchanged = 0;
+        for round in 0..200 {
+            // Files come, go, grow and move; for ten rounds each into any folder, so that some lie in two, and for ten
+            // rounds into their own.
+            let tidy = round % 20 >= 10;
+            if round % 20 == 10 {
+                for n in 0..12 {
+                    (0..5)
+                        .filter(|folder| *folder != n % 5)
+                        .for_each(|folder| drop(std::fs::remove_file(path(n, folder))));
+                }
+            }
+            for _ in 0..random.usize(0..4) {
+                let n = random.usize(0..12);
+                let mut any = || if tidy { n % 5 } else { random.usize(0..5) };
+                let (folder, other) = (any(), any());
+                match random.u8(0..3) {
+                    0 => drop(std::fs::remove_file(path(n, folder))),
+                    1 => drop(std::fs::rename(path(n, folder), path(n, other))),
+                    _ => {
+                        drop(std::fs::remove_file(path(n, folder)));
+                        std::fs::write(path(n, folder), vec![0; random.usize(0..3)]).expect("written");
+                    }
+                }
+            }
+            if random.u8(0..20) == 0
+                && let Some(ix) = by_folder.find(&segment("3"))
+            {
+                let other = by_entry.find(&segment("3")).expect("both know it");
+                by_folder.forget(ix);
+                by_entry.forget(other);
+            }
+            by_folder.begin_listing();
+            by_entry.begin_listing();
+            let mut folders = store.list_folders();
+            while let Some(folder) = folders.next().await {
+                let folder = folder.expect("listed");
+                unchanged += usize::from(by_folder.knows(&folder));
+                by_folder.observe_folder(&folder);
+                for entry in folder.entries() {
+                    let found = Canonical { bytes: entry.bytes, mtime_ms: entry.mtime_ms };
+                    by_entry.observe(&entry.segment, &entry.path, found);
+                }
+            }
+            let ids = |model: &Model, gone: Vec<SegmentIx>| {
+                let mut ids: Vec<String> = gone.into_iter().map(|ix| model.id(ix).to_string()).collect();
+                ids.sort();
+                ids
+            };
+            let gone = by_folder.end_listing(1);
+            assert_eq!(
+                ids(&by_folder, gone),
+                {
+                    let gone = by_entry.end_listing(1);
+                    ids(&by_entry, gone)
+                },
+                "{round}"
+            );
+            for ix in by_entry.segments() {
+                let id = by_entry.id(ix);
+                let other = by_folder.find(id).expect("known to both");
+                assert_eq!(by_folder.missed(other), by_entry.missed(ix), "{id} in round {round}");
+                assert_eq!(
+                    by_folder.canonical(other).is_some(),
+                    by_entry.canonical(ix).is_some(),
+                    "{id} in round {round}"
+                );
+            }
+        }
+        assert!(unchanged > 200, "{unchanged}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! moves (additions to a segment that has enough) are throttled by count and bytes; a worker that went away keeps its
 //! place until its grace has passed; a copy is dropped only while enough of the wanted copies are live.
 
-use crate::model::{Model, NodeIx, Ring, Row, SegmentIx};
+use crate::model::{Canonical, Model, NodeIx, Ring, Row, SegmentIx};
 
 /// Whether a worker can be counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,39 @@ struct Urgency {
     bytes: u64,
 }
 
+/// An assignment that is wanted. Small: a first plan has one for every copy that there shall be.
+#[derive(Clone, Copy, Debug)]
+struct Addition {
+    why: Why,
+    urgency: Urgency,
+    segment: SegmentIx,
+    node: NodeIx,
+    ring: Ring,
+}
+
+impl Addition {
+    /// Moves come last, then the most urgent first.
+    fn order(&self) -> (bool, Urgency, SegmentIx, Ring, NodeIx) {
+        (self.why == Why::Move, self.urgency, self.segment, self.ring, self.node)
+    }
+
+    fn put(&self, model: &Model, canonical: Canonical, generation: u64) -> Put {
+        let old = model.rows(self.segment).iter().find(|row| row.node == self.node);
+        let same_file = old.filter(|r| r.bytes == canonical.bytes && r.mtime_ms == Some(canonical.mtime_ms));
+        let row = Row {
+            node: self.node,
+            ring: self.ring,
+            bytes: canonical.bytes,
+            mtime_ms: Some(canonical.mtime_ms),
+            sha256: same_file.and_then(|r| r.sha256.clone()),
+            generation,
+            assigned_on: old.and_then(|r| r.assigned_on),
+            live: old.is_some_and(|r| r.live),
+        };
+        Put { segment: self.segment, row, why: self.why }
+    }
+}
+
 /// An assignment to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Put {
@@ -209,7 +242,7 @@ pub fn reconcile(
     let presence = presence_by_node(model, workers);
     let there = |node: NodeIx| presence[usize::from(node)] == Presence::Alive;
     let mut plan = Plan::default();
-    let mut additions: Vec<(Why, Urgency, Put)> = Vec::new();
+    let mut additions: Vec<Addition> = Vec::new();
     let (mut moving, mut moving_bytes, mut repairing) = (0, 0, 0);
 
     for ix in model.segments() {
@@ -250,18 +283,7 @@ pub fn reconcile(
             promised_so_far += usize::from(why == Why::Repair);
             let urgency =
                 Urgency { live: live.min(255) as u8, promised: promised.min(255) as u8, bytes: canonical.bytes };
-            let same_file = old.filter(|r| r.bytes == canonical.bytes && r.mtime_ms == Some(canonical.mtime_ms));
-            let row = Row {
-                node,
-                ring,
-                bytes: canonical.bytes,
-                mtime_ms: Some(canonical.mtime_ms),
-                sha256: same_file.and_then(|r| r.sha256.clone()),
-                generation,
-                assigned_on: old.and_then(|r| r.assigned_on),
-                live: old.is_some_and(|r| r.live),
-            };
-            additions.push((why, urgency, Put { segment: ix, row, why }));
+            additions.push(Addition { why, urgency, segment: ix, node, ring });
         }
 
         // Wanted copies that are live now; the ones just added are not yet.
@@ -277,8 +299,10 @@ pub fn reconcile(
     }
     plan.summary.drops = plan.drops.len() as u64;
 
-    additions.sort_by_key(|(why, urgency, put)| (*why == Why::Move, *urgency, put.segment));
-    for (why, urgency, put) in additions {
+    additions.sort_unstable_by_key(Addition::order);
+    for addition in additions {
+        let Addition { why, urgency, segment, .. } = addition;
+        let Some(canonical) = model.canonical(segment) else { continue };
         let sum = &mut plan.summary;
         let passes = match why {
             Why::Refresh | Why::Rering => true,
@@ -304,7 +328,7 @@ pub fn reconcile(
                 sum.move_bytes += urgency.bytes;
             }
         }
-        plan.puts.push(put);
+        plan.puts.push(addition.put(model, canonical, generation));
     }
     plan
 }

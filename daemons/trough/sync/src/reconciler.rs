@@ -234,13 +234,12 @@ impl Reconciler {
     async fn list(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         self.model.begin_listing();
-        let mut listing = self.context.store.list();
-        let mut count = 0u64;
-        while let Some(entry) = listing.next().await {
-            let entry = entry.context("list the canonical store")?;
-            let found = Canonical { bytes: entry.bytes, mtime_ms: entry.mtime_ms };
-            self.model.observe(&entry.segment, &entry.path, found);
-            count += 1;
+        let mut listing = self.context.store.list_folders();
+        let mut count = 0;
+        while let Some(folder) = listing.next().await {
+            let folder = folder.context("list the canonical store")?;
+            self.model.observe_folder(&folder);
+            count += folder.len();
         }
         let gone = self.model.end_listing(MISSED_LIMIT);
         if self.missing_count == 0 && !gone.is_empty() {

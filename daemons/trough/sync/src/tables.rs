@@ -36,6 +36,7 @@ impl Serving {
             let node = self.nodes.intern(node);
             let rows = self.segments.entry(segment.clone()).or_default();
             rows.retain(|(n, _)| *n != node);
+            rows.reserve_exact(1);
             rows.push((node, until));
         }
     }
