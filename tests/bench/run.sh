@@ -1,15 +1,50 @@
 #!/usr/bin/env bash
 # The benchmarks: starts the demo's PostgreSQL and cluster on ports of its own, loads the demo's data and what the peers
 # need, runs every benchmark beside its peer, and prints a table of ratios.
-#   tests/bench/run.sh [--only NAME] [--large]
+#   tests/bench/run.sh [--only NAME] [--large] [--listing-hdfs FILES]
 # What a run has loaded (14,000,000 rows in 14,000 segments) the next one uses again; BENCH_FRESH=1 loads it anew.
+# `--only copies` and `--only listing` need HDFS alone, and neither PostgreSQL nor that data; `--only master` (which is run only when it
+# is named, and takes minutes) needs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export DEMO_DIR=${BENCH_DIR:-/var/tmp/pg_trough-bench} DEMO_PORT=${BENCH_PORT:-25434} DEMO_BASE_PORT=${BENCH_BASE_PORT:-26500}
 export PROGRESS_TIMEOUT=${PROGRESS_TIMEOUT:-1800}
+hadoop=$DEMO_DIR/bench-hadoop
+
+# HDFS for the rows that need it. A million files want more heap than a test's name node has.
+start_hdfs() {
+  scripts/setup.sh hdfs
+  mkdir -p "$DEMO_DIR"
+  export HADOOP_USER_NAME=trough # whom its directories belong to
+  HADOOP_HEAP=${HADOOP_HEAP:-1536m} tests/lib/hadoop.py start "$hadoop"
+}
+stop_hdfs() {
+  if [ -f "$hadoop/hadoop.json" ]; then tests/lib/hadoop.py stop "$hadoop"; fi
+  rm -rf "$hadoop"
+}
+run_bench() {
+  cargo run --release -p trough-bench -- --pg "host=127.0.0.1 port=$DEMO_PORT user=postgres dbname=demo" --cluster "$DEMO_DIR/cluster" --hadoop "$hadoop" "$@"
+}
+
+case " $* " in
+  *" --only master "*)
+    scripts/setup.sh build
+    cargo build --release -p trough
+    mkdir -p "$DEMO_DIR"
+    run_bench "$@"
+    exit
+    ;;
+  *" --only copies "* | *" --only listing "*)
+    trap stop_hdfs EXIT
+    start_hdfs
+    run_bench "$@"
+    exit
+    ;;
+esac
+
 loaded=$DEMO_DIR/loaded
 if [ -n "${BENCH_FRESH:-}" ]; then rm -f "$loaded"; fi
-trap 'scripts/demo.sh stop >/dev/null' EXIT
+trap 'stop_hdfs; scripts/demo.sh stop >/dev/null' EXIT
 if [ -f "$loaded" ]; then DEMO_START_ONLY=1 scripts/demo.sh; else DEMO_LOAD_ONLY=1 scripts/demo.sh; fi
 export PGHOST=127.0.0.1 PGPORT=$DEMO_PORT PGUSER=postgres PGDATABASE=demo
 if [ ! -f "$loaded" ]; then
@@ -25,4 +60,5 @@ if [ ! -f "$loaded" ]; then
 fi
 # Surplus copies, left by writing and moving, are collected first: the benchmarks ask workers directly.
 scripts/progress.sh 0 "cluster at rest" 1 "SELECT (count(*) = (SELECT count(*) FROM trough.assignments('archive')))::int FROM trough.segments('archive') WHERE segment !~ '^(copied|bench-writes)-'"
-cargo run --release -p trough-bench -- --pg "host=127.0.0.1 port=$DEMO_PORT user=postgres dbname=demo" --cluster "$DEMO_DIR/cluster" "$@"
+start_hdfs
+run_bench "$@"

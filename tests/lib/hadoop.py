@@ -13,6 +13,7 @@
     tests/lib/hadoop.py dfs DIR ...               as `hdfs dfs ...`
     tests/lib/hadoop.py classpath                 of the jars, for libhdfs
 
+HADOOP_HEAP is the heap of each server, 384m by default.
 Every wait is for a condition, with a bound. Nothing listens but on 127.0.0.1, on ports that were free.
 """
 
@@ -39,7 +40,7 @@ CLASSES = {
     "datanode": "org.apache.hadoop.hdfs.server.datanode.DataNode",
 }
 # Servers that start soon and stay small; their work here is small, too.
-JVM = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
+JVM = [f"-Xmx{os.environ.get('HADOOP_HEAP', '384m')}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
        "--add-opens=java.base/java.lang=ALL-UNNAMED", f"-DHADOOP_USER_NAME={USER}"]
 
 

@@ -2,12 +2,16 @@
 //!
 //! They need a cluster and a PostgreSQL with the demo's data; `tests/bench/run.sh` sets both up.
 
+mod copies;
 mod copy;
 mod filter;
 mod group_by;
+mod hadoop;
 mod http;
 mod join;
+mod listing;
 mod lookup;
+mod master;
 mod metadata;
 mod placement;
 mod points;
@@ -36,6 +40,15 @@ pub(crate) struct Args {
     /// Run only the benchmarks whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Where `tests/lib/hadoop.py` keeps a running HDFS.
+    #[arg(long)]
+    hadoop: Option<PathBuf>,
+    /// Files that are made in HDFS to be listed.
+    #[arg(long, default_value_t = 1_000_000)]
+    listing_hdfs: usize,
+    /// Segments of `--only master`.
+    #[arg(long, default_value_t = 1_000_000)]
+    segments: usize,
     /// Also place 100,000,000 segments (about a minute and 4 GiB).
     #[arg(long)]
     large: bool,
@@ -46,6 +59,10 @@ impl Args {
         let (client, connection) = tokio_postgres::connect(&self.pg, NoTls).await.context("connect to PostgreSQL")?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    pub(crate) fn hadoop(&self) -> Result<hadoop::Hadoop> {
+        hadoop::Hadoop::at(self.hadoop.as_deref().context("give --hadoop")?)
     }
 }
 
@@ -89,6 +106,15 @@ async fn main() -> Result<()> {
     }
     if wanted("meta") {
         metadata::run(&mut report).await.context("metadata server")?;
+    }
+    if wanted("copies") {
+        copies::run(&args, &mut report).await.context("copies from HDFS")?;
+    }
+    if wanted("listing") {
+        listing::run(&args, &mut report).await.context("listing")?;
+    }
+    if args.only.as_deref() == Some("master") {
+        master::run(&args, &mut report).await.context("sync master")?;
     }
     report.print();
     Ok(())
