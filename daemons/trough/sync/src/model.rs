@@ -456,15 +456,8 @@ pub(crate) mod tests {
                 ids.sort();
                 ids
             };
-            let gone = by_folder.end_listing(1);
-            assert_eq!(
-                ids(&by_folder, gone),
-                {
-                    let gone = by_entry.end_listing(1);
-                    ids(&by_entry, gone)
-                },
-                "{round}"
-            );
+            let (gone, other_gone) = (by_folder.end_listing(1), by_entry.end_listing(1));
+            assert_eq!(ids(&by_folder, gone), ids(&by_entry, other_gone), "{round}");
             for ix in by_entry.segments() {
                 let id = by_entry.id(ix);
                 let other = by_folder.find(id).expect("known to both");
