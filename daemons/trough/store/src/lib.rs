@@ -21,6 +21,8 @@ use trough_core::{NodeId, SegmentId};
 pub mod crashsafe;
 pub mod error;
 mod hdfs;
+#[cfg(feature = "hdrs")]
+mod hdrs;
 mod listing;
 pub mod local;
 mod object;
@@ -34,7 +36,7 @@ mod transfer;
 pub use error::{BoxError, StoreError};
 pub use listing::ListOptions;
 pub use local::LocalStore;
-pub use open::{StoreOptions, open, open_with};
+pub use open::{HDFS_CLIENT, StoreOptions, open, open_with};
 pub use ranges::{RangeReader, open_ranges};
 pub use throttle::{Throttle, TokenBucket};
 
@@ -215,11 +217,28 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Where a segment's canonical copy belongs: ROOT/ID-without-its-last-three-characters/ID.sqlite.
     fn path_of(&self, segment: &SegmentId) -> String;
 
+    /// Whether a segment of this id can have a canonical copy here at all: names have limits that differ.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidPath`], which says why not.
+    fn allows(&self, segment: &SegmentId) -> Result<(), StoreError> {
+        let _ = segment;
+        Ok(())
+    }
+
     /// Whether the store is there.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it is not.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// Whether something could be published now, as far as that can be learnt without changing anything.
+    ///
+    /// # Errors
+    /// As [`Store::check`], and [`StoreError::Denied`] where the right to write is missing.
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.check().await
+    }
 
     /// Every segment below the root, whatever its directory, by the suffix `.sqlite`. Directories that have not
     /// changed since the last listing are not read again, except once a day.
