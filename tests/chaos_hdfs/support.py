@@ -11,7 +11,7 @@ import harness
 
 
 class Repeated(threading.Thread):
-    """Does something again and again until it is stopped. The first failure ends it, and `stop` raises it."""
+    """Does something again and again until it is stopped. The first failure ends it, and whoever asks for more is told."""
 
     def __init__(self, attempt):
         super().__init__(daemon=True)
@@ -36,10 +36,15 @@ class Repeated(threading.Thread):
             raise RuntimeError(f"after {self.times} times: {self.failure!r}") from self.failure
         return True
 
-    def stop(self):
-        self.stopping.set()
-        self.join(60)
-        self.well()
+
+
+def stop(repeated):
+    """Stops them all, once none of them has failed."""
+    for one in repeated:
+        one.stopping.set()
+    for one in repeated:
+        one.join(60)
+        assert not one.is_alive() and one.well()
 
 
 class Writer(Repeated):

@@ -42,8 +42,7 @@ def test_killed_while_cold_segments_are_read(cluster, hdfs):
     fetched = support.status(cluster, COLD_WORKER)["engine"]["remote"]["fetches"]
     readers[0].more(2)
     assert support.status(cluster, COLD_WORKER)["engine"]["remote"]["fetches"] > fetched, "from the data nodes, not from memory"
-    for reader in readers:
-        reader.stop()
+    support.stop(readers)
 
     # Nobody has the blocks: an error that says so, and no crash.
     for role in ["datanode-1", "datanode-2"]:

@@ -98,10 +98,9 @@ def test_queries_and_writes_go_on_and_nothing_is_lost(cluster, hdfs, fault):
     promoters = [support.Repeated(lambda s=s: promote(s)) for s in WRITTEN]
     harness.wait_for("lease cycles", lambda: renewals.all_at_least(5) and all(p.well() for p in promoters))
     harness.wait_for("rounds of the sync master", lambda: support.rounds(cluster) >= listed + 4)
-    for promoter in promoters:
-        promoter.more(2)
-        promoter.stop()
-    assert len(failed) >= 9
+    harness.wait_for("failed promotions", lambda: all(p.well() and p.times >= 2 for p in promoters))
+    support.stop(promoters)
+    assert len(failed) >= 6
     for busy in [*readers, *cold, *writers]:
         busy.more(20)
     error = harness.http("GET", cluster.sync_url("/v1/cluster")).json["cluster"]["error"]
@@ -119,8 +118,7 @@ def test_queries_and_writes_go_on_and_nothing_is_lost(cluster, hdfs, fault):
         support.promoted(cluster, segment)
     for busy in [*readers, *cold, *writers]:
         busy.more(5)
-    for busy in [*readers, *cold, *writers]:
-        busy.stop()
+    support.stop([*readers, *cold, *writers])
     assert support.placed(cluster, HOT + COLD) == steady
     for writer in writers:
         if cluster.promote(writer.segment).status != 200:
