@@ -63,9 +63,10 @@ hdrs() {
   JAVA_HOME=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java.home = //p')
   CLASSPATH=$(tests/lib/hadoop.py classpath)
   export JAVA_HOME CLASSPATH LD_LIBRARY_PATH=$JAVA_HOME/lib/server LIBHDFS_OPTS="-Xrs -Xmx512m"
-  cargo clippy -p trough-store -p trough --features trough/hdrs --all-targets -- -D warnings
-  cargo test -p trough-store --features hdrs --lib --test conformance -- hdrs libhdfs
-  cargo build -p trough --features hdrs
+  # The same packages as in `check`, so that what they need is compiled already.
+  cargo clippy --workspace --features trough/hdrs --all-targets -- -D warnings
+  cargo test --features trough/hdrs --lib --test conformance -- hdrs
+  cargo build --features trough/hdrs --bin trough
   TROUGH_BIN=$PWD/target/debug/trough TROUGH_HDFS_CLIENT=hdrs TROUGH_TEST_STORE=hdfs pytest tests/cluster/test_promotion.py -k among
 }
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }

@@ -43,11 +43,11 @@ def test_it_says_what_is_wrong_and_what_to_do(cluster, hdfs):
     hdfs.signal("namenode", signal.SIGSTOP)
     status, said = doctor(cluster)
     hdfs.signal("namenode", signal.SIGCONT)
-    assert status == 1 and "has not answered within" in said and "see that the name node runs" in said, said
+    assert status == 1 and "has not answered within" in said and "something listens" in said and "see that the name node runs" in said, said
 
     hdfs.kill("namenode")
     status, said = doctor(cluster)
-    assert status == 1 and "FAIL" in said and "refused" in said and "see that the name node runs" in said, said
+    assert status == 1 and "nothing listens" in said and "refused" in said and "see that the name node runs" in said, said
     hdfs.run("namenode")
 
     status, said = doctor(cluster, HDFS_CLIENT="hdrs")

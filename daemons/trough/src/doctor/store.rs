@@ -19,14 +19,14 @@ pub(super) async fn check(settings: &Settings, report: &mut Report) {
     match tokio::time::timeout(limit, store.check_writable()).await {
         Ok(Ok(())) => report.good("is there, and takes writes"),
         Ok(Err(e)) => {
-            let advice = advice(settings, &*store, &e);
+            let advice = advice(settings, &*store, &e).await;
             report.fail(e, advice);
         }
-        Err(_) => report.fail(format!("has not answered within {} s", limit.as_secs()), out_of_reach(settings)),
+        Err(_) => report.fail(format!("has not answered within {} s", limit.as_secs()), out_of_reach(settings).await),
     }
 }
 
-fn advice(settings: &Settings, store: &dyn Store, error: &StoreError) -> String {
+async fn advice(settings: &Settings, store: &dyn Store, error: &StoreError) -> String {
     let hdfs = settings.store.starts_with("hdfs://");
     let (server, path) = split(store.url());
     match error {
@@ -43,22 +43,36 @@ fn advice(settings: &Settings, store: &dyn Store, error: &StoreError) -> String 
              STORE_OPTIONS, else the process's"
         ),
         StoreError::Denied { .. } => "let the daemons' user write there".to_owned(),
-        _ => out_of_reach(settings),
+        _ => out_of_reach(settings).await,
     }
 }
 
 /// What to do about a store that does not answer.
-fn out_of_reach(settings: &Settings) -> String {
+async fn out_of_reach(settings: &Settings) -> String {
     match settings.store.split_once("://") {
-        Some(("hdfs", _)) => {
+        Some(("hdfs", rest)) => {
             let (server, _) = split(&settings.store);
+            let address = rest.split('/').next().unwrap_or_default();
             format!(
-                "see that the name node runs and is reached from here (`hdfs dfsadmin -fs {server} -report`), and that STORE \
-                 (HDFS_HOST, HDFS_PORT) names it; {MEANWHILE}"
+                "{}see that the name node runs and is reached from here (`hdfs dfsadmin -fs {server} -report`), and that STORE \
+                 (HDFS_HOST, HDFS_PORT) names it; {MEANWHILE}",
+                heard_at(address).await
             )
         }
         Some(("file", _)) => format!("see that it is mounted; {MEANWHILE}"),
         _ => format!("see that it is reached from here, and that STORE and STORE_OPTIONS fit it; {MEANWHILE}"),
+    }
+}
+
+/// What a connection to the name node's port says; nothing for a name service, which has none.
+async fn heard_at(address: &str) -> String {
+    if !address.contains(':') {
+        return String::new();
+    }
+    match tokio::time::timeout(ANSWER_LIMIT, tokio::net::TcpStream::connect(address)).await {
+        Ok(Ok(_)) => format!("something listens at {address}: the name node hangs, or it is none; "),
+        Ok(Err(e)) => format!("nothing listens at {address} ({e}); "),
+        Err(_) => format!("there is no way to {address} from here; "),
     }
 }
 
