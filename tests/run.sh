@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos and
-# the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
+# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos,
+# the build with libhdfs and the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -44,9 +44,34 @@ cluster_hdfs() {
 compat() { pytest tests/compat; }
 fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
+# These kill servers, so they start an HDFS of their own.
+chaos_hdfs() {
+  if ! tests/lib/hadoop.py fetch >/dev/null; then
+    [ -z "${CI:-}" ] || return 1
+    echo "SKIPPED: no HDFS" >&2
+    return 0
+  fi
+  pytest -rs tests/chaos_hdfs
+}
+# The feature `hdrs`: libhdfs in a JVM. Built in debug, so that the binary of the other stages stays as it is.
+hdrs() {
+  if [ -z "${TROUGH_TEST_HDFS:-}" ]; then
+    [ -z "${CI:-}" ] || { echo "TROUGH_TEST_HDFS is not set: in CI HDFS must be tested" >&2; return 1; }
+    echo "SKIPPED: no HDFS" >&2
+    return 0
+  fi
+  JAVA_HOME=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java.home = //p')
+  CLASSPATH=$(tests/lib/hadoop.py classpath)
+  export JAVA_HOME CLASSPATH LD_LIBRARY_PATH=$JAVA_HOME/lib/server LIBHDFS_OPTS="-Xrs -Xmx512m"
+  # The same packages as in `check`, so that what they need is compiled already.
+  cargo clippy --workspace --features trough/hdrs --all-targets -- -D warnings
+  cargo test --features trough/hdrs --lib --test conformance -- hdrs
+  cargo build --features trough/hdrs --bin trough
+  TROUGH_BIN=$PWD/target/debug/trough TROUGH_HDFS_CLIENT=hdrs TROUGH_TEST_STORE=hdfs pytest tests/cluster/test_promotion.py -k among
+}
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 check versions build cluster cluster_hdfs compat fdw chaos demo)
+all=(setup python_env hdfs s3 check versions build cluster cluster_hdfs compat fdw chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 
@@ -54,7 +79,7 @@ export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 case " ${stages[*]} " in
   *" hdfs "*) ;;
   *" check "* | *" store "*) stages=(python_env hdfs s3 "${stages[@]}") ;;
-  *" cluster_hdfs "*) stages=(hdfs "${stages[@]}") ;;
+  *" cluster_hdfs "* | *" hdrs "*) stages=(hdfs "${stages[@]}") ;;
 esac
 servers=$(mktemp -d "${TMPDIR:-/var/tmp}/trough-test-servers.XXXXXX")
 finish() {

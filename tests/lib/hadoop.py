@@ -14,7 +14,7 @@
     tests/lib/hadoop.py classpath                 of the jars, for libhdfs
 
 HADOOP_HEAP is the heap of each server, 384m by default.
-Every wait is for a condition, with a bound. Nothing listens but on 127.0.0.1, on ports that were free.
+Every wait is for a condition, with a bound. Nothing listens but on loopback, on ports that were free.
 """
 
 import json
@@ -122,12 +122,14 @@ class Hadoop:
 
     # What can be done to it
 
-    def start(self, nodes=1):
+    def start(self, nodes=1, hostname="127.0.0.1"):
+        """`hostname`: the one that clients with dfs.client.use.datanode.hostname are told of the data nodes, which then listen
+        to nothing but HTTP there: a proxy can stand between."""
         fetch()
         if self.state is None:
             self.dir.mkdir(parents=True, exist_ok=True)
             rpc, http, *data = free_ports(2 + 3 * nodes)
-            self.state = {"rpc": rpc, "http": http, "nodes": nodes, "data": data, "pids": {}}
+            self.state = {"rpc": rpc, "http": http, "nodes": nodes, "data": data, "hostname": hostname, "pids": {}}
             self.configure()
             self.save()
             self.tool("format", CLASSES["namenode"], "-format", "-force", "-nonInteractive")
@@ -254,9 +256,13 @@ class Hadoop:
         return done.stdout
 
     def jmx(self, bean):
-        url = f"http://127.0.0.1:{self.state['http']}/jmx?qry=Hadoop:service=NameNode,name={bean}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return json.load(answer)["beans"][0]
+        return jmx(f"127.0.0.1:{self.state['http']}", f"NameNode,name={bean}")
+
+    def registered(self, role):
+        """Whether a data node has found the name node since it started; until then the name node may count its life before."""
+        properties = self.datanode(int(role.partition("-")[2]))
+        info = jmx(properties["dfs.datanode.http.address"], "DataNode,name=DataNodeInfo")
+        return [actor["ActorState"] for actor in json.loads(info["BPServiceActorInfo"])] == ["RUNNING"]
 
     def wait_usable(self, timeout=90):
         def usable():
@@ -265,14 +271,17 @@ class Hadoop:
                     tail = (self.dir / f"{role}.log").read_text(errors="replace")[-3000:]
                     raise RuntimeError(f"{role} died:\n{tail}")
             state = self.jmx("FSNamesystemState")
-            living = sum(self.alive(role) for role in self.roles()[1:])
-            return state["FSState"] == "Operational" and state["NumLiveDataNodes"] >= living
+            living = [role for role in self.roles()[1:] if self.alive(role)]
+            return (state["FSState"] == "Operational" and state["NumLiveDataNodes"] >= len(living)
+                    and all(self.registered(role) for role in living))
         wait_for("HDFS", usable, timeout)
 
     def datanode(self, number):
         xfer, http, ipc = self.state["data"][3 * (number - 1):3 * number]
+        hostname = self.state["hostname"]
         return {
-            "dfs.datanode.address": f"127.0.0.1:{xfer}", "dfs.datanode.http.address": f"127.0.0.1:{http}",
+            "dfs.datanode.hostname": hostname,
+            "dfs.datanode.address": f"127.0.0.1:{xfer}", "dfs.datanode.http.address": f"{hostname}:{http}",
             "dfs.datanode.ipc.address": f"127.0.0.1:{ipc}", "dfs.datanode.data.dir": f"file://{self.dir}/data-{number}",
         }
 
@@ -298,6 +307,12 @@ class Hadoop:
             "log4j.rootLogger=WARN,console\nlog4j.appender.console=org.apache.log4j.ConsoleAppender\n"
             "log4j.appender.console.target=System.err\nlog4j.appender.console.layout=org.apache.log4j.PatternLayout\n"
             "log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n\n")
+
+
+def jmx(address, query):
+    """One bean of a server."""
+    with urllib.request.urlopen(f"http://{address}/jmx?qry=Hadoop:service={query}", timeout=5) as answer:
+        return json.load(answer)["beans"][0]
 
 
 def site(path, properties):

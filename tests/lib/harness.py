@@ -85,7 +85,7 @@ class Answer:
         return json.loads(self.body)
 
     def __repr__(self):
-        return f"<{self.status} {self.body[:300]!r}>"
+        return f"<{self.status} {self.body[:600]!r}>"
 
 
 def http(method, url, body=None, headers=None, timeout=60):
@@ -153,7 +153,7 @@ class Dev:
         self.args = [BIN, "dev", "--dir", str(self.dir), "--workers", str(workers), "--cold-workers", str(cold),
                      "--base-port", str(self.base_port)]
         if STORE == "hdfs":
-            self.args += ["--store", canonical_store(self.dir)[1]]
+            self.args += ["--store", canonical_store(self.dir, shared_hdfs())[1]]
         self.env = env
         self.start()
 
@@ -178,10 +178,14 @@ class Dev:
         return code
 
 
-def canonical_store(directory):
-    """A new canonical store, as a path and a URL: a directory below `directory`, or one of HDFS where TROUGH_TEST_STORE says so."""
-    if STORE == "hdfs":
-        hdfs = hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"])
+def shared_hdfs():
+    """The HDFS that all tests share, where TROUGH_TEST_STORE says so."""
+    return hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"]) if STORE == "hdfs" else None
+
+
+def canonical_store(directory, hdfs=None):
+    """A new canonical store, as a path and a URL: one of `hdfs`, else a directory below `directory`."""
+    if hdfs:
         path = pathlib.PurePosixPath(f"/trough/{os.getpid()}-{next(STORES)}")
         hdfs.webhdfs("PUT", str(path), "MKDIRS", permission="777")
         return path, hdfs.url + str(path)
@@ -194,12 +198,15 @@ def canonical_store(directory):
 
 class Cluster:
     """Metadata server, sync server and workers, each a process of its own. `cold`: settings of each cold worker; these follow
-    the others in `workers`."""
+    the others in `workers`. `hdfs`: where the canonical store is to lie, if not where all tests have theirs. `through`: the
+    address by which the workers reach its name node."""
 
-    def __init__(self, directory, workers=1, settings=None, cold=()):
+    def __init__(self, directory, workers=1, settings=None, cold=(), hdfs=None, through=None):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
-        self.store, store_url = canonical_store(self.dir)
+        self.hdfs = hdfs or shared_hdfs()
+        self.store, store_url = canonical_store(self.dir, self.hdfs)
+        theirs = {"STORE": f"hdfs://{through}{self.store}"} if through else {}
         ports = free_ports(2 + 3 * (workers + len(cold)))
         self.meta_port, self.sync_port = ports[0], ports[1]
         self.common = {
@@ -218,7 +225,7 @@ class Cluster:
             data = self.dir / name
             data.mkdir(exist_ok=True)
             worker = self.role("worker", {"HOSTNAME": name, "LOCAL_DATA": str(data), "READ_PORT": read,
-                                          "WRITE_PORT": write, "SYNC_LOCAL_PORT": manage, **own[i]}, name=name)
+                                          "WRITE_PORT": write, "SYNC_LOCAL_PORT": manage, **theirs, **own[i]}, name=name)
             worker.data, worker.read_port, worker.write_port, worker.manage_port = data, read, write, manage
             self.workers.append(worker)
         wait_for("the sync server", lambda: http("GET", self.sync_url("/readyz")).status == 200)
@@ -254,23 +261,22 @@ class Cluster:
 
     def canonical(self, path):
         """The bytes of a file of the canonical store."""
-        if STORE == "hdfs":
-            return hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"]).read(str(self.store / path))
+        if self.hdfs:
+            return self.hdfs.read(str(self.store / path))
         return (self.store / path).read_bytes()
 
     def canonical_names(self, folder):
         """The names in a folder of the canonical store."""
-        if STORE == "hdfs":
-            return hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"]).names(str(self.store / folder))
+        if self.hdfs:
+            return self.hdfs.names(str(self.store / folder))
         return [path.name for path in (self.store / folder).iterdir()]
 
     def put_canonical(self, path, content):
         """Puts a file into the canonical store, whole at once, beside what trough does."""
         target = self.store / path
-        if STORE == "hdfs":
-            hdfs = hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"])
-            hdfs.write(str(target.with_suffix(".new")), content)
-            hdfs.rename(str(target.with_suffix(".new")), str(target))
+        if self.hdfs:
+            self.hdfs.write(str(target.with_suffix(".new")), content)
+            self.hdfs.rename(str(target.with_suffix(".new")), str(target))
             return
         target.parent.mkdir(exist_ok=True)
         temporary = target.with_suffix(".new")

@@ -17,6 +17,8 @@ use trough_core::NodeId;
 
 use crate::cli::ConfigArg;
 
+mod store;
+
 /// How long each part of the cluster may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Clocks further apart than this make heartbeats hard to read; nothing decides by them.
@@ -92,7 +94,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let Some(catalog) = check_metadata(&settings, &mut report).await else { return Ok(report.end()) };
 
     println!("canonical store  {}", settings.store);
-    check_store(&settings, &mut report).await;
+    store::check(&settings, &mut report).await;
 
     let http = trough_http::peer_client(&settings)?;
     println!("sync master");
@@ -225,23 +227,6 @@ async fn check_metadata(settings: &Settings, report: &mut Report) -> Option<Cata
         }
     }
     Some(catalog)
-}
-
-async fn check_store(settings: &Settings, report: &mut Report) {
-    let store = match trough_store::open_with(
-        &settings.store,
-        &trough_store::StoreOptions::new(settings.store_timeout, settings.store_options.clone()),
-    ) {
-        Ok(store) => store,
-        Err(e) => return report.fail(e, "correct STORE (or HDFS_*)"),
-    };
-    match tokio::time::timeout(ANSWER_LIMIT * 4, store.check()).await {
-        Ok(Ok(())) => report.good("is there"),
-        Ok(Err(e)) => report.fail(e, "queries and writes go on meanwhile; promotions fail until it is back"),
-        Err(_) => {
-            report.fail("does not answer", "queries and writes go on meanwhile; promotions fail until it is back")
-        }
-    }
 }
 
 async fn get_json(http: &reqwest::Client, url: String) -> Result<Json, String> {

@@ -57,6 +57,11 @@ pub const KEYS: &[Key] = &[
         "{}",
         "what the canonical store's backend is told: a map, or key=value, …; for HDFS any of Hadoop's properties",
     ),
+    key(
+        "HDFS_CLIENT",
+        "native",
+        "what speaks to HDFS: native, which needs no JVM, or hdrs (libhdfs in a JVM), in builds with that feature",
+    ),
     key("HDFS_REPLICATION", "", "copies of each block of a canonical file in HDFS; default: the name node's"),
     key("HDFS_BLOCK_SIZE", "", "bytes of a block of a canonical file in HDFS; default: the name node's"),
     key("RETHINKDB_DATABASE", "trough_configuration", "database name"),

@@ -187,6 +187,11 @@ fn store_timeout(raw: &Raw) -> Result<std::time::Duration, ConfigError> {
 /// STORE_OPTIONS, and what has settings of its own.
 fn store_options(raw: &Raw) -> Result<std::collections::BTreeMap<String, String>, ConfigError> {
     let mut options = raw.map("STORE_OPTIONS")?;
+    match raw.text("HDFS_CLIENT")?.as_deref() {
+        None | Some("native") => {}
+        Some("hdrs") => drop(options.insert("hdfs.client".to_owned(), "hdrs".to_owned())),
+        Some(other) => return Err(raw.bad("HDFS_CLIENT", format!("must be native or hdrs, not {other:?}"))),
+    }
     for (key, option) in [("HDFS_REPLICATION", "dfs.replication"), ("HDFS_BLOCK_SIZE", "dfs.blocksize")] {
         if let Some(number) = raw.whole(key, 1 << 40)? {
             options.insert(option.to_owned(), number.to_string());

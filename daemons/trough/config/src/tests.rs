@@ -84,6 +84,10 @@ fn the_store_has_options() {
             ("x", "true")
         ]
     );
+    let s = Settings::from_yaml("HDFS_CLIENT: hdrs").expect("valid");
+    assert_eq!(s.store_options["hdfs.client"], "hdrs");
+    assert!(Settings::from_yaml("HDFS_CLIENT: native").expect("valid").store_options.is_empty());
+    assert!(Settings::from_yaml("HDFS_CLIENT: java").expect_err("unknown").to_string().contains("native or hdrs"));
     let env = [("TROUGH_STORE_OPTIONS".to_owned(), "region = here, endpoint=http://x:1/?a=b".to_owned())];
     let s = Settings::from_parts("STORE: s3://bucket/a", env).expect("valid");
     assert_eq!(s.store_options["region"], "here");

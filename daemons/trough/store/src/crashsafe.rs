@@ -31,6 +31,22 @@ pub fn is_temporary(name: &str) -> bool {
     (name.starts_with('.') && name.contains(MARK)) || name.ends_with(MARK)
 }
 
+/// What [`aside_name`] puts after the name.
+#[cfg(feature = "hdrs")]
+const ASIDE: &str = "._COPYING_.replaced";
+
+/// The temporary name of a file `name` that is being replaced where that takes two steps.
+#[cfg(feature = "hdrs")]
+pub(crate) fn aside_name(name: &str) -> String {
+    format!(".{name}{ASIDE}")
+}
+
+/// Which name the file was put aside for.
+#[cfg(feature = "hdrs")]
+pub(crate) fn put_aside(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(ASIDE)
+}
+
 fn shorten(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }

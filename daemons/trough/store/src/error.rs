@@ -112,6 +112,14 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// The store cannot be reached from this process as it was built and started.
+    #[error("open {url:?}: {why}")]
+    Unprepared {
+        /// The URL as it was given.
+        url: String,
+        /// What is missing, and what to do.
+        why: String,
+    },
     /// This build lacks the backend for the URL's scheme.
     #[error(
         "open {url:?}: this build has no backend for {scheme}://; mount it and give STORE as file:///DIRECTORY, \
@@ -188,7 +196,7 @@ impl StoreError {
             Self::Refused { .. } => ErrorCode::NotWritable,
             Self::Damaged { .. } => ErrorCode::Corrupt,
             Self::InvalidPath { .. } | Self::BadUrl { .. } => ErrorCode::BadRequest,
-            Self::NoBackend { .. } => ErrorCode::Internal,
+            Self::NoBackend { .. } | Self::Unprepared { .. } => ErrorCode::Internal,
         }
     }
 }

@@ -23,6 +23,8 @@ mod download;
 pub mod error;
 mod folder;
 mod hdfs;
+#[cfg(feature = "hdrs")]
+mod hdrs;
 mod listing;
 pub mod local;
 mod object;
@@ -38,7 +40,7 @@ pub use error::{BoxError, StoreError};
 pub use folder::{Folder, FolderStream};
 pub use listing::ListOptions;
 pub use local::LocalStore;
-pub use open::{StoreOptions, open, open_with};
+pub use open::{HDFS_CLIENT, StoreOptions, open, open_with};
 pub use ranges::{RangeReader, open_ranges};
 pub use throttle::{Throttle, TokenBucket};
 
@@ -245,11 +247,28 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Where a segment's canonical copy belongs: ROOT/ID-without-its-last-three-characters/ID.sqlite.
     fn path_of(&self, segment: &SegmentId) -> String;
 
+    /// Whether a segment of this id can have a canonical copy here at all: names have limits that differ.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidPath`], which says why not.
+    fn allows(&self, segment: &SegmentId) -> Result<(), StoreError> {
+        let _ = segment;
+        Ok(())
+    }
+
     /// Whether the store is there.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it is not.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// Whether something could be published now, as far as that can be learnt without changing anything.
+    ///
+    /// # Errors
+    /// As [`Store::check`], and [`StoreError::Denied`] where the right to write is missing.
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.check().await
+    }
 
     /// Every segment below the root, whatever its directory, by the suffix `.sqlite`. Directories that have not
     /// changed since the last listing are not read again, except once a day.

@@ -9,6 +9,8 @@ use trough_core::SegmentId;
 use trough_store::{ListOptions, LocalStore, PublishStep, Store, StoreError, crashsafe};
 
 mod hdfs;
+#[cfg(feature = "hdrs")]
+mod hdrs;
 mod object;
 mod suite;
 
@@ -141,6 +143,13 @@ async fn urls_name_stores() {
     let store = trough_store::open(&url).expect("its own URL");
     store.check().await.expect("there");
     assert_eq!(store.url(), url);
+    #[cfg(not(feature = "hdrs"))]
+    {
+        let backend = [(trough_store::HDFS_CLIENT.to_owned(), "hdrs".to_owned())].into_iter().collect();
+        let options = trough_store::StoreOptions { backend, ..trough_store::StoreOptions::default() };
+        let error = trough_store::open_with("hdfs://name:8020/trough", &options).expect_err("refused");
+        assert!(error.to_string().contains("--features hdrs"), "{error}");
+    }
     for (url, says) in [
         ("hdfs:///trough", "no name node"),
         ("hdfs://name:8020/trough?x", "percent-encoded"),

@@ -78,6 +78,9 @@ pub(crate) async fn provision(
             let message =
                 format!("segment id of {} bytes is too long for a file's name: {segment}", segment.as_str().len());
             results.insert(segment.clone(), Err(SegmentError::new(ErrorCode::BadRequest, message)));
+        } else if let Err(error) = worker.store.allows(segment) {
+            // Known now, rather than when all is written and shall be promoted.
+            results.insert(segment.clone(), Err(copies::store_error(segment, &error)));
         } else if let (Some(held), true, Some(local)) =
             (worker.locks.held(segment), worker.lease.runs(), worker.files.get(segment))
         {

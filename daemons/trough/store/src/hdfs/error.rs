@@ -27,6 +27,10 @@ pub(super) fn sort(operation: &'static str, path: &str, error: HdfsError) -> Sto
     match error {
         HdfsError::FileNotFound(_) => StoreError::NotFound { operation, path },
         HdfsError::AlreadyExists(_) => StoreError::Conflict { operation, path, why: first_line(&text) },
+        // The text would go on with all that is known of each.
+        HdfsError::DataTransferError(message) if message.starts_with("All DataNodes failed") => {
+            unavailable("none of the data nodes that have it answers".into())
+        }
         // Whatever goes wrong with a connection says nothing about what the store holds.
         HdfsError::IOError(_)
         | HdfsError::DataTransferError(_)

@@ -7,6 +7,8 @@
 //! And `hadoop.conf.dir`, `user`, `kerberos.principal`, `kerberos.keytab`, `kerberos.ccache`.
 
 use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions, file};
 
 use crate::{
-    ListOptions, Store, StoreError, StoreOptions,
+    HDFS_CLIENT, ListOptions, Store, StoreError, StoreOptions,
     remote::{FileSystem, Opened, RemoteStore, Status, Writer},
 };
 
@@ -31,17 +33,10 @@ const LEAVE: u64 = u64::MAX;
 /// [`StoreError::BadUrl`] for a URL or options that cannot be understood.
 pub(crate) fn open(url: &url::Url, options: &StoreOptions, list: ListOptions) -> Result<Arc<dyn Store>, StoreError> {
     let bad = |why: String| StoreError::BadUrl { url: url.to_string(), why };
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(bad("it names no name node or name service".into()));
-    }
-    let root = percent_encoding::percent_decode_str(url.path()).decode_utf8().map_err(|e| bad(e.to_string()))?;
-    let root = format!("/{}", root.trim_matches('/'));
-    let mut server = url.clone();
-    server.set_path("");
-    server.set_query(None);
+    let Place { server, root } = Place::of(url).map_err(bad)?;
     let native = Native {
         client: Mutex::new(None),
-        server: server.as_str().trim_end_matches('/').to_owned(),
+        server,
         timeout: options.timeout,
         write: write_options(options).map_err(bad)?,
         properties: options.backend.clone(),
@@ -50,15 +45,55 @@ pub(crate) fn open(url: &url::Url, options: &StoreOptions, list: ListOptions) ->
     Ok(Arc::new(RemoteStore::new(Arc::new(native), name, &root, list)))
 }
 
+/// What a URL `hdfs://HOST[:PORT]/DIRECTORY` names.
+pub(crate) struct Place {
+    /// `hdfs://HOST[:PORT]`.
+    pub(crate) server: String,
+    /// Begins with a slash.
+    pub(crate) root: String,
+}
+
+impl Place {
+    pub(crate) fn of(url: &url::Url) -> Result<Self, String> {
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err("it names no name node or name service".into());
+        }
+        let root = percent_encoding::percent_decode_str(url.path()).decode_utf8().map_err(|e| e.to_string())?;
+        let mut server = url.clone();
+        server.set_path("");
+        server.set_query(None);
+        Ok(Self {
+            server: server.as_str().trim_end_matches('/').to_owned(),
+            root: format!("/{}", root.trim_matches('/')),
+        })
+    }
+}
+
+/// An option that is a multiple of `unit` within a range.
+pub(crate) fn number(
+    options: &BTreeMap<String, String>,
+    key: &str,
+    range: RangeInclusive<u64>,
+    unit: u64,
+) -> Result<Option<u64>, String> {
+    let Some(text) = options.get(key) else { return Ok(None) };
+    match text.parse::<u64>() {
+        Ok(number) if range.contains(&number) && number.is_multiple_of(unit) => Ok(Some(number)),
+        _ => {
+            let (low, high) = (range.start(), range.end());
+            let multiple = if unit == 1 { String::new() } else { format!(" that is a multiple of {unit}") };
+            Err(format!("{key}: {text:?} is no number from {low} to {high}{multiple}"))
+        }
+    }
+}
+
 fn write_options(options: &StoreOptions) -> Result<WriteOptions, String> {
     let mut write = WriteOptions::default().overwrite(false).create_parent(false);
-    if let Some(text) = options.backend.get("dfs.replication") {
-        let number = text.parse().ok().filter(|n| (1..=512).contains(n));
-        write = write.replication(number.ok_or(format!("dfs.replication: {text:?} is no number from 1 to 512"))?);
+    if let Some(copies) = number(&options.backend, "dfs.replication", 1..=512, 1)? {
+        write = write.replication(copies as u32);
     }
-    if let Some(text) = options.backend.get("dfs.blocksize") {
-        let number = text.parse().ok().filter(|n: &u64| *n > 0 && n.is_multiple_of(512));
-        write = write.block_size(number.ok_or(format!("dfs.blocksize: {text:?} is no multiple of 512"))?);
+    if let Some(bytes) = number(&options.backend, "dfs.blocksize", 512..=1 << 40, 512)? {
+        write = write.block_size(bytes);
     }
     Ok(write)
 }
@@ -70,7 +105,7 @@ struct Native {
     server: String,
     timeout: Duration,
     write: WriteOptions,
-    properties: std::collections::BTreeMap<String, String>,
+    properties: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Native {
@@ -98,6 +133,7 @@ impl Native {
                 "kerberos.principal" => builder.with_kerberos_principal(value),
                 "kerberos.keytab" => builder.with_kerberos_keytab(value),
                 "kerberos.ccache" => builder.with_kerberos_cache(value),
+                HDFS_CLIENT => builder,
                 _ => {
                     properties.push((key, value));
                     builder

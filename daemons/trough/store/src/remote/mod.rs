@@ -10,7 +10,7 @@ use trough_core::SegmentId;
 
 use crate::{
     Collected, Entry, EntryStream, Expected, Fetched, FolderStream, GetOptions, ListOptions, ListStats, PublishOptions,
-    RangeReader, Store, StoreError,
+    RangeReader, Store, StoreError, crashsafe,
     download::{Parts, download},
     error::believed,
     listing::Listing,
@@ -77,8 +77,13 @@ pub(crate) trait FileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// Creates a file that must not exist.
     async fn create(&self, operation: &'static str, path: &str) -> Result<Box<dyn Writer>, StoreError>;
 
-    /// Sets a file's mtime; false if this file system cannot, and keeps its own.
+    /// Sets a file's mtime; false if this file system cannot (see [`Self::sets_mtimes`]), and keeps its own.
     async fn set_mtime(&self, operation: &'static str, path: &str, mtime_ms: i64) -> Result<bool, StoreError>;
+
+    /// Whether mtimes can be set. Where not, they are the server's, in whole seconds.
+    fn sets_mtimes(&self) -> bool {
+        true
+    }
 
     /// Renames a file over another. After an [`StoreError::Unavailable`] it may have happened or may yet happen.
     async fn rename(&self, operation: &'static str, from: &str, to: &str) -> Result<(), StoreError>;
@@ -141,9 +146,26 @@ impl<F: FileSystem> Inner<F> {
         paths::resolve(operation, &self.root, path)
     }
 
+    fn allows(&self, operation: &'static str, segment: &SegmentId) -> Result<(), StoreError> {
+        let name = segment.file_name();
+        let allowed = match name.len() {
+            ..=crashsafe::MAX_NAME_BYTES => self.fs.allows(&name),
+            _ => Err("the file name is longer than 255 bytes"),
+        };
+        allowed.map_err(|why| {
+            let path = paths::join(&self.root, &segment.store_path());
+            StoreError::InvalidPath { operation, path, root: self.root.clone(), why }
+        })
+    }
+
     /// The file at `path`.
     async fn entry(&self, operation: &'static str, path: &str) -> Result<Entry, StoreError> {
         let (path, segment) = self.resolve(operation, path)?;
+        self.entry_at(operation, path, segment).await
+    }
+
+    /// The file at the full `path`, which may be an upload.
+    async fn entry_at(&self, operation: &'static str, path: String, segment: SegmentId) -> Result<Entry, StoreError> {
         let status = believed(self.fs.stat(operation, &path).await, self.check(operation)).await?;
         if status.directory {
             let root = self.root.clone();
@@ -175,14 +197,25 @@ impl<F: FileSystem> Ranges<F> {
         path: &str,
         expected: Option<&Expected>,
     ) -> Result<Self, StoreError> {
-        let full = inner.resolve(operation, path)?.0;
+        let (path, segment) = inner.resolve(operation, path)?;
+        Self::open_at(inner, operation, path, segment, expected).await
+    }
+
+    /// The same for a full path, which may be an upload.
+    async fn open_at(
+        inner: &Arc<Inner<F>>,
+        operation: &'static str,
+        path: String,
+        segment: SegmentId,
+        expected: Option<&Expected>,
+    ) -> Result<Self, StoreError> {
         let mut before = match expected {
             Some(_) => None,
-            None => Some(inner.entry(operation, path).await?),
+            None => Some(inner.entry_at(operation, path.clone(), segment.clone()).await?),
         };
         for _ in 0..FETCHES {
-            let opened = believed(inner.fs.open(operation, &full).await, inner.check(operation)).await?;
-            let after = inner.entry(operation, path).await?;
+            let opened = believed(inner.fs.open(operation, &path).await, inner.check(operation)).await?;
+            let after = inner.entry_at(operation, path.clone(), segment.clone()).await?;
             let same = before.as_ref() == Some(&after) || expected.is_some_and(|expected| expected.is(&after));
             if same && opened.bytes() == after.bytes {
                 return Ok(Self { inner: Arc::clone(inner), entry: after, opened: std::sync::Mutex::new(opened) });
@@ -190,7 +223,7 @@ impl<F: FileSystem> Ranges<F> {
             before = Some(after);
         }
         let why = "it is replaced again and again, or still being written".to_owned();
-        Err(StoreError::Conflict { operation, path: full, why })
+        Err(StoreError::Conflict { operation, path, why })
     }
 
     fn opened(&self) -> Arc<dyn Opened> {
@@ -202,7 +235,8 @@ impl<F: FileSystem> Ranges<F> {
         if !matches!(failed, StoreError::Unavailable { .. } | StoreError::Io { .. } | StoreError::NotFound { .. }) {
             return Err(failed);
         }
-        let fresh = Self::open(&self.inner, "read", &self.entry.path, None).await?;
+        let Entry { path, segment, .. } = self.entry.clone();
+        let fresh = Self::open_at(&self.inner, "read", path, segment, None).await?;
         if fresh.entry != self.entry {
             let why = "another file lies there than the one that was opened".to_owned();
             return Err(StoreError::Conflict { operation: "read", path: self.entry.path.clone(), why });
@@ -242,8 +276,19 @@ impl<F: FileSystem> Store for RemoteStore<F> {
         paths::join(&self.inner.root, &segment.store_path())
     }
 
+    fn allows(&self, segment: &SegmentId) -> Result<(), StoreError> {
+        self.inner.allows("keep", segment)
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.inner.check("check").await
+    }
+
+    /// Removes what is not there: that is refused where a file could not be made either.
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.inner.check("check").await?;
+        let nobodys = paths::join(&self.inner.root, &format!(".trough-check-{}", uuid::Uuid::new_v4().simple()));
+        self.inner.fs.remove("check", &nobodys).await.map(drop)
     }
 
     fn list_folders(&self) -> FolderStream {

@@ -1,10 +1,11 @@
 //! Promotion's last half: upload beside the target, verify, set the mtime, ask, rename over the target.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use trough_core::SegmentId;
 
-use super::{FileSystem, Inner, PARTS, Ranges};
+use super::{FileSystem, Inner, PARTS, Ranges, Status};
 use crate::{
     CrashAt, Entry, PublishOptions, PublishStep, RangeReader, StoreError, crashsafe,
     error::believed,
@@ -64,6 +65,69 @@ impl Steps {
     }
 }
 
+const OPERATION: &str = "publish";
+/// Longer than the coarsest clock of a file system whose mtimes cannot be set stands still.
+const TICK: Duration = Duration::from_millis(1_100);
+
+/// What a publication knows of the file that it replaces.
+enum Before {
+    /// Mtimes are set: the new file's says all.
+    SetsMtimes,
+    /// They are the server's: what was there, and when that was seen.
+    Seen(Option<Status>, Instant),
+}
+
+impl Before {
+    async fn look<F: FileSystem>(inner: &Inner<F>, target: &str, mtime_ms: i64) -> Result<Self, StoreError> {
+        if inner.fs.sets_mtimes() {
+            return Ok(Self::SetsMtimes);
+        }
+        let seen = present(inner, target).await?;
+        if let Some(status) = &seen {
+            older(target, status, mtime_ms)?;
+        }
+        Ok(Self::Seen(seen, Instant::now()))
+    }
+
+    /// Waits until a file that is closed now is newer than the one that was seen.
+    async fn outlast(&self) {
+        if let Self::Seen(Some(_), at) = self {
+            tokio::time::sleep_until(*at + TICK).await;
+        }
+    }
+
+    /// Checks that nobody else published meanwhile.
+    async fn still<F: FileSystem>(&self, inner: &Inner<F>, target: &str, mtime_ms: i64) -> Result<(), StoreError> {
+        let now = present(inner, target).await?;
+        match (self, &now) {
+            (Self::Seen(seen, _), _) if *seen != now => {
+                let why = "somebody else published meanwhile".to_owned();
+                Err(StoreError::Conflict { operation: OPERATION, path: target.to_owned(), why })
+            }
+            (_, Some(status)) => older(target, status, mtime_ms),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+/// The file at `target`; when it was last read does not matter.
+async fn present<F: FileSystem>(inner: &Inner<F>, target: &str) -> Result<Option<Status>, StoreError> {
+    match inner.fs.stat(OPERATION, target).await {
+        Ok(status) => Ok(Some(Status { accessed_ms: 0, ..status })),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Refuses to replace a file that is not older.
+fn older(target: &str, present: &Status, mtime_ms: i64) -> Result<(), StoreError> {
+    if present.mtime_ms < mtime_ms {
+        return Ok(());
+    }
+    let why = format!("the canonical copy's mtime {} is not older than the new one's {mtime_ms}", present.mtime_ms);
+    Err(StoreError::Conflict { operation: OPERATION, path: target.to_owned(), why })
+}
+
 pub(super) async fn publish<F: FileSystem>(
     inner: &Arc<Inner<F>>,
     local: &Path,
@@ -91,21 +155,14 @@ async fn attempt<F: FileSystem>(
     upload: &mut Upload<F>,
 ) -> Result<Entry, StoreError> {
     use PublishStep as S;
-    const OPERATION: &str = "publish";
     let target = paths::join(&inner.root, &segment.store_path());
     let name = segment.file_name();
-    let allowed = match name.len() {
-        ..=crashsafe::MAX_NAME_BYTES => inner.fs.allows(&name),
-        _ => Err("the file name is longer than 255 bytes"),
-    };
-    if let Err(why) = allowed {
-        let root = inner.root.clone();
-        return Err(StoreError::InvalidPath { operation: OPERATION, path: target, root, why });
-    }
+    inner.allows(OPERATION, segment)?;
     let directory = paths::join(&inner.root, segment.store_prefix());
     let temporary = paths::join(&directory, &crashsafe::temporary_name(&name, &options.node, options.fence));
     steps.at(S::Begun)?;
 
+    let before = Before::look(inner, &target, options.mtime_ms).await?;
     let mut from = Outgoing::open(local, options.throttle, options.progress).await?;
     if directory != inner.root {
         believed(inner.fs.make_directory(OPERATION, &directory).await, inner.check(OPERATION)).await?;
@@ -135,6 +192,7 @@ async fn attempt<F: FileSystem>(
             break;
         }
     }
+    before.outlast().await;
     to.close().await?;
     drop(to);
     steps.at(S::Written)?;
@@ -151,14 +209,8 @@ async fn attempt<F: FileSystem>(
         return Err(damaged(format!("its mtime is {} instead of {}", arrived.mtime_ms, options.mtime_ms)));
     }
     if let Some(expected) = &options.sha256 {
-        let entry = Entry {
-            segment: segment.clone(),
-            path: temporary.clone(),
-            bytes: arrived.bytes,
-            mtime_ms: arrived.mtime_ms,
-        };
-        let opened = std::sync::Mutex::new(inner.fs.open(OPERATION, &temporary).await?);
-        let reader: Arc<dyn RangeReader> = Arc::new(Ranges { inner: Arc::clone(inner), entry, opened });
+        let uploaded = Ranges::open_at(inner, OPERATION, temporary.clone(), segment.clone(), None).await?;
+        let reader: Arc<dyn RangeReader> = Arc::new(uploaded);
         let got = sha256(&reader, PARTS).await?;
         if !got.eq_ignore_ascii_case(expected) {
             return Err(damaged(format!("its SHA-256 is {got} instead of {expected}")));
@@ -172,18 +224,7 @@ async fn attempt<F: FileSystem>(
     }
     steps.at(S::Checked)?;
 
-    match inner.fs.stat(OPERATION, &target).await {
-        // Where mtimes cannot be set, a second publication within a second of the first must wait for the next one.
-        Ok(present) if present.mtime_ms >= arrived.mtime_ms => {
-            let why = format!(
-                "the canonical copy's mtime {} is not older than the new one's {}",
-                present.mtime_ms, arrived.mtime_ms
-            );
-            return Err(StoreError::Conflict { operation: OPERATION, path: target, why });
-        }
-        Ok(_) | Err(StoreError::NotFound { .. }) => {}
-        Err(e) => return Err(e),
-    }
+    before.still(inner, &target, arrived.mtime_ms).await?;
     if let Err(e) = inner.fs.rename(OPERATION, &temporary, &target).await {
         // The answer may have been lost on its way. Nobody else writes under the temporary name, so what became of it
         // tells; if even that cannot be learnt, the caller is told that the store is unavailable, and looks later.

@@ -8,7 +8,7 @@ use super::{Arc, Duration, Fixture, Hdfs, SERVERS, Store, StoreOptions, StreamEx
 use crate::suite::{Scratch, options, resume, segment};
 
 /// Runs a closure when dropped: what was stopped is started again, whatever the test says.
-struct Finally<F: FnMut()>(F);
+pub(crate) struct Finally<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for Finally<F> {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ fn impatient() -> StoreOptions {
 }
 
 /// Every operation says that the store is unavailable, within the time allowed, and none says that something is missing.
-async fn all_say_unavailable(store: &dyn Store, scratch: &Scratch) {
+pub(crate) async fn all_say_unavailable(store: &dyn Store, scratch: &Scratch) {
     let began = Instant::now();
     let path = store.path_of(&segment("here-1"));
     let unavailable = |what: &str, e: StoreError| {
@@ -119,6 +119,7 @@ async fn a_name_node_in_safe_mode_lists_and_does_not_publish() {
     for error in [
         store.publish(&local, &segment("here-1"), options(2_000)).await.expect_err("publish"),
         store.delete(&segment("here-1")).await.expect_err("delete"),
+        store.check_writable().await.expect_err("check"),
     ] {
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
         assert!(error.to_string().contains("SafeMode"), "{error}");

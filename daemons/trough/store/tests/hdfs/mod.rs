@@ -19,10 +19,10 @@ use trough_store::{ListOptions, Store, StoreOptions};
 
 use crate::suite::{self, Fixture};
 
-mod faults;
+pub(crate) mod faults;
 
 /// Tests that stop servers have them for themselves.
-static SERVERS: RwLock<()> = RwLock::const_new(());
+pub(crate) static SERVERS: RwLock<()> = RwLock::const_new(());
 
 /// The URL of HDFS; none, loudly, where there is none. In CI that is a failure.
 pub(crate) fn url() -> Option<String> {
@@ -37,7 +37,7 @@ pub(crate) fn url() -> Option<String> {
 }
 
 /// Does something to the servers.
-fn hadoop(arguments: &[&str]) {
+pub(crate) fn hadoop(arguments: &[&str]) {
     let dir = std::env::var("TROUGH_TEST_HADOOP").expect("TROUGH_TEST_HADOOP is set beside TROUGH_TEST_HDFS");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/lib/hadoop.py");
     let (what, rest) = arguments.split_first().expect("a command");
@@ -46,7 +46,7 @@ fn hadoop(arguments: &[&str]) {
 }
 
 /// Waits for the answer in a test that is not async there.
-fn wait<T>(answer: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(answer))
 }
 
@@ -71,11 +71,11 @@ impl Hdfs {
         Self { client, server, base, store }
     }
 
-    fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         format!("{}/store", self.base)
     }
 
-    fn directories(&self) -> Vec<(String, u64)> {
+    pub(crate) fn directories(&self) -> Vec<(String, u64)> {
         let root = wait(self.client.get_file_info(&self.root())).expect("there");
         let below = wait(self.client.list_status(&self.root(), true)).expect("listed");
         below.into_iter().chain([root]).filter(|s| s.isdir).map(|s| (s.path, s.modification_time)).collect()
@@ -232,9 +232,13 @@ async fn what_the_user_may_not_do_is_denied() {
             .expect_err("publish"),
     );
     denied(other.delete_path(&entry.path).await.expect_err("delete"));
+    denied(other.check_writable().await.expect_err("check"));
+    store.check_writable().await.expect("the owner may");
     assert_eq!(store.stat_path(&entry.path).await.expect("as it was"), entry);
     let colon =
         store.publish(&scratch.file(b"x"), &suite::segment("a:b-1"), suite::options(1)).await.expect_err("refused");
     assert!(colon.to_string().contains("no ':'"), "{colon}");
+    assert!(matches!(store.allows(&suite::segment("a:b-1")), Err(trough_store::StoreError::InvalidPath { .. })));
+    store.allows(&suite::segment("é中😀x")).expect("allowed");
     assert!(fixture.server.starts_with("hdfs://"));
 }

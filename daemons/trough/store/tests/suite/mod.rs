@@ -44,6 +44,14 @@ pub(crate) trait Fixture: Send + Sync {
     fn versions(&self) -> u8 {
         60
     }
+    /// Whether a publication is refused by the mtime that it asks for alone, whatever mtime the file got that is there.
+    fn refuses_older(&self) -> bool {
+        true
+    }
+    /// A segment's id with letters of every length in UTF-8.
+    fn wide_id(&self) -> &'static str {
+        "é中😀x"
+    }
     /// A segment's id with a sign in it that is seldom seen in names.
     fn odd_id(&self) -> &'static str {
         "seg:ment-1"
@@ -113,7 +121,7 @@ async fn publishes_and_fetches(f: &impl Fixture) {
     let (store, scratch) = (f.store(), Scratch::new());
     store.check().await.expect("there");
     assert!(store.list_sorted().await.expect("an empty store lists").is_empty());
-    for (id, size) in [("300123", 0), ("NA", 1), (f.odd_id(), 70_000), ("é中😀x", 3 << 20)] {
+    for (id, size) in [("300123", 0), ("NA", 1), (f.odd_id(), 70_000), (f.wide_id(), 3 << 20)] {
         let contents: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
         let local = scratch.file(&contents);
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -150,7 +158,7 @@ async fn publishes_and_fetches(f: &impl Fixture) {
         assert_eq!(f.names_beside(&segment(id)), [segment(id).file_name()], "nothing else is left");
     }
     let ids: Vec<_> = store.list_sorted().await.expect("listed").into_iter().map(|e| e.segment.to_string()).collect();
-    assert_eq!(ids, ["300123", "NA", f.odd_id(), "é中😀x"]);
+    assert_eq!(ids, ["300123", "NA", f.odd_id(), f.wide_id()]);
     assert!(store.delete(&segment("NA")).await.expect("deleted"));
     assert!(!store.delete(&segment("NA")).await.expect("already gone"));
     assert_eq!(store.list_sorted().await.expect("listed").len(), 3);
@@ -180,7 +188,7 @@ async fn refuses(f: &impl Fixture) {
     assert!(matches!(error, StoreError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("the lock is another's"), "{error}");
 
-    for mtime in [4_999, 5_000] {
+    for mtime in [4_999, 5_000].into_iter().filter(|_| f.refuses_older()) {
         let error = store.publish(&scratch.file(b"new"), &id, options(mtime)).await.expect_err("not newer");
         assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
     }

@@ -174,6 +174,7 @@ async fn provision(
 
 fn admit(context: &Context, text: &str) -> Result<SegmentId, SegmentError> {
     let id = SegmentId::new(text).map_err(|e| answer::bad(e.to_string()))?;
+    context.store.allows(&id).map_err(|e| SegmentError::new(e.code(), e.to_string()))?;
     let cold = context
         .settings
         .cold_store_segment
