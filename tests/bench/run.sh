@@ -3,10 +3,18 @@
 # need, runs every benchmark beside its peer, and prints a table of ratios.
 #   tests/bench/run.sh [--only NAME] [--large]
 # What a run has loaded (14,000,000 rows in 14,000 segments) the next one uses again; BENCH_FRESH=1 loads it anew.
+# Benchmarks named in `alone` start servers of their own; named by --only, they run without PostgreSQL and what it loads.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export DEMO_DIR=${BENCH_DIR:-/var/tmp/pg_trough-bench} DEMO_PORT=${BENCH_PORT:-25434} DEMO_BASE_PORT=${BENCH_BASE_PORT:-26500}
 export PROGRESS_TIMEOUT=${PROGRESS_TIMEOUT:-1800}
+alone=" cold "
+only=$(printf '%s\n' "$@" | awk 'last == "--only" { print } /^--only=/ { print substr($0, 8) } { last = $0 }')
+scripts/setup.sh test
+if [ -n "$only" ] && [[ $alone == *" $only "* ]]; then
+  cargo build --release -p trough
+  exec cargo run --release -p trough-bench -- --cluster "$DEMO_DIR/cluster" "$@"
+fi
 loaded=$DEMO_DIR/loaded
 if [ -n "${BENCH_FRESH:-}" ]; then rm -f "$loaded"; fi
 trap 'scripts/demo.sh stop >/dev/null' EXIT
