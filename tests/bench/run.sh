@@ -3,8 +3,8 @@
 # need, runs every benchmark beside its peer, and prints a table of ratios.
 #   tests/bench/run.sh [--only NAME] [--large] [--listing-hdfs FILES]
 # What a run has loaded (14,000,000 rows in 14,000 segments) the next one uses again; BENCH_FRESH=1 loads it anew.
-# `--only copies` and `--only listing` need HDFS alone, and neither PostgreSQL nor that data; `--only master` (which is run only when it
-# is named, and takes minutes) needs nothing.
+# `--only copies` and `--only listing` need HDFS alone, `--only cold` starts servers of its own: neither needs PostgreSQL nor that data;
+# `--only master` (which is run only when it is named, and takes minutes) needs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export DEMO_DIR=${BENCH_DIR:-/var/tmp/pg_trough-bench} DEMO_PORT=${BENCH_PORT:-25434} DEMO_BASE_PORT=${BENCH_BASE_PORT:-26500}
@@ -26,15 +26,16 @@ run_bench() {
   cargo run --release -p trough-bench -- --pg "host=127.0.0.1 port=$DEMO_PORT user=postgres dbname=demo" --cluster "$DEMO_DIR/cluster" --hadoop "$hadoop" "$@"
 }
 
-case " $* " in
-  *" --only master "*)
-    scripts/setup.sh build
+only=$(printf '%s\n' "$@" | awk 'last == "--only" { print } /^--only=/ { print substr($0, 8) } { last = $0 }')
+case $only in
+  master | cold)
+    scripts/setup.sh test
     cargo build --release -p trough
     mkdir -p "$DEMO_DIR"
     run_bench "$@"
     exit
     ;;
-  *" --only copies "* | *" --only listing "*)
+  copies | listing)
     trap stop_hdfs EXIT
     start_hdfs
     run_bench "$@"
@@ -53,12 +54,14 @@ if [ ! -f "$loaded" ]; then
   small=$!
   scripts/progress.sh $small "segments of small" 10000 "SELECT count(*) FROM trough.locks('archive') WHERE segment ~ '^small-'"
   wait $small
-  # In batches: each is one request, which ends within its time limit on a busy machine too.
   psql -X -q -v ON_ERROR_STOP=1 -f sql/demo/promote.sql
   scripts/progress.sh 0 "write locks released" 10000 "SELECT 10000 - count(*) FROM trough.locks('archive')"
   touch "$loaded"
 fi
 # Surplus copies, left by writing and moving, are collected first: the benchmarks ask workers directly.
 scripts/progress.sh 0 "cluster at rest" 1 "SELECT (count(*) = (SELECT count(*) FROM trough.assignments('archive')))::int FROM trough.segments('archive') WHERE segment !~ '^(copied|bench-writes)-'"
-start_hdfs
+if [ -z "$only" ]; then
+  scripts/setup.sh test # what the cold tier's peers need
+  start_hdfs
+fi
 run_bench "$@"

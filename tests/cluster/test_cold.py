@@ -1,30 +1,52 @@
-"""Cold workers, in both modes: segments move between the tiers and are replaced while they are asked, and no query fails."""
+"""Cold workers in both modes, over a directory and over HDFS: segments move between the tiers and are replaced while they are
+asked, and no query fails. The mount of HDFS is a FUSE mount by rclone."""
 
 import json
 import os
 import sqlite3
 import subprocess
 import threading
+import warnings
 
 import pytest
 
+import fuse
+import hadoop
 import harness
 
 SEGMENTS = ["100001", "100002", "200001"]
 
 
-pytestmark = pytest.mark.skipif(harness.STORE != "directory", reason="these put files into the store's directory, and mount it")
+def mount_store(cluster, point):
+    """A FUSE mount of the cluster's store in HDFS."""
+    try:
+        # A folder is believed for a second, so that what was put into it is seen soon.
+        return fuse.Mount(hadoop.Hadoop(os.environ["TROUGH_TEST_HADOOP"]), str(cluster.store), point, "--dir-cache-time", "1s")
+    except fuse.Missing as why:
+        if os.environ.get("CI") and not isinstance(why, fuse.NoDevice):
+            raise
+        warnings.warn(f"SKIPPED: the FUSE mount of the live HDFS is not tested: {why}", stacklevel=1)
+        pytest.skip(f"no FUSE mount: {why}")
 
 
 @pytest.fixture(params=["direct", "mount"])
 def cluster(tmp_path, request):
-    cold = {"COLD_MODE": request.param, "COLD_CHECK": 1, "COLD_STORAGE_PATH": f"{tmp_path}/store/{{prefix}}/{{segment_id}}.sqlite"}
+    over_hdfs = harness.STORE == "hdfs"
+    folder = tmp_path / ("mounted" if over_hdfs else "store")
+    cold = {"COLD_MODE": request.param, "COLD_CHECK": 1, "COLD_STORAGE_PATH": f"{folder}/{{prefix}}/{{segment_id}}.sqlite"}
     settings = {"MINIMUM_ASSIGNMENTS": 1, "MAXIMUM_ASSIGNMENTS": 1, "COLD_STORE_SEGMENT": "false"}
     c = harness.Cluster(tmp_path, workers=1, settings=settings, cold=[cold])
     c.mode = request.param
-    yield c
-    for process in [*c.workers, c.sync, c.meta]:
-        process.kill()
+    mount = None
+    try:
+        if over_hdfs and request.param == "mount":
+            mount = mount_store(c, folder)
+        yield c
+    finally:
+        for process in [*c.workers, c.sync, c.meta]:
+            process.kill()
+        if mount:
+            mount.stop()
 
 
 class Client:
@@ -73,8 +95,9 @@ class Client:
         self.alive()
 
 
-def canonical(cluster, segment):
-    return cluster.store / segment[:-3] / f"{segment}.sqlite"
+def canonical(segment):
+    """Where it lies in the store."""
+    return f"{segment[:-3]}/{segment}.sqlite"
 
 
 def fill(cluster):
@@ -102,15 +125,13 @@ def turn(cluster, expression, cold):
 
 def put(cluster, segment, text):
     """Puts another file into the store, as any program may: by a rename."""
-    path = canonical(cluster, segment)
-    new = path.with_name(".new")
-    with sqlite3.connect(new) as db:
+    path = cluster.dir / "new.sqlite"
+    path.unlink(missing_ok=True)
+    with sqlite3.connect(path) as db:
         db.execute("create table t (n integer primary key, text text) strict")
         db.executemany("insert into t values (?, ?)", ((i, text) for i in range(1, 3000)))
     db.close()
-    newer = path.stat().st_mtime + 5
-    os.utime(new, (newer, newer))
-    os.replace(new, path)
+    cluster.put_canonical(canonical(segment), path.read_bytes())
 
 
 def test_segments_move_between_the_tiers_while_they_are_asked(cluster):
@@ -154,13 +175,11 @@ def test_a_replaced_file_is_picked_up_without_a_failed_query(cluster):
 def test_what_is_no_segment_is_named_and_harms_nobody(cluster):
     fill(cluster)
     turn(cluster, "segment_id.startsWith('1')", ["100001", "100002"])
-    folder = canonical(cluster, "100001").parent
-    whole = canonical(cluster, "100001").read_bytes()
+    whole = cluster.canonical(canonical("100001"))
     wal = whole[:18] + b"\2\2" + whole[20:]
     bad = {"100003": (b"\0", "too short"), "100004": (whole[:-4096], "truncated"), "100005": (wal, "WAL"), "100006": (os.urandom(9000), "not a database")}
     for segment, (data, _) in bad.items():
-        (folder / "tmp").write_bytes(data)
-        os.replace(folder / "tmp", folder / f"{segment}.sqlite")
+        cluster.put_canonical(canonical(segment), data)
     for segment, (_, why) in bad.items():
         def named():
             answer = cluster.read(segment, "select count(*) n from t", worker=1)

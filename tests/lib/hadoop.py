@@ -196,7 +196,8 @@ class Hadoop:
         return [f["pathSuffix"] for f in self.webhdfs("GET", path, "LISTSTATUS")["FileStatuses"]["FileStatus"]]
 
     def rename(self, path, target):
-        self.webhdfs("PUT", path, "RENAME", destination=target)
+        """Renames a file, over another that is there, in one step."""
+        self.webhdfs("PUT", path, "RENAME", destination=target, renameoptions="OVERWRITE")
 
     def request(self, method, url, body=None):
         with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=10) as answer:

@@ -2,6 +2,7 @@
 //!
 //! They need a cluster and a PostgreSQL with the demo's data; `tests/bench/run.sh` sets both up.
 
+mod cold;
 mod copies;
 mod copy;
 mod filter;
@@ -88,6 +89,9 @@ async fn main() -> Result<()> {
     }
     if wanted("copy") {
         copy::run(&args, &mut report).await.context("copy")?;
+    }
+    if wanted("cold") {
+        cold::run(&mut report).context("cold tier")?;
     }
     if wanted("join") {
         join::run(&args, &mut report).await.context("join")?;
