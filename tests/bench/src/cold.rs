@@ -83,7 +83,7 @@ fn generate(path: &Path) -> Result<()> {
         );
         let status = [200, 200, 200, 200, 200, 200, 301, 404][r as usize % 8];
         let mime = ["text/html", "text/html", "image/jpeg", "application/pdf"][(r >> 8) as usize % 4];
-        let via = (r >> 16) % 3 == 0;
+        let via = (r >> 16).is_multiple_of(3);
         let digest = format!("sha1:{:016X}{:016X}", r, random(r));
         insert.execute(params![
             row as i64,
