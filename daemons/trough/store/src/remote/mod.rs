@@ -6,6 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use trough_core::SegmentId;
 
 use crate::{
@@ -180,6 +181,8 @@ struct Ranges<F> {
     inner: Arc<Inner<F>>,
     entry: Entry,
     opened: std::sync::Mutex<Arc<dyn Opened>>,
+    /// Set when it was looked at after it was opened, and was the same as before: what was opened is what `entry` says.
+    confirmed: OnceCell<()>,
 }
 
 impl<F> std::fmt::Debug for Ranges<F> {
@@ -189,8 +192,8 @@ impl<F> std::fmt::Debug for Ranges<F> {
 }
 
 impl<F: FileSystem> Ranges<F> {
-    /// Opens the file, making sure that what was opened is what was looked at: before and after, or, where it was
-    /// `expected` to lie there already, after.
+    /// Opens the file. Where it was `expected` to lie there, what was opened is looked at; else the look that confirms what was
+    /// opened is taken by the first read, beside it: nothing is handed out before.
     async fn open(
         inner: &Arc<Inner<F>>,
         operation: &'static str,
@@ -198,29 +201,35 @@ impl<F: FileSystem> Ranges<F> {
         expected: Option<&Expected>,
     ) -> Result<Self, StoreError> {
         let (path, segment) = inner.resolve(operation, path)?;
-        Self::open_at(inner, operation, path, segment, expected).await
+        let opened = async || believed(inner.fs.open(operation, &path).await, inner.check(operation)).await;
+        let look = async || inner.entry_at(operation, path.clone(), segment.clone()).await;
+        if let Some(expected) = expected {
+            let opened = opened().await?;
+            let entry = look().await?;
+            if expected.is(&entry) && opened.bytes() == entry.bytes {
+                let confirmed = OnceCell::new_with(Some(()));
+                return Ok(Self { inner: Arc::clone(inner), entry, opened: std::sync::Mutex::new(opened), confirmed });
+            }
+        }
+        Self::open_at(inner, operation, path, segment).await
     }
 
-    /// The same for a full path, which may be an upload.
+    /// The same for a full path, which may be an upload, of which nothing is expected.
     async fn open_at(
         inner: &Arc<Inner<F>>,
         operation: &'static str,
         path: String,
         segment: SegmentId,
-        expected: Option<&Expected>,
     ) -> Result<Self, StoreError> {
-        let mut before = match expected {
-            Some(_) => None,
-            None => Some(inner.entry_at(operation, path.clone(), segment.clone()).await?),
-        };
+        let look = async || inner.entry_at(operation, path.clone(), segment.clone()).await;
+        let mut before = look().await?;
         for _ in 0..FETCHES {
             let opened = believed(inner.fs.open(operation, &path).await, inner.check(operation)).await?;
-            let after = inner.entry_at(operation, path.clone(), segment.clone()).await?;
-            let same = before.as_ref() == Some(&after) || expected.is_some_and(|expected| expected.is(&after));
-            if same && opened.bytes() == after.bytes {
-                return Ok(Self { inner: Arc::clone(inner), entry: after, opened: std::sync::Mutex::new(opened) });
+            if opened.bytes() == before.bytes {
+                let (inner, opened) = (Arc::clone(inner), std::sync::Mutex::new(opened));
+                return Ok(Self { inner, entry: before, opened, confirmed: OnceCell::new() });
             }
-            before = Some(after);
+            before = look().await?;
         }
         let why = "it is replaced again and again, or still being written".to_owned();
         Err(StoreError::Conflict { operation, path, why })
@@ -230,16 +239,30 @@ impl<F: FileSystem> Ranges<F> {
         Arc::clone(&self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    fn replaced(&self) -> StoreError {
+        let why = "another file lies there than the one that was opened".to_owned();
+        StoreError::Conflict { operation: "read", path: self.entry.path.clone(), why }
+    }
+
+    async fn confirm(&self) -> Result<(), StoreError> {
+        let look = async || {
+            let Entry { path, segment, .. } = self.entry.clone();
+            let now = self.inner.entry_at("read", path, segment).await?;
+            if now == self.entry { Ok(()) } else { Err(self.replaced()) }
+        };
+        self.confirmed.get_or_try_init(look).await.map(drop)
+    }
+
     /// After a failed read: whether the file has changed, and if not, the file opened anew.
     async fn again(&self, failed: StoreError) -> Result<Arc<dyn Opened>, StoreError> {
         if !matches!(failed, StoreError::Unavailable { .. } | StoreError::Io { .. } | StoreError::NotFound { .. }) {
             return Err(failed);
         }
         let Entry { path, segment, .. } = self.entry.clone();
-        let fresh = Self::open_at(&self.inner, "read", path, segment, None).await?;
+        let fresh = Self::open_at(&self.inner, "read", path, segment).await?;
+        fresh.confirm().await?;
         if fresh.entry != self.entry {
-            let why = "another file lies there than the one that was opened".to_owned();
-            return Err(StoreError::Conflict { operation: "read", path: self.entry.path.clone(), why });
+            return Err(self.replaced());
         }
         let opened = fresh.opened();
         *self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&opened);
@@ -257,9 +280,13 @@ impl<F: FileSystem> RangeReader for Ranges<F> {
         let left = usize::try_from(self.entry.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
         if len == 0 {
-            return Ok(Bytes::new());
+            // Nothing is said about the file but its length.
+            return self.confirm().await.map(|()| Bytes::new());
         }
-        match self.opened().read(offset, len).await {
+        let opened = self.opened();
+        let (read, confirmed) = tokio::join!(opened.read(offset, len), self.confirm());
+        confirmed?;
+        match read {
             Ok(bytes) => Ok(bytes),
             Err(e) => self.again(e).await?.read(offset, len).await,
         }

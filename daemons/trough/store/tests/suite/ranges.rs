@@ -34,4 +34,12 @@ pub(super) async fn are_of_the_file_that_was_opened(f: &impl Fixture) {
     }
     let again = open_ranges(&store, &path).await.expect("opened again");
     assert_eq!(again.read(5_000, 100).await.expect("read")[..], new[5_000..5_100]);
+
+    // Replaced by one of the same length before anything was read: what was opened is never taken for what lies there now.
+    let unread = open_ranges(&store, &path).await.expect("opened");
+    store.publish(&scratch.file(&old), &id, options(3_000)).await.expect("replaced");
+    match unread.read(5_000, 100).await {
+        Ok(bytes) => assert_eq!(bytes[..], new[5_000..5_100]),
+        Err(e) => assert!(matches!(e, StoreError::Conflict { .. } | StoreError::NotFound { .. }), "{e}"),
+    }
 }
