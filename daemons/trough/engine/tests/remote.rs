@@ -238,7 +238,7 @@ async fn open_files_are_asked_about_from_time_to_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_rows_were_sent_a_replaced_file_is_an_error_and_no_mixture() {
-    let faults = Faults { gate: Semaphore::new(12), ..Faults::default() };
+    let faults = Faults { gate: Semaphore::new(8), ..Faults::default() };
     let (bench, faults, _) = engine(faults, options());
     bench.make("a", &table(4096, &"o".repeat(200)));
     let files = vec![Ok(bench.file("a", Mode::Remote))];

@@ -1,10 +1,12 @@
 //! Read-ahead of one connection: scans are told from lookups by where their blocks lie. A scan's reads double until they have
-//! their full length, and from then on the next one runs while the last one's blocks are used.
+//! their full length; from then on several are under way while the blocks of those before are used.
 
 /// Places at which one connection may be reading on: a table's leaves, an index's, and what lies between.
 const STREAMS: usize = 4;
 /// From so many blocks on, the next read begins before it is needed.
 const IN_ADVANCE: u64 = 8;
+/// Reads of full length that are under way or unused at a time.
+const FULL_AHEAD: u64 = 3;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
@@ -12,9 +14,14 @@ struct Stream {
     end: u64,
     /// How many blocks the last read had; 0 for a stream that is not there.
     window: u64,
-    /// The block whose use begins the next read.
-    trigger: u64,
     used: u64,
+}
+
+impl Stream {
+    /// Whether the block belongs to what this stream has read, or left out, lately.
+    fn has(&self, block: u64) -> bool {
+        (self.end.saturating_sub((FULL_AHEAD + 1) * self.window)..self.end).contains(&block)
+    }
 }
 
 /// Blocks to fetch.
@@ -44,27 +51,28 @@ impl Ahead {
         let follows = |s: &&mut Stream| s.window > 0 && (s.end..=s.end + s.window).contains(&block);
         if let Some(stream) = self.streams.iter_mut().find(follows) {
             let window = (stream.window * 2).min(most);
-            let trigger = if window >= IN_ADVANCE { block + 1 } else { u64::MAX };
-            *stream = Stream { end: block + window, window, trigger, used: clock };
+            *stream = Stream { end: block + window, window, used: clock };
             return window;
         }
         if let Some(stream) = self.streams.iter_mut().min_by_key(|s| s.used) {
-            *stream = Stream { end: block + 1, window: 1, trigger: u64::MAX, used: clock };
+            *stream = Stream { end: block + 1, window: 1, used: clock };
         }
         1
     }
 
     /// The block is used; what to fetch in advance.
     pub(super) fn hit(&mut self, block: u64) -> Option<Blocks> {
-        let stream = self.streams.iter_mut().find(|s| (s.end.saturating_sub(2 * s.window)..s.end).contains(&block))?;
+        let stream = self.streams.iter_mut().find(|s| s.has(block))?;
         self.clock += 1;
         stream.used = self.clock;
-        if block < stream.trigger {
+        // Reads that still grow follow each other: a scan that ends early has fetched no more than about twice what it used.
+        let ahead = if stream.window < self.most { stream.window } else { FULL_AHEAD * self.most };
+        if stream.window < IN_ADVANCE.min(self.most) || stream.end - block > ahead {
             return None;
         }
         let window = (stream.window * 2).min(self.most);
         let first = stream.end;
-        *stream = Stream { end: first + window, window, trigger: first, used: self.clock };
+        *stream = Stream { end: first + window, window, used: self.clock };
         Some(Blocks { first, count: window })
     }
 }

@@ -17,6 +17,8 @@ use super::{RemoteStats, flight::Flight};
 
 /// Parts of the cache, each under its own lock.
 const SHARDS: usize = 32;
+/// So many bytes in a row of a file are in the same part, so that a long read takes few locks.
+const ROW_BYTES: usize = 64 << 10;
 /// What a block costs beside its bytes.
 const OVERHEAD: usize = 120;
 
@@ -41,6 +43,38 @@ struct Shard {
     coming: HashMap<Key, Arc<Fetch>>,
 }
 
+impl Shard {
+    fn is_there(&self, key: &Key) -> bool {
+        self.kept.contains(key) || self.coming.contains_key(key)
+    }
+
+    fn land(&mut self, key: Key, fetch: &Fetch, part: Option<Box<[u8]>>) {
+        if !self.coming.get(&key).is_some_and(|coming| std::ptr::eq(&raw const **coming, fetch)) {
+            // The file was forgotten meanwhile.
+            return;
+        }
+        self.coming.remove(&key);
+        let Some(part) = part else { return };
+        self.bytes += part.len() + OVERHEAD;
+        if let Some((_, old)) = self.kept.push(key, part) {
+            self.bytes -= old.len() + OVERHEAD;
+        }
+    }
+
+    fn shrink(&mut self, budget: usize) {
+        while self.bytes > budget {
+            let Some((_, old)) = self.kept.pop_lru() else { break };
+            self.bytes -= old.len() + OVERHEAD;
+        }
+    }
+}
+
+/// These blocks in runs, each within one of the rows of `row` blocks that a shard holds: begin and end.
+fn runs(first: u64, count: u64, row: u64) -> impl Iterator<Item = (u64, u64)> {
+    let end = first + count;
+    (first / row..end.div_ceil(row)).map(move |at| (first.max(at * row), end.min((at + 1) * row)))
+}
+
 /// What is known of a block that is wanted.
 pub(super) enum Found {
     /// It was in memory, and was copied.
@@ -56,6 +90,8 @@ pub(super) struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     /// Bytes of one block.
     pub(super) block: usize,
+    /// Blocks in a row that one shard holds.
+    row: u64,
     /// Bytes that one shard may hold.
     budget: usize,
     hits: AtomicU64,
@@ -78,6 +114,7 @@ impl BlockCache {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
             block,
+            row: (ROW_BYTES / block).max(1) as u64,
             budget,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -87,10 +124,10 @@ impl BlockCache {
         }
     }
 
-    fn shard(&self, (file, block): &Key) -> &Mutex<Shard> {
+    fn shard(&self, file: &FileId, block: u64) -> &Mutex<Shard> {
         // The file's id is a hash already.
-        let spread =
-            u64::from_le_bytes([file[0], file[1], file[2], file[3], file[4], file[5], file[6], file[7]]) ^ block;
+        let spread = u64::from_le_bytes([file[0], file[1], file[2], file[3], file[4], file[5], file[6], file[7]])
+            ^ (block / self.row);
         &self.shards[(spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % SHARDS]
     }
 
@@ -108,7 +145,7 @@ impl BlockCache {
         let mut want = Some(want);
         loop {
             {
-                let mut shard = self.shard(&key).lock();
+                let mut shard = self.shard(&file, block).lock();
                 if let Some(bytes) = shard.kept.get(&key) {
                     // The last block of a file may be short; who reads beyond the end was stopped before.
                     out.copy_from_slice(&bytes[at..at + out.len()]);
@@ -131,56 +168,54 @@ impl BlockCache {
     /// Notes that the caller fetches up to `count` blocks from `first` on: those before the first one that is in memory or under
     /// way; none, if that is `first` itself.
     pub(super) fn claim(&self, file: FileId, first: u64, count: u64) -> Option<Arc<Fetch>> {
-        let is_there = |shard: &Shard, key: &Key| shard.kept.contains(key) || shard.coming.contains_key(key);
-        let free = |block: &u64| {
-            let key = (file, *block);
-            !is_there(&self.shard(&key).lock(), &key)
-        };
-        let count = (first..first + count).take_while(free).count() as u64;
+        let count = self.free(file, first, count);
         if count == 0 {
             return None;
         }
         let fetch = Arc::new(Fetch { first, count, flight: Flight::new() });
-        for block in first..first + count {
-            let key = (file, block);
-            let mut shard = self.shard(&key).lock();
-            if is_there(&shard, &key) {
-                if block == first {
-                    return None;
+        for (begin, end) in runs(first, count, self.row) {
+            let mut shard = self.shard(&file, begin).lock();
+            for block in begin..end {
+                let key = (file, block);
+                if shard.is_there(&key) {
+                    if block == first {
+                        return None;
+                    }
+                    // Fetched twice, by a rare race: harmless.
+                    continue;
                 }
-                // Fetched twice, by a rare race: harmless.
-                continue;
+                shard.coming.insert(key, fetch.clone());
             }
-            shard.coming.insert(key, fetch.clone());
         }
         Some(fetch)
     }
 
+    /// How many of these blocks come before the first that is in memory or under way.
+    fn free(&self, file: FileId, first: u64, count: u64) -> u64 {
+        for (begin, end) in runs(first, count, self.row) {
+            let shard = self.shard(&file, begin).lock();
+            if let Some(there) = (begin..end).find(|block| shard.is_there(&(file, *block))) {
+                return there - first;
+            }
+        }
+        count
+    }
+
     /// Ends a read: keeps its blocks, if it brought any.
     pub(super) fn land(&self, file: FileId, fetch: &Fetch, bytes: Option<&Bytes>) {
-        for (i, block) in (fetch.first..fetch.first + fetch.count).enumerate() {
-            let key = (file, block);
-            let part = bytes.and_then(|bytes| {
-                let begin = i * self.block;
-                bytes.get(begin..bytes.len().min(begin + self.block)).filter(|part| !part.is_empty())
+        for (begin, end) in runs(fetch.first, fetch.count, self.row) {
+            // Copied, before the lock: a part of the read's own bytes would keep all of them in memory.
+            let parts = (begin..end).map(|block| {
+                let at = (block - fetch.first) as usize * self.block;
+                let part = bytes.and_then(|bytes| bytes.get(at..bytes.len().min(at + self.block)));
+                part.filter(|part| !part.is_empty()).map(Box::<[u8]>::from)
             });
-            // Copied: a part of the read's own bytes would keep all of them in memory.
-            let part: Option<Box<[u8]>> = part.map(Into::into);
-            let mut shard = self.shard(&key).lock();
-            if !shard.coming.get(&key).is_some_and(|coming| std::ptr::eq(&raw const **coming, fetch)) {
-                // The file was forgotten meanwhile.
-                continue;
+            let parts: Vec<_> = parts.collect();
+            let mut shard = self.shard(&file, begin).lock();
+            for (block, part) in (begin..end).zip(parts) {
+                shard.land((file, block), fetch, part);
             }
-            shard.coming.remove(&key);
-            let Some(part) = part else { continue };
-            shard.bytes += part.len() + OVERHEAD;
-            if let Some((_, old)) = shard.kept.push(key, part) {
-                shard.bytes -= old.len() + OVERHEAD;
-            }
-            while shard.bytes > self.budget {
-                let Some((_, old)) = shard.kept.pop_lru() else { break };
-                shard.bytes -= old.len() + OVERHEAD;
-            }
+            shard.shrink(self.budget);
         }
     }
 

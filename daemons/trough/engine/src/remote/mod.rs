@@ -1,5 +1,6 @@
 //! Segments read where they lie, by ranges over the network and without a mount: a read-only SQLite VFS ([`vfs`]) over a
-//! cache of blocks that all connections share ([`blocks`]), with read-ahead for scans ([`ahead`]).
+//! cache of blocks that all connections share ([`blocks`], and [`pages`] where blocks are large), with read-ahead for scans
+//! ([`ahead`]).
 //!
 //! SQLite's threads wait for the network; the reads themselves run on the runtime whose handle was given. A thread that
 //! waits gives its place in the pool away, and wakes up to look whether its request is over.
@@ -8,6 +9,7 @@ mod ahead;
 mod blocks;
 mod flight;
 mod open;
+mod pages;
 mod vfs;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -112,7 +114,7 @@ impl Remote {
 
     /// Forgets all blocks, as if nothing had been read. For measurements and tests.
     pub fn forget_blocks(&self) {
-        self.shared.blocks.clear();
+        self.shared.forget_all();
     }
 }
 
@@ -127,6 +129,10 @@ pub struct RemoteStats {
     pub blocks: u64,
     /// Their bytes.
     pub block_bytes: u64,
+    /// Inner pages of b-trees kept beside them, where blocks are large.
+    pub inner_pages: u64,
+    /// Their bytes.
+    pub inner_page_bytes: u64,
     /// Blocks asked for that were in memory.
     pub block_hits: u64,
     /// Blocks asked for that were not.

@@ -21,13 +21,18 @@ use super::{
     ahead::{Ahead, Blocks},
     blocks::{BlockCache, Fetch, FileId, Found},
     flight::{Flight, Stopped},
+    pages::InnerPages,
 };
 use crate::files::{self, Header};
 
-/// The longest read-ahead, in blocks of up to [`SMALL_BLOCK`] and in longer ones.
-const MOST_SMALL: u64 = 64;
-const MOST_LARGE: u64 = 16;
-const SMALL_BLOCK: usize = 16 << 10;
+/// The longest read of a scan: what a server needs to find a file's bytes is then little beside what it takes to send them.
+const LONGEST_READ: u64 = 1 << 20;
+/// A scan must not drive out its own blocks before it has used them: its reads are at most this part of the cache.
+const PART_OF_CACHE: u64 = 32;
+/// From this size on, blocks have many pages of usual size: inner pages are kept by themselves.
+const LARGE_BLOCK: usize = 16 << 10;
+/// The part of the cache that they may take.
+const PART_FOR_PAGES: u64 = 4;
 /// A file's first read: header, schema and mostly the roots of its tables.
 const HEAD_BYTES: usize = 64 << 10;
 /// How long the question may take whether a file that is open is still the same; without an answer it is taken for the same.
@@ -39,6 +44,8 @@ pub(crate) struct Shared {
     store: Arc<dyn RemoteStore>,
     runtime: Handle,
     pub(super) blocks: BlockCache,
+    /// Where blocks are large.
+    pages: Option<InnerPages>,
     options: RemoteOptions,
     open: Mutex<HashMap<Arc<str>, Slot>>,
     serials: AtomicU64,
@@ -102,8 +109,10 @@ impl OpenError {
 impl Shared {
     pub(super) fn new(store: Arc<dyn RemoteStore>, options: RemoteOptions, runtime: Handle) -> Arc<Self> {
         let block = store.unit().clamp(512, 1 << 20);
+        let pages = if block >= LARGE_BLOCK { options.cache_bytes / PART_FOR_PAGES } else { 0 };
         Arc::new(Self {
-            blocks: BlockCache::new(options.cache_bytes, block),
+            blocks: BlockCache::new(options.cache_bytes - pages, block),
+            pages: (pages > 0).then(|| InnerPages::new(pages)),
             store,
             runtime,
             options,
@@ -111,6 +120,13 @@ impl Shared {
             serials: AtomicU64::new(1),
             reopened: AtomicU64::new(0),
         })
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.blocks.clear();
+        if let Some(pages) = &self.pages {
+            pages.clear();
+        }
     }
 
     pub(super) fn recheck(&self, path: &str) {
@@ -200,6 +216,9 @@ impl Shared {
             }
         }
         self.blocks.forget(file.id);
+        if let Some(pages) = &self.pages {
+            pages.forget(file.id);
+        }
         self.reopened.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -210,6 +229,9 @@ impl Shared {
             ..RemoteStats::default()
         };
         self.blocks.stats(&mut stats);
+        if let Some(pages) = &self.pages {
+            (stats.inner_pages, stats.inner_page_bytes) = pages.held();
+        }
         stats
     }
 }
@@ -226,7 +248,8 @@ impl Drop for OpenFile {
 impl OpenFile {
     /// Read-ahead for one connection.
     pub(super) fn ahead(&self) -> Ahead {
-        Ahead::new(if self.shared.blocks.block <= SMALL_BLOCK { MOST_SMALL } else { MOST_LARGE })
+        let most = LONGEST_READ.min(self.shared.options.cache_bytes / PART_OF_CACHE) / self.shared.blocks.block as u64;
+        Ahead::new(most.max(1))
     }
 
     /// What the file's first bytes say: why it cannot be read, where that is so.
@@ -255,6 +278,24 @@ impl OpenFile {
 
     /// Fills `out` with what lies at `offset`; gives how much there was.
     pub(super) fn read(
+        &self,
+        offset: u64,
+        out: &mut [u8],
+        ahead: &mut Ahead,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<usize, Unread> {
+        let Some(pages) = &self.shared.pages else { return self.read_blocks(offset, out, ahead, stop) };
+        if pages.get(self.id, offset, out) {
+            return Ok(out.len());
+        }
+        let there = self.read_blocks(offset, out, ahead, stop)?;
+        if there == out.len() {
+            pages.put(self.id, offset, out);
+        }
+        Ok(there)
+    }
+
+    fn read_blocks(
         &self,
         offset: u64,
         out: &mut [u8],
