@@ -180,11 +180,17 @@ def test_what_is_no_segment_is_named_and_harms_nobody(cluster):
     bad = {"100003": (b"\0", "too short"), "100004": (whole[:-4096], "truncated"), "100005": (wal, "WAL"), "100006": (os.urandom(9000), "not a database")}
     for segment, (data, _) in bad.items():
         cluster.put_canonical(canonical(segment), data)
+    with sqlite3.connect(cluster.dir / "wide.sqlite") as db:
+        db.executescript("pragma page_size = 65536; vacuum; create table t (n integer primary key, text text)")
+        db.executemany("insert into t values (?, ?)", ((i, f"row {i}" * 20) for i in range(1, 5000)))
+    db.close()
+    cluster.put_canonical(canonical("100007"), (cluster.dir / "wide.sqlite").read_bytes())
     for segment, (_, why) in bad.items():
         def named():
             answer = cluster.read(segment, "select count(*) n from t", worker=1)
             return answer.status >= 500 and f"segment '{segment}'" in answer.text and why in answer.text
         harness.wait_for(f"{segment} to be refused: {why}", named)
+    harness.wait_for("pages of 64 KiB", lambda: cluster.read("100007", "select sum(n) s from t", worker=1).json == [{"s": sum(range(5000))}])
     assert cluster.read("100001", "select count(*) n from t", worker=1).json == [{"n": 499}]
     mixed = cluster.query(["100001", "100004"], "select count(*) n from t", worker=1).text
     assert "truncated" in mixed and "499" in mixed, mixed

@@ -38,8 +38,11 @@ impl Random {
     }
 }
 
-fn bench() -> Bench {
-    let store = Arc::new(Faulty(Arc::new(Faults::default())));
+/// Blocks of the stores that are read by ranges: HDFS's, and those of object stores.
+const UNITS: [usize; 2] = [4096, 65_536];
+
+fn bench(unit: usize) -> Bench {
+    let store = Arc::new(Faulty(Arc::new(Faults { unit, ..Faults::default() })));
     let remote = Remote::new(store, options(), Handle::current()).expect("a VFS");
     bench_with(EngineOptions { remote: Some(remote), threads: 2, point_threads: 2, ..EngineOptions::default() })
 }
@@ -100,7 +103,12 @@ async fn refused(bench: &Bench, name: &str, bytes: &[u8], why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_header_shows_is_refused_with_the_reason() {
-    let bench = bench();
+    for unit in UNITS {
+        damage_of_headers(bench(unit)).await;
+    }
+}
+
+async fn damage_of_headers(bench: Bench) {
     let file = sound(&bench, 4096, "DELETE");
     let (checked, mount, _) = through_all(&bench, "whole", &file).await;
     assert!(checked && mount.errors.is_empty());
@@ -115,6 +123,11 @@ async fn what_the_header_shows_is_refused_with_the_reason() {
     }
     refused(&bench, "cut-64k", &large[..large.len() - 65_536], "truncated").await;
     refused(&bench, "encrypted", &Random(1).bytes(40_960), "not a database").await;
+    // Encrypted but for the part of the header that some programs leave readable.
+    let mut readable = Random(2).bytes(file.len());
+    readable[..32].copy_from_slice(&file[..32]);
+    let (checked, mount, direct) = through_all(&bench, "encrypted-behind-its-header", &readable).await;
+    assert!(!checked && !mount.errors.is_empty() && !direct.errors.is_empty());
     refused(&bench, "zeros", &[0; 8192], "not a database").await;
     let mut odd = file.clone();
     odd[16..18].copy_from_slice(&[0x03, 0x01]);
@@ -127,7 +140,12 @@ async fn what_the_header_shows_is_refused_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wal_header_is_refused_with_what_to_do() {
-    let bench = bench();
+    for unit in UNITS {
+        a_wal_header(bench(unit)).await;
+    }
+}
+
+async fn a_wal_header(bench: Bench) {
     let mut wal = sound(&bench, 4096, "DELETE");
     wal[18..20].copy_from_slice(&[2, 2]);
     std::fs::write(bench.path("wal"), &wal).expect("written");
@@ -141,7 +159,12 @@ async fn a_wal_header_is_refused_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_damage_crashes_nothing_and_the_tiers_agree() {
-    let bench = bench();
+    for unit in UNITS {
+        random_damage(bench(unit)).await;
+    }
+}
+
+async fn random_damage(bench: Bench) {
     let mut random = Random(20_240_607);
     let files = [512, 1024, 4096, 65_536].map(|page| (page as usize, sound(&bench, page, "DELETE")));
     let (mut refused, mut answered) = (0, 0);

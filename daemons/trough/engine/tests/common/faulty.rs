@@ -27,6 +27,8 @@ pub struct Faults {
     pub gate: Semaphore,
     pub opens: AtomicU64,
     pub stats: AtomicU64,
+    /// Bytes of a block.
+    pub unit: usize,
 }
 
 impl Default for Faults {
@@ -39,6 +41,7 @@ impl Default for Faults {
             gate,
             opens: AtomicU64::new(0),
             stats: AtomicU64::new(0),
+            unit: 4096,
         }
     }
 }
@@ -92,7 +95,7 @@ impl RemoteStore for Faulty {
     }
 
     fn unit(&self) -> usize {
-        4096
+        self.0.unit
     }
 }
 
