@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use trough_core::SegmentId;
 use trough_store::{
-    Collected, Entry, EntryStream, Fetched, GetOptions, HDFS_CLIENT, ListStats, PublishOptions, RangeReader, Store,
-    StoreError, StoreOptions, promotion_mtime,
+    Collected, Entry, EntryStream, Fetched, FolderStream, GetOptions, HDFS_CLIENT, ListStats, PublishOptions,
+    RangeReader, Store, StoreError, StoreOptions, promotion_mtime,
 };
 
 use crate::{
@@ -44,8 +44,8 @@ impl Store for Later {
     async fn check_writable(&self) -> Result<(), StoreError> {
         self.0.check_writable().await
     }
-    fn list(&self) -> EntryStream {
-        self.0.list()
+    fn list_folders(&self) -> FolderStream {
+        self.0.list_folders()
     }
     fn list_all(&self) -> EntryStream {
         self.0.list_all()
