@@ -30,7 +30,7 @@ only=$(printf '%s\n' "$@" | awk 'last == "--only" { print } /^--only=/ { print s
 case $only in
   master | cold)
     scripts/setup.sh test
-    cargo build --release -p trough
+    cargo build --release -p trough -p pg_trough # the same packages as elsewhere, so that nothing is compiled twice
     mkdir -p "$DEMO_DIR"
     run_bench "$@"
     exit
