@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use rusqlite::{
-    CachedStatement, Connection, ToSql,
+    CachedStatement, Connection,
     types::{ToSqlOutput, ValueRef},
 };
 use trough_core::{SegmentId, Value, wire::QueryRequest};
@@ -83,7 +83,7 @@ impl Bounded {
         }
         match self.query.prepare(lease.conn(), Some(id)) {
             Ok(mut statement) => {
-                statement.raw_bind_parameter(self.number, Bound(bound))?;
+                statement.raw_bind_parameter(self.number, ToSqlOutput::Borrowed(bound.value()))?;
                 Ok(Some(statement))
             }
             // What is wrong shows when the map is prepared; a map in this form that is none can be run as it is.
@@ -127,13 +127,4 @@ fn sorts(conn: &Connection, sql: &str) -> rusqlite::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// A held value, to bind.
-struct Bound<'a>(&'a Held);
-
-impl ToSql for Bound<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(self.0.value()))
-    }
 }
