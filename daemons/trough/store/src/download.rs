@@ -133,6 +133,7 @@ async fn in_parts(
 ) -> Result<Fetched, StoreError> {
     let Entry { bytes, mtime_ms, .. } = *reader.entry();
     let (path, hash, progress) = (dest.to_owned(), options.hash, options.progress.clone());
+    let resumes = origin.is_some();
     let opened = tokio::task::spawn_blocking(move || Writing::open(path, origin.as_ref(), hash, progress));
     let writing = joined(opened.await, dest)?;
     let resumed = writing.done;
@@ -158,7 +159,13 @@ async fn in_parts(
     // What was handed over is written whatever the outcome.
     let written = joined(writer.await, dest);
     outcome?;
-    let sha256 = written?;
+    // Only a call that is still waited for makes the file whole: to one that was dropped just now the next goes on.
+    let (sha256, mut guard) = written?;
+    if resumes {
+        let dest = dest.to_owned();
+        blocking("get to", &dest.clone(), move || partial::complete(&dest)).await?;
+    }
+    guard.keep();
     Ok(Fetched { bytes, resumed, mtime_ms, sha256 })
 }
 
@@ -172,7 +179,6 @@ struct Writing {
     /// Writes out what was written up to some time ago.
     writing_out: Option<thread::JoinHandle<io::Result<()>>>,
     written_out: u64,
-    resumes: bool,
     /// Removes the file, unless it is whole or to be gone on from.
     guard: Remove,
 }
@@ -195,13 +201,17 @@ impl Writing {
             let read = file.seek(SeekFrom::Start(0)).and_then(|_| io::copy(&mut (&file).take(done), hash));
             read.map_err(|e| StoreError::from_io("get to", path.to_string_lossy(), e))?;
         }
-        let resumes = origin.is_some();
-        let guard = Remove((!resumes).then(|| path.clone()));
-        Ok(Self { path, file, done, hash, progress, writing_out: None, written_out: done, resumes, guard })
+        let guard = Remove(origin.is_none().then(|| path.clone()));
+        Ok(Self { path, file, done, hash, progress, writing_out: None, written_out: done, guard })
     }
 
-    /// Writes what comes; after the last of it, which is none, makes it durable. Gives the hash, if it was asked for.
-    fn run(mut self, mut parts: mpsc::Receiver<Option<Bytes>>, mtime_ms: i64) -> Result<Option<String>, StoreError> {
+    /// Writes what comes; after the last of it, which is none, makes it durable. Gives the hash, if it was asked for, and
+    /// what removes the file unless it is kept.
+    fn run(
+        mut self,
+        mut parts: mpsc::Receiver<Option<Bytes>>,
+        mtime_ms: i64,
+    ) -> Result<(Option<String>, Remove), StoreError> {
         let path = std::mem::take(&mut self.path);
         let failed = |e| StoreError::from_io("get to", path.to_string_lossy(), e);
         loop {
@@ -212,11 +222,7 @@ impl Writing {
             }
         }
         self.finish(mtime_ms).map_err(failed)?;
-        if self.resumes {
-            partial::complete(&path).map_err(failed)?;
-        }
-        self.guard.keep();
-        Ok(self.hash.map(|hash| hex(&hash.finalize())))
+        Ok((self.hash.map(|hash| hex(&hash.finalize())), self.guard))
     }
 
     fn write(&mut self, part: &[u8]) -> io::Result<()> {
