@@ -76,17 +76,23 @@ pub(crate) async fn download(
     }
 }
 
-/// Bytes `begin..begin + len`, all of them, once they may travel.
-async fn part(reader: &Arc<dyn RangeReader>, options: &GetOptions, begin: u64, len: u64) -> Result<Bytes, StoreError> {
+/// Bytes `begin..begin + len`, all of them, once they may travel, in the pieces in which they came.
+async fn part(
+    reader: &Arc<dyn RangeReader>,
+    options: &GetOptions,
+    begin: u64,
+    len: u64,
+) -> Result<Vec<Bytes>, StoreError> {
     if let Some(throttle) = &options.throttle {
         throttle.acquire(len).await;
     }
-    let bytes = reader.read(begin, usize::try_from(len).unwrap_or(usize::MAX)).await?;
-    if bytes.len() as u64 != len {
-        let why = format!("{} bytes came of {len} at {begin}", bytes.len());
+    let pieces = reader.read(begin, usize::try_from(len).unwrap_or(usize::MAX)).await?;
+    let came: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    if came != len {
+        let why = format!("{came} bytes came of {len} at {begin}");
         return Err(StoreError::Conflict { operation: "get", path: reader.entry().path.clone(), why });
     }
-    Ok(bytes)
+    Ok(pieces)
 }
 
 /// A small file, in one read and one piece of blocking work.
@@ -100,12 +106,15 @@ async fn whole(reader: &Arc<dyn RangeReader>, dest: &Path, options: &GetOptions)
         // What is there already is not ours to remove.
         let mut to = partial::create(&path, replace).inspect_err(|_| guard.keep())?;
         let mut write = || {
-            to.write_all(&contents)?;
+            contents.iter().try_for_each(|piece| to.write_all(piece))?;
             crashsafe::set_mtime_ms(&to, mtime_ms)?;
             to.sync_all()
         };
         write().map_err(|e| StoreError::from_io("get to", path.to_string_lossy(), e))?;
-        let sha256 = hash.then(|| hex(&Sha256::digest(&contents)));
+        let sha256 = hash.then(|| {
+            let hash = contents.iter().fold(Sha256::new(), |hash, piece| hash.chain_update(piece));
+            hex(&hash.finalize())
+        });
         Ok((sha256, guard))
     });
     let (sha256, mut guard) = joined(written.await, dest)?;
@@ -209,7 +218,7 @@ impl Writing {
     /// what removes the file unless it is kept.
     fn run(
         mut self,
-        mut parts: mpsc::Receiver<Option<Bytes>>,
+        mut parts: mpsc::Receiver<Option<Vec<Bytes>>>,
         mtime_ms: i64,
     ) -> Result<(Option<String>, Remove), StoreError> {
         let path = std::mem::take(&mut self.path);
@@ -225,11 +234,13 @@ impl Writing {
         Ok((self.hash.map(|hash| hex(&hash.finalize())), self.guard))
     }
 
-    fn write(&mut self, part: &[u8]) -> io::Result<()> {
-        self.file.write_all(part)?;
-        self.done += part.len() as u64;
-        if let Some(hash) = &mut self.hash {
-            hash.update(part);
+    fn write(&mut self, part: &[Bytes]) -> io::Result<()> {
+        for piece in part {
+            self.file.write_all(piece)?;
+            self.done += piece.len() as u64;
+            if let Some(hash) = &mut self.hash {
+                hash.update(piece);
+            }
         }
         if self.writing_out.as_ref().is_some_and(thread::JoinHandle::is_finished) {
             self.wait()?;

@@ -308,12 +308,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn read_range(&self, path: &str, offset: u64, len: usize) -> Result<Bytes, StoreError>;
 
     /// Opens the file at `path` for reads at any place, if this backend can hold a file open; [`open_ranges`] is what to
-    /// call. A backend that must ask its server where a file lies should, so that it asks once.
+    /// call. A backend that must ask its server where a file lies should, so that it asks once. `seen` is what lay there a
+    /// moment ago, where that is known: a backend that looks before it opens needs not look again.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such file.
-    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
-        let _ = path;
+    async fn open_ranges(
+        &self,
+        path: &str,
+        seen: Option<&Expected>,
+    ) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+        let _ = (path, seen);
         Ok(None)
     }
 

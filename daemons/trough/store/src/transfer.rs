@@ -74,9 +74,9 @@ pub(crate) async fn sha256(reader: &Arc<dyn RangeReader>, parts: Parts) -> Resul
     let fetches = (0..bytes.div_ceil(parts.bytes)).map(|n| reader.read(n * parts.bytes, parts.bytes as usize));
     let mut fetches = stream::iter(fetches).buffered(parts.at_once);
     let mut hash = Sha256::new();
-    while let Some(bytes) = fetches.try_next().await? {
+    while let Some(pieces) = fetches.try_next().await? {
         hash = blocking("verify", Path::new(""), move || {
-            hash.update(&bytes);
+            pieces.iter().for_each(|piece| hash.update(piece));
             Ok(hash)
         })
         .await?;

@@ -35,24 +35,31 @@ pub(super) struct Blocks {
 pub(super) struct Ahead {
     streams: [Stream; STREAMS],
     most: u64,
+    row: u64,
     clock: u64,
 }
 
 impl Ahead {
-    /// Reads of at most `most` blocks.
-    pub(super) fn new(most: u64) -> Self {
-        Self { streams: [Stream::default(); STREAMS], most, clock: 0 }
+    /// Reads of at most `most` blocks, and of the rest of a row of `row` blocks.
+    pub(super) fn new(most: u64, row: u64) -> Self {
+        Self { streams: [Stream::default(); STREAMS], most, row, clock: 0 }
+    }
+
+    /// The end of a read of `count` blocks from `first` on: that of a row, if it is of rows at all.
+    fn end(&self, first: u64, count: u64) -> u64 {
+        if count < self.row { first + count } else { (first + count).next_multiple_of(self.row) }
     }
 
     /// The block is not in memory; how many to fetch from it on.
     pub(super) fn miss(&mut self, block: u64) -> u64 {
         self.clock += 1;
         let (clock, most) = (self.clock, self.most);
-        let follows = |s: &&mut Stream| s.window > 0 && (s.end..=s.end + s.window).contains(&block);
-        if let Some(stream) = self.streams.iter_mut().find(follows) {
-            let window = (stream.window * 2).min(most);
-            *stream = Stream { end: block + window, window, used: clock };
-            return window;
+        let follows = |s: &Stream| s.window > 0 && (s.end..=s.end + s.window).contains(&block);
+        if let Some(at) = self.streams.iter().position(follows) {
+            let window = (self.streams[at].window * 2).min(most);
+            let end = self.end(block, window);
+            self.streams[at] = Stream { end, window, used: clock };
+            return end - block;
         }
         if let Some(stream) = self.streams.iter_mut().min_by_key(|s| s.used) {
             *stream = Stream { end: block + 1, window: 1, used: clock };
@@ -62,18 +69,19 @@ impl Ahead {
 
     /// The block is used; what to fetch in advance.
     pub(super) fn hit(&mut self, block: u64) -> Option<Blocks> {
-        let stream = self.streams.iter_mut().find(|s| s.has(block))?;
+        let at = self.streams.iter().position(|s| s.has(block))?;
         self.clock += 1;
-        stream.used = self.clock;
+        self.streams[at].used = self.clock;
+        let stream = self.streams[at];
         // Reads that still grow follow each other: a scan that ends early has fetched no more than about twice what it used.
         let ahead = if stream.window < self.most { stream.window } else { FULL_AHEAD * self.most };
         if stream.window < IN_ADVANCE.min(self.most) || stream.end - block > ahead {
             return None;
         }
         let window = (stream.window * 2).min(self.most);
-        let first = stream.end;
-        *stream = Stream { end: first + window, window, used: self.clock };
-        Some(Blocks { first, count: window })
+        let (first, end) = (stream.end, self.end(stream.end, window));
+        self.streams[at] = Stream { end, window, used: self.clock };
+        Some(Blocks { first, count: end - first })
     }
 }
 
@@ -83,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_scan_reads_more_and_more_and_in_advance() {
-        let mut ahead = Ahead::new(64);
+        let mut ahead = Ahead::new(64, 16);
         let (mut have, mut reads, mut waits) = (0u64, Vec::new(), 0);
         for block in 0..2_000 {
             if block >= have {
@@ -97,14 +105,14 @@ mod tests {
                 have += next.count;
             }
         }
-        assert_eq!(reads[..7], [1, 2, 4, 8, 16, 32, 64]);
+        assert_eq!(reads[..7], [1, 2, 4, 8, 17, 32, 64], "whole rows from the first on");
         assert!(reads[7..].iter().all(|n| *n == 64));
         assert_eq!(waits, 4, "then the blocks are there before they are used");
     }
 
     #[test]
     fn a_scan_goes_on_beside_lookups() {
-        let mut ahead = Ahead::new(64);
+        let mut ahead = Ahead::new(64, 16);
         let mut have = 0;
         for block in 0..64 {
             if block >= have {
@@ -119,7 +127,7 @@ mod tests {
 
     #[test]
     fn lookups_read_single_blocks() {
-        let mut ahead = Ahead::new(64);
+        let mut ahead = Ahead::new(64, 16);
         for i in 0..1_000u64 {
             let block = i.wrapping_mul(2_654_435_761) % 1_000_003;
             assert!(ahead.miss(block) <= 2);

@@ -1,5 +1,8 @@
 //! The blocks in memory, shared by all connections, least recently used ones leaving first; and the reads that are under way, so
 //! that whoever wants the same block waits for the same read.
+//!
+//! What a lookup reads is kept by the block. Of a long read each whole row of blocks is kept as one: where the store hands it over
+//! in one piece, as it came, without a copy.
 
 use std::{
     collections::HashMap,
@@ -13,18 +16,34 @@ use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{RemoteStats, flight::Flight};
+use super::{RemoteStats, flight::Flight, pieces::Pieces};
 
 /// Parts of the cache, each under its own lock.
 const SHARDS: usize = 32;
-/// So many bytes in a row of a file are in the same part, so that a long read takes few locks.
+/// So many bytes of a file make a row: they are in the same part of the cache.
 const ROW_BYTES: usize = 64 << 10;
-/// What a block costs beside its bytes.
+/// What a block or a row costs beside its bytes.
 const OVERHEAD: usize = 120;
 
 /// Which version of which file: a hash of path, modification time and length.
 pub(super) type FileId = [u8; 16];
 type Key = (FileId, u64);
+
+/// What is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kept {
+    Block(FileId, u64),
+    /// All blocks of a row.
+    Row(FileId, u64),
+}
+
+impl Kept {
+    fn file(&self) -> &FileId {
+        match self {
+            Self::Block(file, _) | Self::Row(file, _) => file,
+        }
+    }
+}
 
 /// A read under way.
 #[derive(Debug)]
@@ -34,29 +53,39 @@ pub(super) struct Fetch {
     /// How many.
     pub(super) count: u64,
     /// The bytes, when they have come.
-    pub(super) flight: Arc<Flight<Bytes>>,
+    pub(super) flight: Arc<Flight<Arc<Pieces>>>,
 }
 
 struct Shard {
-    kept: LruCache<Key, Box<[u8]>>,
+    kept: LruCache<Kept, Bytes>,
+    /// With what they cost beside them.
     bytes: usize,
     coming: HashMap<Key, Arc<Fetch>>,
 }
 
 impl Shard {
-    fn is_there(&self, key: &Key) -> bool {
-        self.kept.contains(key) || self.coming.contains_key(key)
+    /// Whether the block, of this row, is in memory or under way.
+    fn is_there(&self, file: FileId, block: u64, row: u64) -> bool {
+        self.kept.contains(&Kept::Block(file, block))
+            || self.kept.contains(&Kept::Row(file, row))
+            || self.coming.contains_key(&(file, block))
     }
 
-    fn land(&mut self, key: Key, fetch: &Fetch, part: Option<Box<[u8]>>) {
-        if !self.coming.get(&key).is_some_and(|coming| std::ptr::eq(&raw const **coming, fetch)) {
-            // The file was forgotten meanwhile.
-            return;
+    /// The block is no longer under way; false if it was not, by this fetch: then the file was forgotten meanwhile.
+    fn landed(&mut self, key: Key, fetch: &Fetch) -> bool {
+        let is_ours = self.coming.get(&key).is_some_and(|coming| std::ptr::eq(&raw const **coming, fetch));
+        is_ours && self.coming.remove(&key).is_some()
+    }
+
+    fn keep(&mut self, key: Kept, bytes: Bytes) {
+        self.bytes += bytes.len() + OVERHEAD;
+        if let Some((_, old)) = self.kept.push(key, bytes) {
+            self.bytes -= old.len() + OVERHEAD;
         }
-        self.coming.remove(&key);
-        let Some(part) = part else { return };
-        self.bytes += part.len() + OVERHEAD;
-        if let Some((_, old)) = self.kept.push(key, part) {
+    }
+
+    fn forget(&mut self, key: &Kept) {
+        if let Some(old) = self.kept.pop(key) {
             self.bytes -= old.len() + OVERHEAD;
         }
     }
@@ -90,8 +119,8 @@ pub(super) struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     /// Bytes of one block.
     pub(super) block: usize,
-    /// Blocks in a row that one shard holds.
-    row: u64,
+    /// Blocks of a row.
+    pub(super) row: u64,
     /// Bytes that one shard may hold.
     budget: usize,
     hits: AtomicU64,
@@ -146,8 +175,14 @@ impl BlockCache {
         loop {
             {
                 let mut shard = self.shard(&file, block).lock();
-                if let Some(bytes) = shard.kept.get(&key) {
-                    // The last block of a file may be short; who reads beyond the end was stopped before.
+                // The last block of a file may be short; who reads beyond the end was stopped before.
+                if let Some(bytes) = shard.kept.get(&Kept::Block(file, block)) {
+                    out.copy_from_slice(&bytes[at..at + out.len()]);
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    return Found::Copied;
+                }
+                if let Some(bytes) = shard.kept.get(&Kept::Row(file, block / self.row)) {
+                    let at = (block % self.row) as usize * self.block + at;
                     out.copy_from_slice(&bytes[at..at + out.len()]);
                     self.hits.fetch_add(1, Ordering::Relaxed);
                     return Found::Copied;
@@ -176,15 +211,14 @@ impl BlockCache {
         for (begin, end) in runs(first, count, self.row) {
             let mut shard = self.shard(&file, begin).lock();
             for block in begin..end {
-                let key = (file, block);
-                if shard.is_there(&key) {
+                if shard.is_there(file, block, block / self.row) {
                     if block == first {
                         return None;
                     }
                     // Fetched twice, by a rare race: harmless.
                     continue;
                 }
-                shard.coming.insert(key, fetch.clone());
+                shard.coming.insert((file, block), fetch.clone());
             }
         }
         Some(fetch)
@@ -194,7 +228,7 @@ impl BlockCache {
     fn free(&self, file: FileId, first: u64, count: u64) -> u64 {
         for (begin, end) in runs(first, count, self.row) {
             let shard = self.shard(&file, begin).lock();
-            if let Some(there) = (begin..end).find(|block| shard.is_there(&(file, *block))) {
+            if let Some(there) = (begin..end).find(|block| shard.is_there(file, *block, begin / self.row)) {
                 return there - first;
             }
         }
@@ -202,33 +236,46 @@ impl BlockCache {
     }
 
     /// Ends a read: keeps its blocks, if it brought any.
-    pub(super) fn land(&self, file: FileId, fetch: &Fetch, bytes: Option<&Bytes>) {
+    pub(super) fn land(&self, file: FileId, fetch: &Fetch, pieces: Option<&Pieces>) {
         for (begin, end) in runs(fetch.first, fetch.count, self.row) {
-            // Copied, before the lock: a part of the read's own bytes would keep all of them in memory.
-            let parts = (begin..end).map(|block| {
-                let at = (block - fetch.first) as usize * self.block;
-                let part = bytes.and_then(|bytes| bytes.get(at..bytes.len().min(at + self.block)));
-                part.filter(|part| !part.is_empty()).map(Box::<[u8]>::from)
-            });
-            let parts: Vec<_> = parts.collect();
+            // Taken before the lock.
+            let parts: Vec<_> =
+                pieces.map_or_else(Vec::new, |pieces| self.parts(file, begin, end, fetch.first, pieces));
             let mut shard = self.shard(&file, begin).lock();
-            for (block, part) in (begin..end).zip(parts) {
-                shard.land((file, block), fetch, part);
+            // All are removed, whatever comes first.
+            let ours = (begin..end).filter(|block| shard.landed((file, *block), fetch)).count() as u64;
+            if ours < end - begin {
+                // Forgotten meanwhile, or a block of it was there before: then it stays that one.
+                continue;
+            }
+            for (key, bytes) in parts {
+                if let Kept::Row(..) = key {
+                    (begin..end).for_each(|block| shard.forget(&Kept::Block(file, block)));
+                }
+                shard.keep(key, bytes);
             }
             shard.shrink(self.budget);
         }
+    }
+
+    /// What is to be kept of these blocks of one row.
+    fn parts(&self, file: FileId, begin: u64, end: u64, first: u64, pieces: &Pieces) -> Vec<(Kept, Bytes)> {
+        let part = |from: u64, to: u64| {
+            let bytes = pieces.kept((from - first) as usize * self.block, (to - from) as usize * self.block);
+            Some(bytes).filter(|bytes| !bytes.is_empty())
+        };
+        if self.row > 1 && end - begin == self.row {
+            return part(begin, end).map(|bytes| (Kept::Row(file, begin / self.row), bytes)).into_iter().collect();
+        }
+        (begin..end).filter_map(|block| Some((Kept::Block(file, block), part(block, block + 1)?))).collect()
     }
 
     /// Drops the blocks of a file.
     pub(super) fn forget(&self, file: FileId) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let keys: Vec<Key> = shard.kept.iter().map(|(key, _)| *key).filter(|(of, _)| *of == file).collect();
-            for key in keys {
-                if let Some(old) = shard.kept.pop(&key) {
-                    shard.bytes -= old.len() + OVERHEAD;
-                }
-            }
+            let keys: Vec<Kept> = shard.kept.iter().map(|(key, _)| *key).filter(|key| *key.file() == file).collect();
+            keys.iter().for_each(|key| shard.forget(key));
             // Reads that are under way may bring what the old file held; who waits for them gets it, nobody else does.
             shard.coming.retain(|(of, _), _| *of != file);
         }
@@ -246,7 +293,7 @@ impl BlockCache {
     pub(super) fn stats(&self, stats: &mut RemoteStats) {
         for shard in &self.shards {
             let shard = shard.lock();
-            stats.blocks += shard.kept.len() as u64;
+            stats.blocks += shard.kept.iter().map(|(_, bytes)| bytes.len().div_ceil(self.block) as u64).sum::<u64>();
             stats.block_bytes += shard.bytes as u64;
         }
         stats.block_hits = self.hits.load(Ordering::Relaxed);

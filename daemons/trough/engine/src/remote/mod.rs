@@ -10,6 +10,7 @@ mod blocks;
 mod flight;
 mod open;
 mod pages;
+mod pieces;
 mod vfs;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -33,8 +34,12 @@ pub struct RemoteStamp {
 
 /// Where segments lie that are read by ranges.
 pub trait RemoteStore: Send + Sync + fmt::Debug {
-    /// Opens the file at `path`.
-    fn open(&self, path: Arc<str>) -> BoxFuture<'static, Result<Arc<dyn RemoteFile>, RemoteError>>;
+    /// Opens the file at `path`; `seen` is what [`Self::stat`] said just before, where it was asked.
+    fn open(
+        &self,
+        path: Arc<str>,
+        seen: Option<RemoteStamp>,
+    ) -> BoxFuture<'static, Result<Arc<dyn RemoteFile>, RemoteError>>;
 
     /// What lies at `path` now.
     fn stat(&self, path: Arc<str>) -> BoxFuture<'static, Result<RemoteStamp, RemoteError>>;
@@ -48,8 +53,9 @@ pub trait RemoteFile: Send + Sync + fmt::Debug {
     /// What was opened.
     fn stamp(&self) -> RemoteStamp;
 
-    /// Bytes `offset..offset + len`, fewer at the file's end.
-    fn read(self: Arc<Self>, offset: u64, len: usize) -> BoxFuture<'static, Result<Bytes, RemoteError>>;
+    /// Bytes `offset..offset + len`, fewer at the file's end, in the pieces in which they came. What came in pieces of
+    /// 64 KiB that lie at multiples of 64 KiB is kept without being copied.
+    fn read(self: Arc<Self>, offset: u64, len: usize) -> BoxFuture<'static, Result<Vec<Bytes>, RemoteError>>;
 }
 
 /// Why something could not be read.

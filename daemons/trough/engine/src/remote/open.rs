@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -22,6 +21,7 @@ use super::{
     blocks::{BlockCache, Fetch, FileId, Found},
     flight::{Flight, Stopped},
     pages::InnerPages,
+    pieces::Pieces,
 };
 use crate::files::{self, Header};
 
@@ -146,7 +146,7 @@ impl Shared {
             let open = self.open.lock();
             open.get(path).and_then(|slot| Some((slot.file.upgrade()?, slot.checked)))
         };
-        let Some((file, checked)) = known else { return self.open(id, path.into(), stop) };
+        let Some((file, checked)) = known else { return self.open(id, path.into(), None, stop) };
         if checked.is_some_and(|at| at.elapsed() < self.options.check_every) {
             return Ok(file);
         }
@@ -157,7 +157,7 @@ impl Shared {
         match flight.wait(stop).map_err(|Stopped| OpenError::over())? {
             Ok(stamp) if stamp != file.stamp => {
                 self.drop_file(&file);
-                self.open(id, file.path.clone(), stop)
+                self.open(id, file.path.clone(), Some(stamp), stop)
             }
             Err(error) if error.code == ErrorCode::UnknownSegment => {
                 self.drop_file(&file);
@@ -177,10 +177,11 @@ impl Shared {
         self: &Arc<Self>,
         id: &SegmentId,
         path: Arc<str>,
+        seen: Option<RemoteStamp>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Arc<OpenFile>, OpenError> {
         let flight = Flight::new();
-        let opening = self.store.open(path.clone());
+        let opening = self.store.open(path.clone(), seen);
         flight.start(&self.runtime, "open its file", self.options.read_timeout, opening, |_| {});
         let reader = flight.wait(stop).map_err(|Stopped| OpenError::over())?;
         let reader = reader.map_err(|e| OpenError::of(&e, id))?;
@@ -249,7 +250,7 @@ impl OpenFile {
     /// Read-ahead for one connection.
     pub(super) fn ahead(&self) -> Ahead {
         let most = LONGEST_READ.min(self.shared.options.cache_bytes / PART_OF_CACHE) / self.shared.blocks.block as u64;
-        Ahead::new(most.max(1))
+        Ahead::new(most.max(1), self.shared.blocks.row)
     }
 
     /// What the file's first bytes say: why it cannot be read, where that is so.
@@ -339,10 +340,10 @@ impl OpenFile {
     }
 
     fn wait(&self, fetch: &Fetch, at: u64, out: &mut [u8], stop: &dyn Fn() -> bool) -> Result<(), Unread> {
-        let bytes = fetch.flight.wait(stop)?.map_err(Unread::Failed)?;
+        let pieces = fetch.flight.wait(stop)?.map_err(Unread::Failed)?;
         let from = (at - fetch.first * self.shared.blocks.block as u64) as usize;
-        // The read brought all that it should, or it failed.
-        out.copy_from_slice(&bytes[from..from + out.len()]);
+        let all = pieces.copy(from, out);
+        debug_assert!(all, "a read brings all that it should, or it fails");
         Ok(())
     }
 
@@ -363,23 +364,23 @@ impl OpenFile {
         let len = (fetch.count * block).min(self.stamp.bytes - offset) as usize;
         let (reader, path) = (self.reader.clone(), self.path.clone());
         let work = async move {
-            let bytes: Bytes = reader.read(offset, len).await?;
-            if bytes.len() != len {
-                let got = bytes.len();
+            let pieces = Pieces::new(reader.read(offset, len).await?);
+            if pieces.len() != len {
+                let got = pieces.len();
                 let message = format!("read {path}: {got} bytes at {offset} instead of {len}: the file was cut off");
                 return Err(RemoteError { code: ErrorCode::Io, message, reopen: true });
             }
-            Ok(bytes)
+            Ok(Arc::new(pieces))
         };
         shared.blocks.fetches.fetch_add(1, Ordering::Relaxed);
         let (file, landing) = (self.id, fetch.clone());
-        let landed = move |result: &Result<Bytes, RemoteError>| {
-            let (blocks, bytes) = (&shared.blocks, result.as_ref().ok());
-            match bytes {
-                Some(bytes) => blocks.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed),
+        let landed = move |result: &Result<Arc<Pieces>, RemoteError>| {
+            let (blocks, pieces) = (&shared.blocks, result.as_deref().ok());
+            match pieces {
+                Some(pieces) => blocks.fetched_bytes.fetch_add(pieces.len() as u64, Ordering::Relaxed),
                 None => blocks.fetch_errors.fetch_add(1, Ordering::Relaxed),
             };
-            blocks.land(file, &landing, bytes);
+            blocks.land(file, &landing, pieces);
         };
         fetch.flight.start(&self.shared.runtime, "read", self.shared.options.read_timeout, work, landed);
     }

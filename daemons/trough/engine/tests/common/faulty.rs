@@ -29,6 +29,8 @@ pub struct Faults {
     pub stats: AtomicU64,
     /// Bytes of a block.
     pub unit: usize,
+    /// Bytes of the pieces in which a read comes.
+    pub piece: usize,
 }
 
 impl Default for Faults {
@@ -42,8 +44,13 @@ impl Default for Faults {
             opens: AtomicU64::new(0),
             stats: AtomicU64::new(0),
             unit: 4096,
+            piece: 64 << 10,
         }
     }
+}
+
+fn pieces(bytes: &Bytes, of: usize) -> Vec<Bytes> {
+    (0..bytes.len()).step_by(of).map(|at| bytes.slice(at..bytes.len().min(at + of))).collect()
 }
 
 /// Local files, read as if they were far away.
@@ -79,7 +86,11 @@ fn stamp(path: &Path) -> Result<RemoteStamp, RemoteError> {
 }
 
 impl RemoteStore for Faulty {
-    fn open(&self, path: Arc<str>) -> BoxFuture<'static, Result<Arc<dyn RemoteFile>, RemoteError>> {
+    fn open(
+        &self,
+        path: Arc<str>,
+        _seen: Option<RemoteStamp>,
+    ) -> BoxFuture<'static, Result<Arc<dyn RemoteFile>, RemoteError>> {
         let faults = self.0.clone();
         Box::pin(async move {
             faults.opens.fetch_add(1, Ordering::SeqCst);
@@ -104,7 +115,7 @@ impl RemoteFile for Open {
         self.stamp
     }
 
-    fn read(self: Arc<Self>, offset: u64, len: usize) -> BoxFuture<'static, Result<Bytes, RemoteError>> {
+    fn read(self: Arc<Self>, offset: u64, len: usize) -> BoxFuture<'static, Result<Vec<Bytes>, RemoteError>> {
         Box::pin(async move {
             if let Ok(permit) = self.faults.gate.acquire().await {
                 permit.forget();
@@ -116,7 +127,8 @@ impl RemoteFile for Open {
                 return Err(error(ErrorCode::Unavailable, "the blocks of the old file are gone", true));
             }
             let begin = self.bytes.len().min(offset as usize);
-            Ok(self.bytes.slice(begin..self.bytes.len().min(begin + len)))
+            let bytes = self.bytes.slice(begin..self.bytes.len().min(begin + len));
+            Ok(pieces(&bytes, self.faults.piece))
         })
     }
 }

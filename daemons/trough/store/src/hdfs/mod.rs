@@ -15,6 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions, file};
 
 use crate::{
@@ -269,10 +270,11 @@ impl Opened for NativeReader {
         self.reader.file_length() as u64
     }
 
-    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+    async fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>, StoreError> {
         // The client panics outside of the file.
         let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.reader.file_length());
         let len = len.min(self.reader.file_length() - offset);
-        self.native.within("read", &self.path, self.reader.read_range(offset, len)).await
+        let pieces = self.reader.read_range_stream(offset, len).try_collect();
+        self.native.within("read", &self.path, pieces).await
     }
 }

@@ -353,7 +353,7 @@ impl Opened for JavaReader {
         self.bytes
     }
 
-    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+    async fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>, StoreError> {
         let Some(file) = self.file.clone() else {
             return Err(StoreError::shutting_down("read", self.path.clone()));
         };
@@ -367,7 +367,7 @@ impl Opened for JavaReader {
                     }
                 }
                 buffer.truncate(done);
-                Ok(Bytes::from(buffer))
+                Ok(vec![Bytes::from(buffer)])
             })
             .await
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, FolderStream, GetOptions, ListOptions, ListStats, PublishOptions,
+    Collected, Entry, EntryStream, Expected, Fetched, FolderStream, GetOptions, ListOptions, ListStats, PublishOptions,
     RangeReader, Store, StoreError, crashsafe, listing::Listing, paths::segment_of,
 };
 
@@ -205,7 +205,11 @@ impl Store for LocalStore {
         .await
     }
 
-    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+    async fn open_ranges(
+        &self,
+        path: &str,
+        _seen: Option<&Expected>,
+    ) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
         ranges::open(self, "open", path).await.map(Some)
     }
 

@@ -71,7 +71,7 @@ impl RangeReader for LocalRanges {
         &self.entry
     }
 
-    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+    async fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>, StoreError> {
         let (file, path) = (self.file.clone(), self.path.clone());
         let (bytes, mtime_ms) = (self.entry.bytes, self.entry.mtime_ms);
         self.store
@@ -82,7 +82,7 @@ impl RangeReader for LocalRanges {
                     let (path, why) = (path.to_string_lossy().into_owned(), "it was changed in place".to_owned());
                     return Err(StoreError::Conflict { operation: "read", path, why });
                 }
-                Ok(read)
+                Ok(vec![read])
             })
             .await
     }

@@ -23,8 +23,8 @@ use opendal::{ErrorKind, Metadata, Operator};
 use trough_core::SegmentId;
 
 use crate::{
-    Collected, Entry, EntryStream, Fetched, Folder, FolderStream, GetOptions, ListStats, PublishOptions, RangeReader,
-    Store, StoreError, StoreOptions, crashsafe,
+    Collected, Entry, EntryStream, Expected, Fetched, Folder, FolderStream, GetOptions, ListStats, PublishOptions,
+    RangeReader, Store, StoreError, StoreOptions, crashsafe,
     download::{Parts, download},
     error::believed,
     paths::{self, segment_of},
@@ -217,8 +217,8 @@ impl RangeReader for ObjectRanges {
         &self.object.entry
     }
 
-    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        self.inner.read(&self.object, offset, len).await
+    async fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>, StoreError> {
+        Ok(vec![self.inner.read(&self.object, offset, len).await?])
     }
 }
 
@@ -347,7 +347,11 @@ impl Store for ObjectStore {
         }
     }
 
-    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+    async fn open_ranges(
+        &self,
+        path: &str,
+        _seen: Option<&Expected>,
+    ) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
         let object = self.0.object("open", path).await?;
         Ok(Some(Arc::new(ObjectRanges { inner: Arc::clone(&self.0), object })))
     }

@@ -53,8 +53,8 @@ pub(crate) trait Writer: Send {
 pub(crate) trait Opened: Send + Sync {
     /// Its length.
     fn bytes(&self) -> u64;
-    /// Bytes `offset..offset + len`, which lie within it.
-    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError>;
+    /// Bytes `offset..offset + len`, which lie within it, in the pieces in which they came.
+    async fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>, StoreError>;
 }
 
 /// A file system over the network. Paths are full. What has no answer within the time allowed is
@@ -192,8 +192,7 @@ impl<F> std::fmt::Debug for Ranges<F> {
 }
 
 impl<F: FileSystem> Ranges<F> {
-    /// Opens the file. Where it was `expected` to lie there, what was opened is looked at; else the look that confirms what was
-    /// opened is taken by the first read, beside it: nothing is handed out before.
+    /// Opens the file. Where it was `expected` to lie there, what was opened is looked at.
     async fn open(
         inner: &Arc<Inner<F>>,
         operation: &'static str,
@@ -211,18 +210,23 @@ impl<F: FileSystem> Ranges<F> {
                 return Ok(Self { inner: Arc::clone(inner), entry, opened: std::sync::Mutex::new(opened), confirmed });
             }
         }
-        Self::open_at(inner, operation, path, segment).await
+        Self::open_at(inner, operation, path, segment, None).await
     }
 
-    /// The same for a full path, which may be an upload, of which nothing is expected.
+    /// Opens the file at the full `path`, which may be an upload. `before` is what lay there a moment ago. The look that
+    /// confirms what was opened is taken by the first read, beside it: nothing is handed out before.
     async fn open_at(
         inner: &Arc<Inner<F>>,
         operation: &'static str,
         path: String,
         segment: SegmentId,
+        before: Option<Entry>,
     ) -> Result<Self, StoreError> {
         let look = async || inner.entry_at(operation, path.clone(), segment.clone()).await;
-        let mut before = look().await?;
+        let mut before = match before {
+            Some(before) => before,
+            None => look().await?,
+        };
         for _ in 0..FETCHES {
             let opened = believed(inner.fs.open(operation, &path).await, inner.check(operation)).await?;
             if opened.bytes() == before.bytes {
@@ -259,7 +263,7 @@ impl<F: FileSystem> Ranges<F> {
             return Err(failed);
         }
         let Entry { path, segment, .. } = self.entry.clone();
-        let fresh = Self::open_at(&self.inner, "read", path, segment).await?;
+        let fresh = Self::open_at(&self.inner, "read", path, segment, None).await?;
         fresh.confirm().await?;
         if fresh.entry != self.entry {
             return Err(self.replaced());
@@ -276,18 +280,18 @@ impl<F: FileSystem> RangeReader for Ranges<F> {
         &self.entry
     }
 
-    async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+    async fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>, StoreError> {
         let left = usize::try_from(self.entry.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
         if len == 0 {
             // Nothing is said about the file but its length.
-            return self.confirm().await.map(|()| Bytes::new());
+            return self.confirm().await.map(|()| Vec::new());
         }
         let opened = self.opened();
         let (read, confirmed) = tokio::join!(opened.read(offset, len), self.confirm());
         confirmed?;
         match read {
-            Ok(bytes) => Ok(bytes),
+            Ok(pieces) => Ok(pieces),
             Err(e) => self.again(e).await?.read(offset, len).await,
         }
     }
@@ -362,13 +366,24 @@ impl<F: FileSystem> Store for RemoteStore<F> {
             match opened.read(offset, len).await {
                 // Replaced just then.
                 Err(StoreError::NotFound { .. } | StoreError::Unavailable { .. }) if left > 0 => {}
-                other => return other,
+                other => return other.map(|pieces| pieces.concat().into()),
             }
         }
     }
 
-    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
-        Ok(Some(Arc::new(Ranges::open(&self.inner, "open", path, None).await?)))
+    async fn open_ranges(
+        &self,
+        path: &str,
+        seen: Option<&Expected>,
+    ) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+        let (path, segment) = self.inner.resolve("open", path)?;
+        let seen = seen.map(|seen| Entry {
+            segment: segment.clone(),
+            path: path.clone(),
+            bytes: seen.bytes,
+            mtime_ms: seen.mtime_ms,
+        });
+        Ok(Some(Arc::new(Ranges::open_at(&self.inner, "open", path, segment, seen).await?)))
     }
 
     async fn publish(&self, local: &Path, segment: &SegmentId, options: PublishOptions) -> Result<Entry, StoreError> {

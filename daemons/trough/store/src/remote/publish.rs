@@ -209,7 +209,7 @@ async fn attempt<F: FileSystem>(
         return Err(damaged(format!("its mtime is {} instead of {}", arrived.mtime_ms, options.mtime_ms)));
     }
     if let Some(expected) = &options.sha256 {
-        let uploaded = Ranges::open_at(inner, OPERATION, temporary.clone(), segment.clone()).await?;
+        let uploaded = Ranges::open_at(inner, OPERATION, temporary.clone(), segment.clone(), None).await?;
         let reader: Arc<dyn RangeReader> = Arc::new(uploaded);
         let got = sha256(&reader, PARTS).await?;
         if !got.eq_ignore_ascii_case(expected) {

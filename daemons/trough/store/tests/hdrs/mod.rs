@@ -62,8 +62,12 @@ impl Store for Later {
     async fn read_range(&self, path: &str, offset: u64, len: usize) -> Result<Bytes, StoreError> {
         self.0.read_range(path, offset, len).await
     }
-    async fn open_ranges(&self, path: &str) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
-        self.0.open_ranges(path).await
+    async fn open_ranges(
+        &self,
+        path: &str,
+        seen: Option<&Expected>,
+    ) -> Result<Option<Arc<dyn RangeReader>>, StoreError> {
+        self.0.open_ranges(path, seen).await
     }
     async fn publish(
         &self,

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use trough_config::Settings;
 use trough_core::{ErrorCode, SegmentError};
 use trough_engine::{Remote, RemoteError, RemoteFile, RemoteOptions, RemoteStamp, RemoteStore};
-use trough_store::{Entry, RangeReader, Store, StoreError};
+use trough_store::{Entry, Expected, RangeReader, Store, StoreError};
 
 #[derive(Debug)]
 struct Canonical(Arc<dyn Store>);
@@ -41,10 +41,15 @@ fn told(error: &StoreError) -> RemoteError {
 }
 
 impl RemoteStore for Canonical {
-    fn open(&self, path: Arc<str>) -> BoxFuture<'static, Result<Arc<dyn RemoteFile>, RemoteError>> {
+    fn open(
+        &self,
+        path: Arc<str>,
+        seen: Option<RemoteStamp>,
+    ) -> BoxFuture<'static, Result<Arc<dyn RemoteFile>, RemoteError>> {
         let store = self.0.clone();
         Box::pin(async move {
-            let reader = trough_store::open_ranges(&store, &path).await.map_err(|e| told(&e))?;
+            let seen = seen.map(|stamp| Expected { bytes: stamp.bytes, mtime_ms: stamp.mtime_ms, sha256: None });
+            let reader = trough_store::open_ranges(&store, &path, seen.as_ref()).await.map_err(|e| told(&e))?;
             Ok(Arc::new(Open(reader)) as Arc<dyn RemoteFile>)
         })
     }
@@ -64,7 +69,7 @@ impl RemoteFile for Open {
         stamp(self.0.entry())
     }
 
-    fn read(self: Arc<Self>, offset: u64, len: usize) -> BoxFuture<'static, Result<Bytes, RemoteError>> {
+    fn read(self: Arc<Self>, offset: u64, len: usize) -> BoxFuture<'static, Result<Vec<Bytes>, RemoteError>> {
         Box::pin(async move { self.0.read(offset, len).await.map_err(|e| told(&e)) })
     }
 }
