@@ -205,12 +205,12 @@ class Cluster:
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.hdfs = hdfs or shared_hdfs()
-        self.store, store_url = canonical_store(self.dir, self.hdfs)
+        self.store, self.store_url = canonical_store(self.dir, self.hdfs)
         theirs = {"STORE": f"hdfs://{through}{self.store}"} if through else {}
         ports = free_ports(2 + 3 * (workers + len(cold)))
         self.meta_port, self.sync_port = ports[0], ports[1]
         self.common = {
-            "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": store_url,
+            "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": self.store_url,
             "SYNC_SERVER_PORT": self.sync_port, "EXTERNAL_IP": "127.0.0.1", "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1,
             "HOST_CHECK_WAIT_PERIOD": 1, "LOG_LEVEL": "INFO", "STORAGE_IN_BYTES": 10**12, **(settings or {}),
         }
