@@ -9,12 +9,13 @@
 //! | `services` | `trough-nodes:NODE:None` | the node's lease: role, node, ttl, load, available_bytes, cold_storage, first_heartbeat, last_heartbeat, host, pid; ours: read_url, write_url, manage_url, zone, draining, used_bytes, segments, copying | the worker, every third of its ttl |
 //! | `services` | `trough-sync-master` | the mastership: node, url, port, ttl, host, pid, load, first_heartbeat, last_heartbeat; ours: holder (a UUID per process) | the elected sync server |
 //! | `assignment` | `NODE:SEGMENT` | node, segment, hash_ring, assigned_on, remote_path, bytes; ours: mtime_ms, sha256, generation, epoch | the sync master, from the store's listing |
-//! | `assignment` | `ring-assignments` | the Python master's ring weights; left alone | – |
+//! | `assignment` | `ring-assignments` | each hot worker's ring and weight, as the Python master reads them; those that it gave are kept | the sync master |
 //! | `lock` | `write:lock:SEGMENT` | node, segment, acquired_on, under_promotion; ours: holder, fence, epoch | nothing: a lock is the only record of who may write |
 //! | `schema` | schema id | sql | nothing |
 //! | `trough` | `epoch` | epoch, holder: raised by one by each new master | nothing |
 //! | `trough` | `generation` | generation, epoch: the plan that is in force | the sync master |
 //! | `trough` | `drain:NODE` | node: an operator drains it | nothing |
+//! | `trough` | `found` | epoch, shares (node, share): what each worker held of all bytes when a Python master's placement was taken over | nothing |
 //! | `trough` | `canonical:SEGMENT` | segment, bytes, mtime_ms, sha256: a promotion that no assignment has recorded yet | the sync master, from the store's listing |
 //!
 //! The table `trough` is ours alone, so that no Python reader ever meets a document that it does not know.
