@@ -48,6 +48,7 @@ pub use error::{CatalogError, Result};
 pub use locks::{LockOutcome, TAKEOVER_MARGIN};
 pub use nodes::NodeStatus;
 pub use services::{LiveService, segment_service};
+pub use tables::TABLES;
 
 /// The greatest number of keys in one statement: RethinkDB's cost grows with their square.
 pub const MAX_KEYS: usize = 1_000;
