@@ -12,7 +12,7 @@ use trough_reql::{Expr, r};
 
 use super::{
     ASSIGNMENT, Catalog, CatalogError, Change, MAX_KEYS, Result, Rows, TROUGH, by_ids, changed_rows, document,
-    error::FENCED, majority, to_json,
+    error::FENCED, majority, of_ours, to_json,
 };
 
 /// The plan that is in force.
@@ -226,7 +226,7 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn found_shares(&self) -> Result<HashMap<NodeId, f64>> {
-        let row: Option<Found> = self.read_one("read the shares that were found", &majority(TROUGH).get(FOUND)).await?;
+        let row: Option<Found> = of_ours(self.read_one("read the shares that were found", &majority(TROUGH).get(FOUND)).await)?;
         Ok(row.map(|row| row.shares.into_iter().map(|one| (one.node, one.share)).collect()).unwrap_or_default())
     }
 
@@ -270,7 +270,7 @@ impl Catalog {
     /// [`CatalogError`].
     pub async fn generation(&self) -> Result<Generation> {
         let query = majority(TROUGH).get("generation");
-        Ok(self.read_one("read the generation", &query).await?.unwrap_or_default())
+        Ok(of_ours(self.read_one("read the generation", &query).await)?.unwrap_or_default())
     }
 
     /// Publishes the plan that was written under generation `expected + 1`, by one compare-and-set; the new generation.
