@@ -74,7 +74,7 @@ def test_a_python_worker_under_our_master(hosts):
         "reduce": "select status, sum(n) as n from partial group by status"}).json
     counts = collections.Counter()
     for row in merged["rows"]:
-        counts.update({row[merged["columns"].index("status")]: row[merged["columns"].index("n")]})
+        counts.update({row["status"]: row["n"]})
     assert counts == {200: 36, 404: 12}, merged
     assert "300001" in shell(hosts, "show segments matching ^3;")
 
@@ -151,6 +151,58 @@ def test_heartbeat_segment(hosts):
     harness.wait_for("the row to be written anew", lambda: hosts.run(key)["ttl"] == 1e12)
 
 
+def python_database(hosts, services, assignments, rings):
+    """The tables and indexes that a Python cluster has, with these rows."""
+    with hosts.meta.connect() as connection:
+        r.db_create("trough_configuration").run(connection)
+        for table, indexes in (("services", ("segment", "role")), ("assignment", ("segment",)), ("lock", ("node",)), ("schema", ())):
+            r.table_create(table).run(connection)
+            for index in indexes:
+                r.table(table).index_create(index).run(connection)
+            r.table(table).index_wait().run(connection)
+        assert r.table("services").insert(services).run(connection)["errors"] == 0
+        assert r.table("assignment").insert([*assignments, rings]).run(connection)["errors"] == 0
+        r.table("schema").insert({"id": "default", "sql": ""}).run(connection)
+
+
+def python_master(node, age=0):
+    return {"id": "trough-sync-master", "role": "trough-sync-master", "node": node, "port": 6111, "url": f"http://{node}:6111/", "ttl": 490,
+            "load": 0.1, "host": "python", "pid": 1, "first_heartbeat": r.now() - 5000, "last_heartbeat": r.now() - age}
+
+
+def test_a_rust_worker_under_a_python_master(hosts):
+    """The first step of a migration: the database as the original makes it, no sync server of ours anywhere."""
+    file = hosts.put_segment("650001", canonical(3))
+    assignment = {"id": f"{RUST}:650001", "node": RUST, "segment": "650001", "hash_ring": 1, "assigned_on": doublethink.utcnow(),
+                  "remote_path": str(file), "bytes": file.stat().st_size}
+    # One of an ancient kind, without a ring.
+    old = hosts.put_segment("650002", canonical(5))
+    ancient = {**assignment, "id": f"{RUST}:650002", "segment": "650002", "remote_path": str(old), "bytes": old.stat().st_size}
+    del ancient["hash_ring"]
+    rings = {"id": "ring-assignments", RUST: {"ring": 1, "weight": 10**12}}
+    python_database(hosts, [python_master("127.0.0.30")], [assignment, ancient], rings)
+    hosts.worker(RUST, HEARTBEAT="segment")
+    for segment, count in (("650001", 3), ("650002", 5)):
+        until_readers(hosts, segment, RUST)
+        assert hosts.read(RUST, segment, "select count(*) as n from crawl_log").json == [{"n": count}]
+    assert "| 3 |" in shell(hosts, "select count(*) as n from crawl_log;", "650001")
+    # The Python master has it provision and promote by the old requests.
+    manage = lambda path, body: harness.http("POST", hosts.url(RUST, "SYNC_LOCAL_PORT", path), body)
+    answer = manage("/provision", {"segment": "650100", "schema": "default"})
+    assert answer.status == 200, answer
+    assert harness.http("POST", answer.json["write_url"], "create table t (a); insert into t values (1)").status == 200
+    assert manage("/promote", {"segment": "650100"}).json == {"remote_path": str(hosts.store / "650" / "650100.sqlite")}
+    # A file that the Python master finds newer comes again; what it unassigns stays as long as nobody else serves it.
+    newer = hosts.put_segment("650001", canonical(9))
+    hosts.run(r.table("assignment").get(assignment["id"]).update({"bytes": newer.stat().st_size}))
+    harness.wait_for("the newer copy", lambda: hosts.read(RUST, "650001", "select count(*) as n from crawl_log").json == [{"n": 9}])
+    hosts.run(r.table("assignment").get(assignment["id"]).delete())
+    done = subprocess.run([harness.BIN, "doctor", "--config", str(hosts.processes[RUST, "worker"].config)], stdout=subprocess.PIPE, text=True)
+    assert "is a Python sync master" in done.stdout, done.stdout
+    assert hosts.read(RUST, "650001", "select count(*) as n from crawl_log").status == 200
+    assert hosts.run(r.table("services").get("trough-sync-master"))["node"] == "127.0.0.30"
+
+
 def python_placement(ids, nodes, rings):
     """Where a Python master puts the segments: each node on one ring, every segment once on each."""
     placed = {}
@@ -177,19 +229,10 @@ def test_a_takeover_keeps_the_placement_that_it_finds(hosts):
     services += [{"id": f"trough-read:{node}:{segment}", "role": "trough-read", "node": node, "segment": segment,
                   "port": 6444, "url": f"http://{node}:6444/?segment={segment}", **times} for segment, node in placed]
     # A Python master that was stopped: its mastership has run out.
-    services.append({"id": "trough-sync-master", "role": "trough-sync-master", "node": "127.0.0.30", "port": 6111,
-                     "url": "http://127.0.0.30:6111/", **times, "last_heartbeat": r.now() - 1000})
+    services.append(python_master("127.0.0.30", age=1000))
     assignments = [{"id": f"{node}:{segment}", "node": node, "segment": segment, "hash_ring": ring, "assigned_on": now,
                     "remote_path": str(paths[segment]), "bytes": len(content)} for (segment, node), ring in placed.items()]
-    with hosts.meta.connect() as connection:
-        r.db_create("trough_configuration").run(connection)
-        for table, indexes in (("services", ("segment", "role")), ("assignment", ("segment",)), ("lock", ("node",)), ("schema", ())):
-            r.table_create(table).run(connection)
-            for index in indexes:
-                r.table(table).index_create(index).run(connection)
-            r.table(table).index_wait().run(connection)
-        assert r.table("services").insert(services).run(connection)["errors"] == 0
-        assert r.table("assignment").insert([*assignments, rings]).run(connection)["errors"] == 0
+    python_database(hosts, services, assignments, rings)
 
     plan = subprocess.run([harness.BIN, "sync", "--plan", "--config", str(plan_config(hosts))], stdout=subprocess.PIPE, text=True,
                           timeout=60, check=True).stdout
