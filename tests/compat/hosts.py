@@ -114,6 +114,8 @@ class Hosts:
 
     def python(self, host, **settings):
         process = self.start("python", host, **settings)
+        connect = lambda: socket.create_connection((host, self.ports["SYNC_LOCAL_PORT"]), timeout=1).close() is None
+        harness.wait_for("a Python worker", connect)
         harness.wait_for("a Python worker's heartbeat", lambda: self.run(r.table("services").get(f"trough-nodes:{host}:None")))
         return process
 

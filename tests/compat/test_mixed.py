@@ -74,7 +74,8 @@ def test_a_python_worker_under_our_master(hosts):
         "reduce": "select status, sum(n) as n from partial group by status"}).json
     counts = collections.Counter()
     for row in merged["rows"]:
-        counts.update({row["status"]: row["n"]})
+        status, n = row["row"]
+        counts.update({status: n})
     assert counts == {200: 36, 404: 12}, merged
     assert "300001" in shell(hosts, "show segments matching ^3;")
 
@@ -185,7 +186,7 @@ def test_a_rust_worker_under_a_python_master(hosts):
     for segment, count in (("650001", 3), ("650002", 5)):
         until_readers(hosts, segment, RUST)
         assert hosts.read(RUST, segment, "select count(*) as n from crawl_log").json == [{"n": count}]
-    assert "| 3 |" in shell(hosts, "select count(*) as n from crawl_log;", "650001")
+    assert "│ 3 │" in shell(hosts, "select count(*) as n from crawl_log;", "650001")
     # The Python master has it provision and promote by the old requests.
     manage = lambda path, body: harness.http("POST", hosts.url(RUST, "SYNC_LOCAL_PORT", path), body)
     answer = manage("/provision", {"segment": "650100", "schema": "default"})
@@ -284,3 +285,38 @@ def plan_config(hosts):
     path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in {
         **hosts.common, "HOSTNAME": "planner", "STORE": f"file://{hosts.store}", "LOCAL_DATA": str(hosts.dir / "planner")}.items()))
     return path
+
+
+def test_a_host_changes_over_and_back(hosts):
+    """A worker host with segments under write, some never promoted: from Python to ours and back, on the same files."""
+    hosts.sync()
+    data = str(hosts.dir / "data")
+    hosts.python(PYTHON, LOCAL_DATA=data)
+    url = harness.wait_for("a provisioning", lambda: (a := hosts.provision("660001")).status == 200 and a).json["write_url"]
+    assert harness.http("POST", url, "create table t (a integer); insert into t values (1)").status == 200
+    hosts.put_segment("660002", canonical(6))
+    until_readers(hosts, "660001", PYTHON)
+    until_readers(hosts, "660002", PYTHON)
+    lock = hosts.run(r.table("lock").get("write:lock:660001"))
+    assert "holder" not in lock
+
+    hosts.stop_host(PYTHON, "python")
+    hosts.worker(PYTHON, LOCAL_DATA=data, HEARTBEAT="segment")
+    count = lambda: hosts.read(PYTHON, "660001", "select count(*) as n from t").json
+    harness.wait_for("the write lock to be ours", lambda: harness.http("POST", url, "insert into t values (2)").status == 200)
+    assert count() == [{"n": 2}], "what was never promoted is there"
+    assert hosts.provision("660001").json["write_url"] == url
+    assert hosts.promote("660001").json == {"remote_path": str(hosts.store / "660" / "660001.sqlite")}
+    until_readers(hosts, "660002", PYTHON)
+    assert hosts.read(PYTHON, "660002", "select count(*) as n from crawl_log").json == [{"n": 6}]
+    another = hosts.provision("660003").json["write_url"]
+    assert harness.http("POST", another, "create table t (a integer); insert into t values (7)").status == 200
+
+    hosts.stop_host(PYTHON, "worker", kill=True)
+    hosts.python(PYTHON, LOCAL_DATA=data)
+    until_readers(hosts, "660002", PYTHON)
+    until_readers(hosts, "660003", PYTHON)
+    assert count() == [{"n": 2}]
+    assert hosts.read(PYTHON, "660003", "select a from t").json == [{"a": 7}]
+    assert harness.http("POST", another, "insert into t values (8)").status == 200
+    assert hosts.read(PYTHON, "660003", "select a from t order by a").json == [{"a": 7}, {"a": 8}]
