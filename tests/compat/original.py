@@ -6,7 +6,7 @@ module's; those of the driver that doublethink pins are an object's, which takes
 """
 
 import importlib
-import importlib.util
+import importlib.metadata
 import logging
 import sys
 import types
@@ -16,11 +16,12 @@ from rethinkdb import RethinkDB
 
 def load():
     """The modules `trough.client`, `trough.db_api` and `trough.shell`."""
-    spec = importlib.util.find_spec("trough")
-    if spec is None:
-        raise RuntimeError("the Python trough is not installed: pip install --no-deps -r tests/compat/original.txt")
+    try:
+        installed = importlib.metadata.distribution("trough")
+    except importlib.metadata.PackageNotFoundError as e:
+        raise RuntimeError("the Python trough is not installed: pip install --no-deps -r tests/compat/original.txt") from e
     package = types.ModuleType("trough")
-    package.__path__ = list(spec.submodule_search_locations)
+    package.__path__ = [str(installed.locate_file("trough"))]
     sys.modules["trough"] = package
     logging.addLevelName(logging.DEBUG // 2, "TRACE")
     logging.Logger.trace = lambda self, message, *args, **kwargs: self.log(logging.DEBUG // 2, message, *args, **kwargs)

@@ -1,7 +1,7 @@
 """The settings files that Python installations have."""
 
 import ast
-import importlib.util
+import importlib.metadata
 import pathlib
 import subprocess
 
@@ -64,7 +64,7 @@ def test_a_file_as_it_is(settings):
 
 def test_every_setting_of_the_original(tmp_path):
     """Its own table of defaults, as a settings file."""
-    source = pathlib.Path(importlib.util.find_spec("trough").submodule_search_locations[0], "settings.py").read_text()
+    source = pathlib.Path(importlib.metadata.distribution("trough").locate_file("trough/settings.py")).read_text()
     table = next(node.value for node in ast.parse(source).body if isinstance(node, ast.Assign) and node.targets[0].id == "settings")
     lines = []
     for key, value in zip(table.keys, table.values):
