@@ -82,7 +82,7 @@ class Hosts:
         """Runs a ReQL statement; a cursor comes as a list."""
         with self.meta.connect() as connection:
             result = sql.run(connection)
-            return result if isinstance(result, (dict, int, float, str, type(None))) else list(result)
+            return list(result) if hasattr(result, "__next__") else result
 
     def start(self, role, host, **settings):
         """Starts `trough ROLE`, or the simulated Python worker, as the host; waits until it is there."""

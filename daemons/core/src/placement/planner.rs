@@ -198,12 +198,18 @@ pub(super) fn assign(
     // where new ones go. So further copies, which raise the latter only, move nothing.
     let total: f64 = held.wanted.iter().map(|&bytes| bytes as f64).sum();
     let tolerated = |site: usize| table.tolerated(sites.node_of[site]).map(|share| share * total);
+    // Whoever has joined since takes from all alike, so what is little enough to take more shrinks with it.
+    let weight = |found: bool| {
+        let counted = (0..sites.len()).filter(|site| !found || tolerated(*site).is_some());
+        counted.map(|site| sites.all[site].weight as f64).sum::<f64>()
+    };
+    let little = STARVED * weight(true) / weight(false);
     let keep = |(site, fair): (usize, &f64)| fair.max(tolerated(site).unwrap_or(0.0)) * (1.0 + options.epsilon);
     let limits = |loads: Vec<u64>, fair: Vec<f64>, kept: Option<Vec<f64>>| Loads {
         load: loads,
         keep: kept.unwrap_or_else(|| fair.iter().enumerate().map(keep).collect()),
         place: fair.iter().map(|f| f * (1.0 + options.epsilon * PLACING)).collect(),
-        content: (0..sites.len()).map(|site| tolerated(site).map_or(f64::INFINITY, |bytes| bytes * STARVED)).collect(),
+        content: (0..sites.len()).map(|site| tolerated(site).map_or(f64::INFINITY, |bytes| bytes * little)).collect(),
         fair,
     };
     let wanted = limits(Vec::new(), fair_shares(&sites.all, sites.zones, &held.wanted), None);
