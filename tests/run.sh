@@ -30,6 +30,7 @@ build() { cargo build --release -p trough -p pg_trough && scripts/install-extens
 python_env() {
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r tests/compat/original.txt
 }
 pytest() { "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"; }
 cluster() { pytest tests/cluster; }
@@ -41,7 +42,7 @@ cluster_hdfs() {
   fi
   TROUGH_TEST_STORE=hdfs pytest tests/cluster
 }
-compat() { pytest tests/compat; }
+compat() { pytest -rs tests/compat; }
 fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
 # These kill servers, so they start an HDFS of their own.

@@ -1,10 +1,12 @@
-"""A `trough meta` process for the compatibility tests, and connections to it through RethinkDB's own driver."""
+"""The metadata server of the compatibility tests (`trough meta`, or the real server that RETHINKDB_URL names), connections to it
+through RethinkDB's own driver, and a cluster of ours over it."""
 
 import os
 import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -12,8 +14,30 @@ import doublethink
 import pytest
 from rethinkdb import RethinkDB
 
+# The workers of the cluster that most tests share.
+RUST = ("127.0.0.11", "127.0.0.12")
+REAL = os.environ.get("RETHINKDB_URL")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/lib"))
 BIN = os.environ.get("TROUGH_BIN", str(ROOT / "target/release/trough"))
+
+
+import hosts  # noqa: E402
+
+
+def pytest_report_header():
+    return f"metadata: the RethinkDB server {REAL}" if REAL else "metadata: trough meta (RETHINKDB_URL names a real server instead)"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A sync server and two workers; segments whose names begin with `cold` belong to the cold tier."""
+    c = hosts.Hosts(tmp_path_factory.mktemp("cluster"), COLD_STORE_SEGMENT="segment_id.startsWith('cold')")
+    c.sync()
+    for host in RUST:
+        c.worker(host)
+    yield c
+    c.stop()
 
 
 def free_port():
@@ -27,7 +51,7 @@ class Meta:
 
     def __init__(self, directory):
         self.directory = directory
-        self.port = free_port()
+        self.host, self.port = "127.0.0.1", free_port()
         self.process = None
 
     def start(self):
@@ -54,8 +78,18 @@ class Meta:
             self.process.wait(timeout=30)
 
 
+class RealServer:
+    """A server that is there already."""
+
+    def __init__(self):
+        self.host, self.port = hosts.real_server()
+
+
 @pytest.fixture(scope="session")
 def meta(tmp_path_factory):
+    if REAL:
+        yield RealServer()
+        return
     server = Meta(tmp_path_factory.mktemp("meta"))
     server.start()
     yield server
@@ -71,7 +105,7 @@ def r():
 @pytest.fixture
 def conn(meta, r):
     """A connection whose default database is new."""
-    connection = r.connect("127.0.0.1", meta.port)
+    connection = r.connect(meta.host, meta.port)
     name = f"compat_{time.monotonic_ns()}"
     r.db_create(name).run(connection)
     connection.use(name)
@@ -84,16 +118,16 @@ def conn(meta, r):
 def rr(meta, r):
     """doublethink's entry, on a new database."""
     name = f"doublethink_{time.monotonic_ns()}"
-    connection = r.connect("127.0.0.1", meta.port)
+    connection = r.connect(meta.host, meta.port)
     r.db_create(name).run(connection)
-    yield doublethink.Rethinker(f"127.0.0.1:{meta.port}", name)
+    yield doublethink.Rethinker(f"{meta.host}:{meta.port}", name)
     r.db_drop(name).run(connection)
     connection.close()
 
 
 @pytest.fixture
 def own_meta(tmp_path):
-    """A server of one test's own, to be killed."""
+    """A `trough meta` of one test's own, to be killed."""
     server = Meta(tmp_path)
     server.start()
     yield server

@@ -141,7 +141,7 @@ def test_election_has_one_winner(meta, r, conn):
     winners = []
 
     def elect(name):
-        own = r.connect("127.0.0.1", meta.port, db=conn.db)
+        own = r.connect(meta.host, meta.port, db=conn.db)
         candidate = {"id": "master", "holder": name, "last_heartbeat": r.now(), "ttl": 60}
         answer = r.table("m").get("master").replace(
             lambda row: r.branch(
@@ -165,7 +165,7 @@ def test_election_has_one_winner(meta, r, conn):
 def test_changefeed(meta, r, conn):
     r.table_create("t").run(conn)
     r.table("t").insert([{"id": 1, "n": 1}, {"id": 2, "n": 2}]).run(conn)
-    other = r.connect("127.0.0.1", meta.port, db=conn.db)
+    other = r.connect(meta.host, meta.port, db=conn.db)
     feed = r.table("t").filter(r.row["n"] > 1).changes(include_initial=True).run(conn)
     assert next(feed) == {"new_val": {"id": 2, "n": 2}}
     r.table("t").get(1).update({"n": 5}).run(other)
@@ -233,6 +233,6 @@ def test_nothing_acknowledged_is_lost_by_kill(own_meta, r):
 
 def test_bad_password_is_refused(meta, r):
     with pytest.raises(ReqlAuthError):
-        r.connect("127.0.0.1", meta.port, password="wrong")
+        r.connect(meta.host, meta.port, password="wrong")
     with pytest.raises(ReqlAuthError):
-        r.connect("127.0.0.1", meta.port, user="nobody")
+        r.connect(meta.host, meta.port, user="nobody")

@@ -7,7 +7,7 @@
 #
 # NAME picks files of sql/ (01_options …; setup always runs). --accept makes what came the expected output. --keep leaves
 # everything running and prints how to reach it. TROUGH_PROFILE=release tests release builds. Of the oracle, QUERIES is the number of
-# random queries, SEED their seed, JOBS the processes; NAME may be `oracle`.
+# random queries, SEED their seed, JOBS the processes; NAME may be `oracle` or `python_trough`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -91,11 +91,14 @@ if [ ${#names[@]} -eq 0 ]; then
   python3 tests/fdw/stream.py "$dir" --mb "${STREAM_MB:-200}" || bad=$((bad + 1))
   python3 tests/fdw/wide.py --segments "${WIDE_SEGMENTS:-300}" --ids "${WIDE_IDS:-5000}" || bad=$((bad + 1))
 fi
+python=$PWD/target/test-venv/bin/python
+[ -x "$python" ] || python=python3
+if [ ${#names[@]} -eq 0 ] || printf '%s\n' "${names[@]}" | grep -qx python_trough; then
+  "$python" tests/fdw/python_trough.py "$dir" || bad=$((bad + 1))
+fi
 if [ ${#names[@]} -eq 0 ] || printf '%s\n' "${names[@]}" | grep -qx oracle; then
   out=${ORACLE_OUT:-$dir/results}
   mkdir -p "$out"
-  python=$PWD/target/test-venv/bin/python
-  [ -x "$python" ] || python=python3
   PYTHONPATH=$PWD/tests/fdw "$python" -m oracle --queries "${QUERIES:-5000}" --seed "${SEED:-1}" --jobs "${JOBS:-2}" --out "$out" || bad=$((bad + 1))
 fi
 if grep -q 'TRAP:\|PANIC:\|terminated by signal' "$dir/pg/server.log"; then

@@ -137,7 +137,7 @@ fn failure_of(status: u16, body: &[u8]) -> SegmentError {
     let code = match status {
         400 | 413 | 415 | 422 => ErrorCode::BadRequest,
         401 | 403 => ErrorCode::Unauthorized,
-        // A worker without `/v1/query` is the Python trough's; another may have it. 429 and 5xx: busy or broken.
+        // 429 and 5xx: busy or broken.
         _ => ErrorCode::Unavailable,
     };
     match serde_json::from_slice(body) {

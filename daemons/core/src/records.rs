@@ -127,7 +127,8 @@ pub struct Assignment {
     pub node: NodeId,
     /// Which segment.
     pub segment: SegmentId,
-    /// The ring's number, or `"cold"`.
+    /// The ring's number, or `"cold"`; null where an old Python row has none.
+    #[serde(default)]
     pub hash_ring: serde_json::Value,
     /// When it was assigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,7 @@
 //! Assignments: what each node shall hold, and the generation of the plan that is in force.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use trough_core::{
@@ -10,7 +12,7 @@ use trough_reql::{Expr, r};
 
 use super::{
     ASSIGNMENT, Catalog, CatalogError, Change, MAX_KEYS, Result, Rows, TROUGH, by_ids, changed_rows, document,
-    error::FENCED, majority, to_json,
+    error::FENCED, majority, of_ours, to_json,
 };
 
 /// The plan that is in force.
@@ -35,6 +37,22 @@ pub struct Canonical {
     #[serde(default)]
     pub sha256: Option<String>,
 }
+
+/// The document of [`Catalog::found_shares`].
+#[derive(Deserialize)]
+struct Found {
+    shares: Vec<Share>,
+}
+
+#[derive(Deserialize)]
+struct Share {
+    node: NodeId,
+    share: f64,
+}
+
+const FOUND: &str = "found";
+/// The Python master's document in the table of assignments.
+const RING_ASSIGNMENTS: &str = "ring-assignments";
 
 /// What says that a segment exists: an assignment, without the rest of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -202,13 +220,57 @@ impl Catalog {
         Ok(())
     }
 
+    /// The share of all wanted bytes (0 to 1) that each node held when a Python master's placement was taken over; empty if
+    /// none ever was.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn found_shares(&self) -> Result<HashMap<NodeId, f64>> {
+        let row: Option<Found> = of_ours(self.read_one("read the shares that were found", &majority(TROUGH).get(FOUND)).await)?;
+        Ok(row.map(|row| row.shares.into_iter().map(|one| (one.node, one.share)).collect()).unwrap_or_default())
+    }
+
+    /// Records the shares that were found, in place of earlier ones, for the master of `epoch`.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`] if a newer epoch was raised.
+    pub async fn record_found_shares(&self, shares: &HashMap<NodeId, f64>, epoch: u64) -> Result<()> {
+        const WHAT: &str = "record the shares that were found";
+        self.refuse_if_deposed(WHAT, epoch).await?;
+        let shares: Vec<Json> = shares.iter().map(|(node, share)| json!({"node": node, "share": share})).collect();
+        let row = json!({"id": FOUND, "epoch": epoch, "shares": shares});
+        self.write(WHAT, &r::table(TROUGH).insert(r::expr(row)).conflict("replace").durability("hard")).await?;
+        Ok(())
+    }
+
+    /// The document `ring-assignments`: `{NODE: {ring, weight}}`, as the Python master reads it; none if there is none.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn ring_assignments(&self) -> Result<Option<serde_json::Map<String, Json>>> {
+        self.read_one("read the ring assignments", &majority(ASSIGNMENT).get(RING_ASSIGNMENTS)).await
+    }
+
+    /// Writes the document `ring-assignments` for the master of `epoch`.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`] if a newer epoch was raised.
+    pub async fn put_ring_assignments(&self, mut rings: serde_json::Map<String, Json>, epoch: u64) -> Result<()> {
+        const WHAT: &str = "write the ring assignments";
+        self.refuse_if_deposed(WHAT, epoch).await?;
+        rings.insert("id".to_owned(), json!(RING_ASSIGNMENTS));
+        let put = r::table(ASSIGNMENT).insert(r::expr(Json::Object(rings))).conflict("replace").durability("hard");
+        self.write(WHAT, &put).await?;
+        Ok(())
+    }
+
     /// The plan that is in force; generation 0 before the first.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub async fn generation(&self) -> Result<Generation> {
         let query = majority(TROUGH).get("generation");
-        Ok(self.read_one("read the generation", &query).await?.unwrap_or_default())
+        Ok(of_ours(self.read_one("read the generation", &query).await)?.unwrap_or_default())
     }
 
     /// Publishes the plan that was written under generation `expected + 1`, by one compare-and-set; the new generation.

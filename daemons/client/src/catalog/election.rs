@@ -14,7 +14,7 @@ use trough_core::{
 };
 use trough_reql::r;
 
-use super::{Catalog, CatalogError, Result, SERVICES, TROUGH, changed_rows, document, majority};
+use super::{Catalog, CatalogError, Result, SERVICES, TROUGH, changed_rows, document, majority, of_ours};
 
 /// A process that wants to be (or to stay) the sync master.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,7 +164,7 @@ impl Catalog {
         struct Epoch {
             epoch: u64,
         }
-        let row: Option<Epoch> = self.read_one("read the epoch", &majority(TROUGH).get("epoch")).await?;
+        let row: Option<Epoch> = of_ours(self.read_one("read the epoch", &majority(TROUGH).get("epoch")).await)?;
         Ok(row.map_or(0, |e| e.epoch))
     }
 

@@ -9,12 +9,13 @@
 //! | `services` | `trough-nodes:NODE:None` | the node's lease: role, node, ttl, load, available_bytes, cold_storage, first_heartbeat, last_heartbeat, host, pid; ours: read_url, write_url, manage_url, zone, draining, used_bytes, segments, copying | the worker, every third of its ttl |
 //! | `services` | `trough-sync-master` | the mastership: node, url, port, ttl, host, pid, load, first_heartbeat, last_heartbeat; ours: holder (a UUID per process) | the elected sync server |
 //! | `assignment` | `NODE:SEGMENT` | node, segment, hash_ring, assigned_on, remote_path, bytes; ours: mtime_ms, sha256, generation, epoch | the sync master, from the store's listing |
-//! | `assignment` | `ring-assignments` | the Python master's ring weights; left alone | – |
+//! | `assignment` | `ring-assignments` | each hot worker's ring and weight, as the Python master reads them; those that it gave are kept | the sync master |
 //! | `lock` | `write:lock:SEGMENT` | node, segment, acquired_on, under_promotion; ours: holder, fence, epoch | nothing: a lock is the only record of who may write |
 //! | `schema` | schema id | sql | nothing |
 //! | `trough` | `epoch` | epoch, holder: raised by one by each new master | nothing |
 //! | `trough` | `generation` | generation, epoch: the plan that is in force | the sync master |
 //! | `trough` | `drain:NODE` | node: an operator drains it | nothing |
+//! | `trough` | `found` | epoch, shares (node, share): what each worker held of all bytes when a Python master's placement was taken over | nothing |
 //! | `trough` | `canonical:SEGMENT` | segment, bytes, mtime_ms, sha256: a promotion that no assignment has recorded yet | the sync master, from the store's listing |
 //!
 //! The table `trough` is ours alone, so that no Python reader ever meets a document that it does not know.
@@ -47,6 +48,7 @@ pub use error::{CatalogError, Result};
 pub use locks::{LockOutcome, TAKEOVER_MARGIN};
 pub use nodes::NodeStatus;
 pub use services::{LiveService, segment_service};
+pub use tables::TABLES;
 
 /// The greatest number of keys in one statement: RethinkDB's cost grows with their square.
 pub const MAX_KEYS: usize = 1_000;
@@ -161,6 +163,14 @@ fn majority(table: &str) -> Expr {
 /// The rows whose primary keys are given, at most [`MAX_KEYS`] of them.
 fn by_ids<'a>(table: Expr, ids: impl IntoIterator<Item = &'a str>) -> Expr {
     table.get_all(ids.into_iter().map(Expr::from))
+}
+
+/// What was read of the table `trough`; nothing where there is no such table: no sync server of ours has been here yet.
+fn of_ours<T: Default>(read: Result<T>) -> Result<T> {
+    match read {
+        Err(CatalogError::Reql { source, .. }) if source.to_string().contains(".trough` does not exist") => Ok(T::default()),
+        read => read,
+    }
 }
 
 /// A document whose fields are JSON, with fields that the server computes put over it.

@@ -9,7 +9,7 @@ use trough_core::{
 };
 use trough_reql::r;
 
-use super::{Catalog, Change, Result, Rows, SERVICES, TROUGH, by_ids, document, to_json};
+use super::{Catalog, Change, Result, Rows, SERVICES, TROUGH, by_ids, document, of_ours, to_json};
 
 /// A node's row, judged by the server's clock.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +90,8 @@ impl Catalog {
         let drain_ids: Vec<String> = rows.iter().filter_map(|s| s.node.as_ref()).map(drain_id).collect();
         let mut drained = HashSet::new();
         for ids in drain_ids.chunks(super::MAX_KEYS) {
-            let marks: Vec<Json> =
-                self.read_vec(WHAT, &by_ids(r::table(TROUGH), ids.iter().map(String::as_str))).await?;
+            let read = self.read_vec(WHAT, &by_ids(r::table(TROUGH), ids.iter().map(String::as_str))).await;
+            let marks: Vec<Json> = of_ours(read)?;
             drained.extend(marks.iter().filter_map(|m| m.get("node")?.as_str().map(str::to_owned)));
         }
         Ok(rows

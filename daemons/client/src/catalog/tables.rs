@@ -6,7 +6,7 @@ use trough_reql::{Expr, r};
 use super::{ASSIGNMENT, Catalog, CatalogError, LOCK, Result, SCHEMA, SERVICES, TROUGH};
 
 /// Every table with its indexes. The Python trough creates fewer of them; what is missing is added.
-const TABLES: [(&str, &[&str]); 5] = [
+pub const TABLES: [(&str, &[&str]); 5] = [
     (SERVICES, &["segment", "role", "node"]),
     (ASSIGNMENT, &["segment", "node"]),
     (LOCK, &["node"]),

@@ -11,7 +11,7 @@ use super::table::{Endpoint, Refs};
 struct Rank {
     /// A node that has just failed is asked only where nobody else can be.
     failed: bool,
-    /// So is one that may not know the query protocol.
+    /// So is one of the Python trough, which takes one segment a request.
     legacy: bool,
     /// What the node already has to do for this process, made worse by its load.
     busy: f32,

@@ -171,7 +171,7 @@ pub struct Endpoint {
     pub load: f32,
     /// Whether the node is a cold worker.
     pub cold: bool,
-    /// Whether the node's row is one of the Python trough's, which has no `/v1/query`.
+    /// Whether the node's row is one of the Python trough's, which has the old read endpoint alone.
     pub legacy: bool,
 }
 
@@ -273,7 +273,7 @@ impl Nodes {
                     url: url.clone(),
                     load: row.map_or(0.0, |r| r.load as f32),
                     cold: row.is_some_and(|r| r.cold_storage == Some(true)),
-                    legacy: row.is_none_or(|r| r.read_url.is_none()),
+                    legacy: row.is_some_and(|r| r.read_url.is_none()),
                 }
             })
             .collect();

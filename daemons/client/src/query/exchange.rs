@@ -18,7 +18,7 @@ use trough_core::{
     wire::{Frame, FrameDecoder, MSGPACK, QueryRequest, QueryStats},
 };
 
-use super::{Batch, Shared, skip};
+use super::{Batch, Shared, python, skip};
 use crate::{
     discovery::{Endpoint, InFlight},
     http::{self, TRACE_HEADER},
@@ -26,6 +26,8 @@ use crate::{
 
 /// How much of an answer without reduce is held back.
 const HOLD_BYTES: usize = 256 << 10;
+/// Segments that a Python worker is asked at the same time.
+const PYTHON_AT_ONCE: usize = 4;
 /// What a held batch costs beside its bytes.
 const BATCH_COST: usize = 128;
 
@@ -110,6 +112,8 @@ pub(super) struct Exchange {
     /// Segments that the worker has told it is done with.
     progress: u64,
     ended: Option<QueryStats>,
+    /// Segments that a Python worker, which takes them one by one, was asked so far.
+    asked: usize,
     _in_flight: InFlight,
 }
 
@@ -160,6 +164,7 @@ impl Exchange {
             rows: 0,
             progress: 0,
             ended: None,
+            asked: 0,
             _in_flight,
         }
     }
@@ -174,6 +179,9 @@ impl Exchange {
     }
 
     async fn advance(&mut self) -> Result<Option<Vec<Batch>>, Stop> {
+        if self.endpoint.legacy {
+            return self.advance_python().await;
+        }
         if self.response.is_none() {
             self.response = Some(self.send().await?);
         }
@@ -209,6 +217,46 @@ impl Exchange {
         }
     }
 
+    /// The same with a worker of the Python trough: its answers are turned into what ours would send.
+    async fn advance_python(&mut self) -> Result<Option<Vec<Batch>>, Stop> {
+        while self.asked < self.targets.len() {
+            let Shared { template, options, client, .. } = &*self.shared;
+            let left = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            let first = self.asked;
+            let some = &self.targets[first..(first + PYTHON_AT_ONCE).min(self.targets.len())];
+            self.asked += some.len();
+            let trace = options.trace_id.as_deref();
+            let asked = some.iter().map(|t| python::ask(client, &self.endpoint.url, &t.segment, template, left, trace));
+            let (answers, reduced) = (futures::future::join_all(asked).await, template.reduce.is_some());
+            let mut rows = Vec::new();
+            for (segment, answer) in (first as u32..).zip(answers) {
+                match answer {
+                    Ok(found) if found.count == 0 => {}
+                    Ok(found) => {
+                        let segment = (!reduced).then_some(segment);
+                        self.take(Frame::Columns { segment, names: found.columns }, &mut rows)?;
+                        self.take(Frame::Rows { segment, count: found.count, data: found.data.into() }, &mut rows)?;
+                    }
+                    // It does not answer at all: another copy of all its segments may.
+                    Err(error) if error.code == ErrorCode::Unavailable => return Err(error.into()),
+                    Err(error) => self.take(Frame::SegmentError { segment, error }, &mut rows)?,
+                }
+            }
+            self.take(Frame::Progress { done: self.asked as u64 }, &mut rows)?;
+            if !rows.is_empty() {
+                return Ok(Some(rows));
+            }
+        }
+        let failed = self.failed.len() as u64;
+        self.ended = Some(QueryStats {
+            ok: self.targets.len() as u64 - failed,
+            failed,
+            rows: self.rows,
+            ..QueryStats::default()
+        });
+        Ok(None)
+    }
+
     async fn send(&mut self) -> Result<reqwest::Response, SegmentError> {
         let Shared { template, options, client, .. } = &*self.shared;
         let left = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -239,11 +287,7 @@ impl Exchange {
         };
         if !response.status().is_success() {
             let read = tokio::time::timeout(options.stall, http::failure(response)).await;
-            let mut error = read.unwrap_or_else(|_| broken("the error's text did not come"));
-            if self.endpoint.legacy {
-                error.message.push_str(" (it runs the Python trough, which has no /v1/query)");
-            }
-            return Err(error);
+            return Err(read.unwrap_or_else(|_| broken("the error's text did not come")));
         }
         let media_type = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         if !media_type.is_some_and(|m| m.starts_with(MSGPACK)) {

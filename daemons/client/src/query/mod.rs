@@ -24,6 +24,7 @@ use crate::{
 mod error;
 mod exchange;
 mod plan;
+mod python;
 mod skip;
 mod stream;
 

@@ -11,6 +11,8 @@
 //! - *Filling up*: a worker with less than [`STARVED`] of its fair share (a new one, or one with more weight than
 //!   before) takes over what the rings name it for, up to its fair share.
 //!
+//! A worker may be let keep what it was found with ([`SegmentTable::tolerate`]): the last two then count from there.
+//!
 //! Copies weigh their bytes, or 1 if they have none. Which copies give way is decided by hashes, never by order.
 //! Segments larger than a sliver of a worker's share are placed one by one, the largest first; the rest in parallel
 //! streaming passes.

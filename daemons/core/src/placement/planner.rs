@@ -39,13 +39,15 @@ pub(super) struct Held {
 pub(super) struct Starved {
     /// How full each site is, 1 being its fair share.
     fullness: Vec<f64>,
+    /// Sites that are to stay as they were found.
+    content: Vec<bool>,
     /// Only what this plan has placed may be taken over.
     pub(super) new_only: bool,
 }
 
 impl Starved {
     fn is_starved(&self, site: u16) -> bool {
-        self.fullness[usize::from(site)] < STARVED
+        self.fullness[usize::from(site)] < STARVED && !self.content[usize::from(site)]
     }
 
     /// A starved site takes from those that are not, and from starved ones that are much fuller than itself (a lump
@@ -137,6 +139,8 @@ pub(super) struct Loads {
     pub(super) keep: Vec<f64>,
     /// What a worker may be given.
     pub(super) place: Vec<f64>,
+    /// Workers that hold so much are content, even if it is little. Infinite where nothing of the kind was said.
+    content: Vec<f64>,
 }
 
 impl Loads {
@@ -192,10 +196,20 @@ pub(super) fn assign(
     let held = plan.hold(&threads, &mut rows);
     // Shares of what stands decide where standing copies go, shares of all that is wanted who must give some up and
     // where new ones go. So further copies, which raise the latter only, move nothing.
-    let limits = |loads: Vec<u64>, fair: Vec<f64>, keep: Option<Vec<f64>>| Loads {
+    let total: f64 = held.wanted.iter().map(|&bytes| bytes as f64).sum();
+    let tolerated = |site: usize| table.tolerated(sites.node_of[site]).map(|share| share * total);
+    // Whoever has joined since takes from all alike, so what is little enough to take more shrinks with it.
+    let weight = |found: bool| {
+        let counted = (0..sites.len()).filter(|site| !found || tolerated(*site).is_some());
+        counted.map(|site| sites.all[site].weight as f64).sum::<f64>()
+    };
+    let little = STARVED * weight(true) / weight(false);
+    let keep = |(site, fair): (usize, &f64)| fair.max(tolerated(site).unwrap_or(0.0)) * (1.0 + options.epsilon);
+    let limits = |loads: Vec<u64>, fair: Vec<f64>, kept: Option<Vec<f64>>| Loads {
         load: loads,
-        keep: keep.unwrap_or_else(|| fair.iter().map(|f| f * (1.0 + options.epsilon)).collect()),
+        keep: kept.unwrap_or_else(|| fair.iter().enumerate().map(keep).collect()),
         place: fair.iter().map(|f| f * (1.0 + options.epsilon * PLACING)).collect(),
+        content: (0..sites.len()).map(|site| tolerated(site).map_or(f64::INFINITY, |bytes| bytes * little)).collect(),
         fair,
     };
     let wanted = limits(Vec::new(), fair_shares(&sites.all, sites.zones, &held.wanted), None);
@@ -231,7 +245,11 @@ impl Plan<'_> {
     /// before the plan stays. Says whether anything moved.
     fn fill_up(&self, threads: &Threads, rows: &mut [u16], large: &[u32], loads: &mut Loads, new_only: bool) -> bool {
         let sites = 0..self.sites.len() as u16;
-        let starved = Starved { fullness: sites.clone().map(|site| loads.fullness_with(site, 0)).collect(), new_only };
+        let starved = Starved {
+            fullness: sites.clone().map(|site| loads.fullness_with(site, 0)).collect(),
+            content: loads.load.iter().zip(&loads.content).map(|(load, enough)| *load as f64 >= *enough).collect(),
+            new_only,
+        };
         if !sites.into_iter().any(|site| starved.is_starved(site)) {
             return false;
         }

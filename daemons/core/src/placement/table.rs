@@ -26,6 +26,7 @@ pub struct SegmentTable {
     previous: Vec<u16>,
     nodes: Vec<NodeId>,
     indexes: HashMap<NodeId, u16>,
+    tolerated: HashMap<u16, f64>,
 }
 
 /// The hash by which a segment is placed.
@@ -50,7 +51,19 @@ impl SegmentTable {
             previous: Vec::new(),
             nodes: Vec::new(),
             indexes: HashMap::new(),
+            tolerated: HashMap::new(),
         }
+    }
+
+    /// Lets the interned `node` keep `share` (0 to 1) of all bytes that are wanted, be it more or less than its fair
+    /// share: neither does it give up copies for the sake of balance, nor does it take any over.
+    pub fn tolerate(&mut self, node: u16, share: f64) {
+        self.tolerated.insert(node, share);
+    }
+
+    /// The share of all bytes that a node may keep whatever is fair.
+    pub(super) fn tolerated(&self, node: u16) -> Option<f64> {
+        self.tolerated.get(&node).copied()
     }
 
     /// Adds a segment of so many bytes that wants so many copies (more than there are rings means all rings).

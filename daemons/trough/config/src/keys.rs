@@ -108,6 +108,11 @@ pub const KEYS: &[Key] = &[
     key("MOVE_GRACE", "300", "seconds that a worker may be gone before its segments are placed elsewhere"),
     key("MOVE_SEGMENTS", "100000", "most segments moved per cycle between living workers"),
     key("MOVE_BYTES", "0", "most bytes moved per cycle between living workers; 0: no limit"),
+    key(
+        "KEEP_FOUND",
+        "true",
+        "whether workers may keep the uneven shares that a Python sync master left them; false evens them out, throttled",
+    ),
     key("PLACEMENT_EPSILON", "0.05", "how far above its fair share a worker may go"),
     key(
         "COLD_MODE",

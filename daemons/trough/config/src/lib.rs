@@ -168,6 +168,7 @@ pub struct Settings {
     /// None: no limit.
     pub move_bytes: Option<u64>,
     pub placement_epsilon: f64,
+    pub keep_found: bool,
     pub shutdown_grace: Duration,
 }
 

@@ -43,7 +43,12 @@ impl Raw {
         for (name, text) in environment {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
             if keys::is_known(key) {
-                let value = serde_yaml_ng::from_str(&text).unwrap_or(Value::String(text));
+                let value = match serde_yaml_ng::from_str(&text) {
+                    // An expression with a colon in it, as `a ? 1 : 2`.
+                    Ok(Value::Mapping(_)) if !text.trim_start().starts_with('{') => Value::String(text),
+                    Ok(value) => value,
+                    Err(_) => Value::String(text),
+                };
                 self.add("environment", key, value)?;
             } else if key != "SETTINGS"
                 && !keys::IGNORED.contains(&key)

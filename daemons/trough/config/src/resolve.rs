@@ -134,6 +134,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         move_segments: raw.whole_or("MOVE_SEGMENTS", 100_000)?,
         move_bytes: none_if_zero(raw.whole_or("MOVE_BYTES", 0)?),
         placement_epsilon: epsilon,
+        keep_found: raw.flag("KEEP_FOUND", true)?,
         shutdown_grace: raw.seconds("SHUTDOWN_GRACE", 10.0)?,
     })
 }

@@ -63,6 +63,18 @@ fn the_environment_is_over_the_file() {
     assert_eq!((s.read_port, s.write_port), (7000, 2));
     assert_eq!(s.rethinkdb_hosts, ["x:1", "y:2"]);
     assert_eq!(s.store, "file:///srv/store");
+    // A colon in an expression makes no map of it.
+    for (key, value, expected) in [
+        ("TROUGH_MINIMUM_ASSIGNMENTS", "segment_id == 'x' ? 1 : 2", Ok(1)),
+        ("TROUGH_MINIMUM_ASSIGNMENTS", "lambda s: 1 if s == 'x' else 2", Err("segment_id == 'x' ? 1 : 2")),
+    ] {
+        let x = trough_core::SegmentId::new("x").expect("valid");
+        match (Settings::from_parts("", [(key.to_owned(), value.to_owned())]), expected) {
+            (Ok(s), Ok(copies)) => assert_eq!(s.minimum_assignments.for_segment(&x), Ok(copies)),
+            (Err(e), Err(advice)) => assert!(e.to_string().contains(advice), "{e}"),
+            (other, _) => panic!("{value}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -138,6 +138,8 @@ pub struct Model {
     /// What goes before a segment's usual path below the store's root.
     root: String,
     listing: u32,
+    /// What each worker held of all bytes (0 to 1) when a Python master's placement was taken over.
+    pub found: HashMap<NodeId, f64>,
 }
 
 impl Model {

@@ -78,7 +78,10 @@ pub(crate) struct Reconciler {
     listed: Option<Instant>,
     missing: Vec<SegmentId>,
     missing_count: u64,
-    rings_written: String,
+    /// The document `ring-assignments` as it stands; none until it was read.
+    rings_written: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Whether rows may stand that a Python master wrote: not looked at yet.
+    may_be_python: bool,
 }
 
 impl Reconciler {
@@ -93,7 +96,8 @@ impl Reconciler {
             listed: None,
             missing: Vec::new(),
             missing_count: 0,
-            rings_written: String::new(),
+            rings_written: None,
+            may_be_python: true,
         }
     }
 
@@ -165,7 +169,9 @@ impl Reconciler {
             model.load(&row?);
         }
         self.generation = self.context.catalog.generation().await?.generation;
+        model.found = self.context.catalog.found_shares().await?;
         self.model = model;
+        self.may_be_python = true;
         self.listed = None;
         Ok(())
     }
@@ -188,6 +194,7 @@ impl Reconciler {
                 self.model.forget(ix);
             }
         }
+        self.take_over().await?;
         let survey = self.survey().await?;
         if !survey.plan.is_empty() {
             self.commit(&survey).await?;
@@ -317,6 +324,7 @@ impl Reconciler {
             locks.complete = true;
             *self.context.locks.write() = locks;
         }
+        self.take_over().await.map_err(failed)?;
         let survey = self.survey().await.map_err(failed)?;
         let lines = view::worker_lines(&self.model, &survey.workers, &survey.desired, &survey.nodes);
         Ok(view::plan_text(&self.model, &survey.plan, &lines))

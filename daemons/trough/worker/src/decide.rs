@@ -61,7 +61,9 @@ fn decide_held(view: &View<'_>, base: Option<Base>) -> Step {
     }
     let Some(base) = base else { return Step::Nothing };
     match (base, view.want) {
-        (Base::Canonical(stamp) | Base::Found(stamp), Some(want)) if want.is(stamp) => Step::Release,
+        (Base::Canonical(stamp), Some(want)) if want.is(stamp) => Step::Release,
+        // Of a file that was found only its time tells whether it was written since it was promoted.
+        (Base::Found(stamp), Some(want)) if want.mtime_ms.is_some() && want.is(stamp) => Step::Release,
         (Base::Canonical(stamp), Some(want)) if want.mtime_ms.is_some_and(|mtime| mtime > stamp.mtime_ms) => {
             Step::FreshenAndRelease
         }
@@ -87,7 +89,7 @@ mod tests {
     }
 
     fn want(stamp: Stamp) -> Want {
-        Want { remote_path: "x".into(), bytes: stamp.bytes, mtime_ms: Some(stamp.mtime_ms), sha256: None, cold: false }
+        Want { remote_path: "x".into(), bytes: stamp.bytes, mtime_ms: Some(stamp.mtime_ms), sha256: None, cold: false, python: false }
     }
 
     fn step(local: Option<Stamp>, wanted: Option<Stamp>, held: Option<Option<Base>>) -> Step {
@@ -125,6 +127,10 @@ mod tests {
     fn a_promoted_file_gives_its_lock_back() {
         assert_eq!(step(Some(V1), Some(V1), Some(Some(Base::Canonical(V1)))), Step::Release);
         assert_eq!(step(Some(V1), Some(V1), Some(Some(Base::Found(V1)))), Step::Release);
+        // Of the same length, and nobody knows whether it is the same: it may hold what was never promoted.
+        let timeless = Want { mtime_ms: None, ..want(V1) };
+        let held = View { local: Some(&file(V1)), want: Some(&timeless), held: Some(Some(Base::Found(V1))) };
+        assert_eq!(decide(&held), Step::Nothing);
         assert_eq!(step(Some(V1), None, Some(Some(Base::Canonical(V1)))), Step::ReleaseIfServedElsewhere);
         assert_eq!(step(Some(V1), Some(V2), Some(Some(Base::Canonical(V1)))), Step::FreshenAndRelease);
         // The assignment has not caught up with the promotion yet.

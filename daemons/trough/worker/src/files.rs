@@ -280,6 +280,8 @@ pub(crate) struct Want {
     pub(crate) mtime_ms: Option<i64>,
     pub(crate) sha256: Option<Box<str>>,
     pub(crate) cold: bool,
+    /// A Python master wrote it, and never again since: length and time are what the store was last seen to hold.
+    pub(crate) python: bool,
 }
 
 impl Want {
@@ -290,6 +292,7 @@ impl Want {
             mtime_ms: assignment.mtime_ms,
             sha256: assignment.sha256.as_deref().map(Into::into),
             cold: assignment.hash_ring.as_str() == Some("cold"),
+            python: assignment.generation == 0,
         }
     }
 

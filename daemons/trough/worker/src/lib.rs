@@ -22,6 +22,7 @@ mod meters;
 mod promote;
 mod promotions;
 mod provision;
+mod python;
 mod quarantine;
 mod read;
 mod reconcile;

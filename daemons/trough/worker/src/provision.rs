@@ -298,5 +298,6 @@ pub(crate) fn want_of(entry: Entry) -> Want {
         mtime_ms: Some(entry.mtime_ms),
         sha256: None,
         cold: false,
+        python: false,
     }
 }

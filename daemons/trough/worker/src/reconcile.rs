@@ -20,6 +20,7 @@ use crate::{
     files::Stamp,
     fresh::{self, Pending},
     locks::{Base, Held},
+    python,
     state::Worker,
 };
 
@@ -71,6 +72,8 @@ pub(crate) async fn run(worker: Arc<Worker>) {
         let changed = worker.wants.take_changed();
         let full = full || changed.is_none();
         if full {
+            python::look_at_store(&worker).await;
+            python::adopt(&worker).await;
             let all = {
                 let worker = worker.clone();
                 tokio::task::spawn_blocking(move || all_segments(&worker)).await.unwrap_or_default()

@@ -193,6 +193,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         quarantine: Quarantine::open(&settings.local_data),
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
+        adopts: AtomicBool::new(false),
         started: AtomicBool::new(false),
         settled: CancellationToken::new(),
         shutdown,
@@ -231,6 +232,8 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
     }
     let epoch = patiently("read the epoch", || worker.catalog.current_epoch()).await;
     worker.epoch.fetch_max(epoch, Ordering::AcqRel);
+    let before = patiently("look at this node's row", || worker.catalog.node(&worker.node)).await;
+    worker.adopts.store(before.is_some_and(|row| row.service.read_url.is_none()), Ordering::Release);
     patiently("take the lease", || follow::renew(worker)).await;
     if !worker.settings.run_as_cold_storage_node {
         patiently("take over this node's locks", || take_over(worker)).await;

@@ -16,7 +16,7 @@ use trough_client::Catalog;
 use trough_config::Settings;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId};
 use trough_engine::{Engine, SegmentFile};
-use trough_store::Store;
+use trough_store::{Entry, Store};
 
 use crate::{
     advertise::Advertiser,
@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     pub(crate) quarantine: Quarantine,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
+    /// Whether a Python worker ran here before, so that its copies are to be taken over.
+    pub(crate) adopts: AtomicBool,
     /// Whether requests are answered: what other nodes have locked is known, and every file was compared with its assignment.
     pub(crate) started: AtomicBool,
     /// Cancelled when every segment has been looked at once.
@@ -98,6 +100,21 @@ impl Wants {
 
     pub(crate) fn ids(&self) -> Vec<SegmentId> {
         self.map.read().keys().cloned().collect()
+    }
+
+    /// The segments whose assignments a Python master wrote.
+    pub(crate) fn of_python(&self) -> HashSet<SegmentId> {
+        self.map.read().iter().filter(|(_, want)| want.python && !want.cold).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Takes what the store holds of a segment whose assignment does not say it.
+    pub(crate) fn found(&self, entry: Entry) {
+        if let Some(want) = self.map.write().get_mut(&entry.segment).filter(|want| want.python)
+            && (want.bytes, want.mtime_ms) != (entry.bytes, Some(entry.mtime_ms))
+        {
+            (want.bytes, want.mtime_ms, want.sha256) = (entry.bytes, Some(entry.mtime_ms), None);
+            want.remote_path = entry.path.into();
+        }
     }
 
     /// Takes the complete list.

@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::Context as _;
-use serde_json::json;
-use trough_client::catalog::{ASSIGNMENT, CatalogError};
+use trough_client::catalog::CatalogError;
 use trough_core::{
-    SegmentId,
+    NodeId, SegmentId,
     records::{Assignment, ROLE_READ},
 };
-use trough_reql::r;
 
 use super::{Reconciler, Stop, Survey};
 use crate::{
     model::Row,
+    placing,
     plan::{Drop, Presence, Put, WorkerView},
 };
 
@@ -141,27 +139,55 @@ impl Reconciler {
             .collect())
     }
 
-    /// The document that Python readers look at: every hot worker with a ring and its weight.
-    pub(super) async fn write_ring_assignments(&mut self, workers: &[WorkerView]) -> Result<(), Stop> {
-        let rings = self.context.settings.maximum_assignments.max(1) as usize;
-        let mut document = serde_json::Map::from_iter([("id".to_owned(), json!("ring-assignments"))]);
-        let hot = workers.iter().filter(|w| !w.cold && w.presence != Presence::Gone);
-        for (i, worker) in hot.enumerate() {
-            let name = self.model.nodes.name(worker.node).to_string();
-            document.insert(name, json!({"ring": i % rings, "weight": worker.weight}));
-        }
-        let document = serde_json::Value::Object(document);
-        let text = document.to_string();
-        if text == self.rings_written {
+    /// Takes over what a Python master placed, if some of it stands: what each worker holds is recorded before anything is
+    /// planned, so that the change itself moves nothing (KEEP_FOUND).
+    pub(super) async fn take_over(&mut self) -> Result<(), Stop> {
+        if !self.may_be_python {
             return Ok(());
         }
-        let epoch = self.check_term()?;
-        if self.context.catalog.current_epoch().await? > epoch {
-            return Err(Stop::Deposed);
+        let settings = self.context.settings.clone();
+        let model = std::mem::take(&mut self.model);
+        let judged = tokio::task::spawn_blocking(move || {
+            let shares = placing::is_python(&model).then(|| placing::shares(&model, &settings)).transpose();
+            (model, shares)
+        });
+        let (model, shares) = judged.await.map_err(|e| Stop::Failed(anyhow::anyhow!("taking over failed: {e}")))?;
+        self.model = model;
+        if let Some(shares) = shares? {
+            // Without a term it is only planned.
+            if self.term.is_some() {
+                let epoch = self.check_term()?;
+                self.context.catalog.record_found_shares(&shares, epoch).await?;
+                tracing::info!(workers = shares.len(), "took over a placement of a Python sync master");
+            }
+            self.model.found = shares;
         }
-        let put = r::table(ASSIGNMENT).insert(r::expr(document)).conflict("replace").durability("hard");
-        self.context.catalog.client().write(&put).await.context("write the ring assignments")?;
-        self.rings_written = text;
+        self.may_be_python = false;
+        Ok(())
+    }
+
+    /// The document that a Python master reads: every hot worker with a ring and its weight.
+    pub(super) async fn write_ring_assignments(&mut self, workers: &[WorkerView]) -> Result<(), Stop> {
+        let rings = self.context.settings.maximum_assignments.max(1) as usize;
+        let old = match self.rings_written.take() {
+            Some(old) => old,
+            None => {
+                let mut stored = self.context.catalog.ring_assignments().await?.unwrap_or_default();
+                stored.remove("id");
+                stored
+            }
+        };
+        let hot: Vec<(NodeId, u64)> = workers
+            .iter()
+            .filter(|w| !w.cold && w.presence != Presence::Gone)
+            .map(|w| (self.model.nodes.name(w.node).clone(), w.weight))
+            .collect();
+        let document = placing::ring_assignments(&old, &hot, rings);
+        if document != old {
+            let epoch = self.check_term()?;
+            self.context.catalog.put_ring_assignments(document.clone(), epoch).await?;
+        }
+        self.rings_written = Some(document);
         Ok(())
     }
 }
