@@ -29,6 +29,18 @@ def run(url, *args, input=None, cwd=None, env=None, text=True):
                           env=environment(**(env or {})), **stdin)
 
 
+def unlocked(url, segment):
+    """Waits until nobody holds the segment's write lock."""
+    harness.wait_for(f"the lock of {segment}", lambda: f'"{segment}"' not in run(url, "-f", "raw", "-c", "show locks").stdout)
+
+
+def canonical(url, segment):
+    """Makes an empty segment that is promoted and not locked, so that it can be shredded."""
+    done = run(url, "-w", segment, "-c", f"provision {segment}", "-c", "promote")
+    assert done.returncode == 0, done
+    unlocked(url, segment)
+
+
 class Shell:
     """`trough shell` on a terminal of so many rows."""
 
@@ -74,7 +86,8 @@ class Shell:
         return "\n".join(self.lines()).rstrip()
 
     def cursor_line(self):
-        return self.screen.display[self.screen.cursor.y]
+        row = self.screen.buffer[self.screen.cursor.y]
+        return "".join(row[x].data for x in range(self.screen.columns))
 
     def at_prompt(self):
         """Whether an empty prompt waits."""

@@ -68,13 +68,14 @@ SESSION = [
 ]
 
 
-def test_a_session_through_every_command(shell, tmp_path):
+def test_a_session_through_every_command(shell, dev, tmp_path):
     (tmp_path / "crawl.sql").write_text(SCHEMA)
     (tmp_path / "rows.sql").write_text(ROWS)
     one = shell("-w", "-s", "crawl", cwd=tmp_path, rows=1500, columns=130)
     answers = iter(["no", "yes"])
     for line, expect in SESSION:
         if line.startswith("shred"):
+            terminal.unlocked(dev.url, "Scratch")
             with one.news:
                 begin = one.screen.cursor.y
             one.keys(line + "\r")
@@ -86,7 +87,7 @@ def test_a_session_through_every_command(shell, tmp_path):
         one.command(line.replace("\n", "\r"), expect)
     assert one.quit("bye\r") == 0
     if os.environ.get("TROUGH_SHELL_TRANSCRIPT") == "write":
-        write(one.text())
+        write(one.text().replace(str(dev.dir), "/tmp/trough"))
 
 
 def write(text):

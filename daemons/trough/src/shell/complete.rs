@@ -184,14 +184,14 @@ impl Completer for Words {
                 }
                 names.push(":segment".to_owned());
                 names.retain(|name| name.to_lowercase().starts_with(&lower));
-                names.sort_unstable();
                 let words = KEYWORDS.iter().filter(|word| !typed.is_empty() && keyword(word)).map(|word| cased(word));
                 names.extend(words);
                 names
             }
         };
-        let mut seen = std::collections::HashSet::new();
-        found.retain(|value| seen.insert(value.clone()));
+        // In order, so that what others begin with comes first: the editor finds what all have in common by it.
+        found.sort_unstable();
+        found.dedup();
         found.truncate(MOST);
         let span = Span::new(start, position);
         let suggest = |value: String| {

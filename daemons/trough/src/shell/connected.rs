@@ -34,14 +34,13 @@ pub(super) fn pattern(text: Option<&str>) -> anyhow::Result<SegmentPattern> {
 }
 
 impl Connected {
-    /// All served segments that match now, `told` their number as it grows.
-    pub(super) async fn matching(discovery: &Discovery, text: &str, mut told: impl FnMut(u64)) -> anyhow::Result<Self> {
+    /// All served segments that match now.
+    pub(super) async fn matching(discovery: &Discovery, text: &str) -> anyhow::Result<Self> {
         let pattern = pattern(Some(text))?;
         let mut scan = discovery.scan(pattern.clone()).await?;
         let (mut ids, mut count) = (Vec::new(), 0u64);
         while let Some(page) = scan.next_page(PAGE).await? {
             count += page.len() as u64;
-            told(count);
             if count as usize > MOST_KEPT {
                 ids = Vec::new();
                 continue;

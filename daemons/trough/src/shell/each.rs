@@ -146,10 +146,10 @@ impl Printer {
 
     /// Shows what has not been shown yet of a segment that has ended.
     fn close(&mut self, segment: &SegmentId, out: &mut Output) -> anyhow::Result<()> {
-        let begun = self.begun.remove(segment);
-        if !begun || self.waiting.contains_key(segment) {
+        if !self.begun.contains(segment) || self.waiting.contains_key(segment) {
             self.show(segment, out)?;
         }
+        self.begun.remove(segment);
         Ok(())
     }
 

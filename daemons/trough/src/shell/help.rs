@@ -58,8 +58,9 @@ SHOW SEGMENTS [MATCHING regex]   segments that are served
 SHOW WORKERS                     the workers
 SHOW LOCKS                       the segments that are being written",
         about: "\
-Over several segments SHOW TABLES and SHOW CREATE TABLE tell in how many of them each is. The regular expression is searched for anywhere in
-the id; ^ and $ hold it to the beginning and the end.",
+Over several segments SHOW TABLES and SHOW CREATE TABLE tell in how many of them each is. The
+regular expression is searched for anywhere in the id; ^ and $ hold it to the beginning and the
+end.",
         examples: &["show segments matching ^N1", "SHOW CREATE TABLE flights", "show schema crawl"],
     },
     Topic {
@@ -68,16 +69,18 @@ the id; ^ and $ hold it to the beginning and the end.",
 CONNECT segment [segment…]       use these segments from now on
 CONNECT MATCHING regex           use all that match",
         about: "\
-Those that match are found now; what is provisioned later is not among them until CONNECT is said again. (Of more than 100,000 the pattern alone is
-kept, and each statement finds them anew.)",
+Those that match are found now; what is provisioned later is not among them until CONNECT is
+said again. (Of more than 100,000 the pattern alone is kept, and each statement finds them
+anew.)",
         examples: &["connect N14228", "connect N14228 N24211", "CONNECT MATCHING .*"],
     },
     Topic {
         name: "select",
         usage: "SELECT …;                        runs on each connected segment (also WITH, VALUES, EXPLAIN, PRAGMA)",
         about: "\
-SQLite's SQL, ended by a semicolon. Each segment answers for itself, and answers are shown as they come; MERGE makes one of them. :segment is the
-segment's id. Segments that fail are counted and the first of them named. Ctrl-C cancels the query.",
+SQLite's SQL, ended by a semicolon. Each segment answers for itself, and answers are shown as
+they come; MERGE makes one of them. :segment is the segment's id. Segments that fail are counted
+and the first of them named. Ctrl-C cancels the query.",
         examples: &[
             "select count(*) from flights;",
             "select :segment, carrier, count(*) from flights group by carrier;",
@@ -90,10 +93,11 @@ segment's id. Segments that fail are counted and the first of them named. Ctrl-C
 MERGE SELECT …;                  one result of all connected segments
 MERGE SELECT … REDUCE SELECT …;  the same, with a second statement that says how",
         about: "\
-FROM and WHERE are each segment's own affair; grouping, DISTINCT, ORDER BY and LIMIT are over all of them. count, sum, total, avg, min, max and
-group_concat are added up by themselves, on the workers first. For any other aggregate say how: REDUCE runs over the table partial, which has the
-rows that the first statement gives on all segments, once on each worker and once more over what they gave; so it must give columns of the
-same names.",
+FROM and WHERE are each segment's own affair; grouping, DISTINCT, ORDER BY and LIMIT are over
+all of them. count, sum, total, avg, min, max and group_concat are added up by themselves, on
+the workers first. For any other aggregate say how: REDUCE runs over the table partial, which
+has the rows that the first statement gives on all segments, once on each worker and once more
+over what they gave; so it must give columns of the same names.",
         examples: &[
             "merge select carrier, count(*) from flights group by carrier order by 2 desc limit 5;",
             "merge select avg(distance), max(air_time) from flights;",
@@ -104,8 +108,8 @@ same names.",
         name: "write",
         usage: "INSERT …; UPDATE …; any SQL      runs on the one connected segment (-w); WRITE before it makes it plain",
         about: "\
-What is typed at once runs in one transaction: all of it or nothing. The segment is provisioned if it has no writer, from the schema
-of -s if it is new.",
+What is typed at once runs in one transaction: all of it or nothing. The segment is provisioned
+if it has no writer, from the schema of -s if it is new.",
         examples: &["insert into crawl_log (status, url) values (200, 'http://example.com/');", "write vacuum;"],
     },
     Topic {
@@ -126,7 +130,9 @@ PROMOTE MATCHING regex           promotes every write-locked one that matches",
     Topic {
         name: "shred",
         usage: "SHRED SEGMENT id [id…]           deletes segments entirely; cannot be undone (-w)",
-        about: "Copies, records and the canonical file go. It asks before it does so; -y on the command line answers yes.",
+        about: "\
+Copies, records and the canonical file go. It asks before it does so; -y on the command line
+answers yes.",
         examples: &["shred segment 300124"],
     },
     Topic {
@@ -145,8 +151,9 @@ PROMOTE MATCHING regex           promotes every write-locked one that matches",
         name: "format",
         usage: "FORMAT [TABLE|PRETTY|RAW|CSV|NDJSON]  shows or sets the output",
         about: "\
-TABLE is for people, PRETTY is indented JSON, RAW is JSON on one line, CSV has a header line, NDJSON is a JSON object a line. Over several
-segments CSV and NDJSON put the segment before each row's own columns.",
+TABLE is for people, PRETTY is indented JSON, RAW is JSON on one line, CSV has a header line,
+NDJSON is a JSON object a line. Over several segments CSV and NDJSON put the segment before each
+row's own columns.",
         examples: &["format csv", "FORMAT TABLE"],
     },
     Topic {

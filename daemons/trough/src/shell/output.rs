@@ -152,6 +152,7 @@ impl Output {
         }
         let closed = matches!(self.sink, Sink::Closed);
         self.close();
+        self.sink = Sink::Plain;
         if closed { Err(Closed) } else { Ok(()) }
     }
 

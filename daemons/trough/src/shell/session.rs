@@ -1,6 +1,7 @@
 //! One shell: what is connected, and what commands do. The commands themselves are in files of their own.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -242,7 +243,7 @@ impl Session {
             Segments::Ids(ids) => Connected::Ids(parse_ids(ids)?),
             Segments::Matching(pattern) => {
                 let began = Instant::now();
-                let connected = Connected::matching(&self.discovery, pattern, |_| {}).await?;
+                let connected = Connected::matching(&self.discovery, pattern).await?;
                 if self.out.interactive {
                     let took = duration(began.elapsed());
                     self.say(format_args!("{} segments match, found in {took}", connected.count()))?;
@@ -275,12 +276,13 @@ pub(super) fn duration(time: std::time::Duration) -> String {
     }
 }
 
-/// Ids as typed.
+/// Ids as typed, each once.
 pub(super) fn parse_ids(ids: &[String]) -> anyhow::Result<Vec<SegmentId>> {
-    let mut all: Vec<SegmentId> = Vec::with_capacity(ids.len());
+    let mut seen = HashSet::with_capacity(ids.len());
+    let mut all = Vec::with_capacity(ids.len());
     for id in ids {
         let id = SegmentId::new(id)?;
-        if !all.contains(&id) {
+        if seen.insert(id.clone()) {
             all.push(id);
         }
     }
