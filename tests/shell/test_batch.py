@@ -150,6 +150,12 @@ def test_case_is_kept(dev, data):
     assert terminal.run(dev.url, "-f", "ndjson", "-c", "show segments matching ^mixed").stdout == ""
 
 
+def test_what_is_being_written_is_not_shredded(dev, data):
+    done = terminal.run(dev.url, "-w", "-y", "-c", "shred segment d-1")
+    assert done.returncode == 1 and "PROMOTE" in done.stderr
+    assert "d-1" in terminal.run(dev.url, "-c", "show segments matching ^d-1$").stdout
+
+
 def test_shred_wants_yes(dev, data):
     terminal.canonical(dev.url, "doomed")
     refused = terminal.run(dev.url, "-w", "-c", "shred segment doomed")

@@ -74,6 +74,14 @@ impl Session {
     pub(super) async fn shred(&mut self, ids: &[String], confirmed: bool) -> anyhow::Result<Next> {
         self.need_writable("shredding")?;
         let segments = parse_ids(ids)?;
+        let locks = self.discovery.catalog().locks_of_segments(&segments).await?;
+        if let Some(lock) = locks.first() {
+            bail!(
+                "segment {} is being written on {}; PROMOTE it, and shred it once SHOW LOCKS no longer lists it",
+                lock.segment,
+                lock.node
+            );
+        }
         if !confirmed && !self.yes {
             let what = match segments.as_slice() {
                 [one] => format!("segment {one}"),

@@ -215,7 +215,9 @@ fn line(cells: &[Cell], widths: &[usize], colour: bool, out: &mut String) {
 fn cell(value: &Value) -> Cell {
     let lines = match value {
         // The end of the last line is no line.
-        Value::Text(text) => text.strip_suffix('\n').unwrap_or(text).split('\n').map(|line| safe(line.trim_end_matches('\r'))).collect(),
+        Value::Text(text) => {
+            text.strip_suffix('\n').unwrap_or(text).split('\n').map(|line| safe(line.trim_end_matches('\r'))).collect()
+        }
         Value::Blob(bytes) if bytes.len() > 32 => vec![format!("x'{}…' ({} bytes)", hex(&bytes[..32]), bytes.len())],
         value => vec![plain(value)],
     };
