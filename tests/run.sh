@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, fdw, chaos,
+# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, shell, fdw, chaos,
 # the build with libhdfs and the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
@@ -43,6 +43,7 @@ cluster_hdfs() {
   TROUGH_TEST_STORE=hdfs pytest tests/cluster
 }
 compat() { pytest -rs tests/compat; }
+shell() { pytest tests/shell; }
 fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 chaos() { pytest tests/chaos; }
 # These kill servers, so they start an HDFS of their own.
@@ -72,7 +73,7 @@ hdrs() {
 }
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 check versions build cluster cluster_hdfs compat fdw chaos chaos_hdfs hdrs demo)
+all=(setup python_env hdfs s3 check versions build cluster cluster_hdfs compat shell fdw chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

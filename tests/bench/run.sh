@@ -3,7 +3,7 @@
 # need, runs every benchmark beside its peer, and prints a table of ratios.
 #   tests/bench/run.sh [--only NAME] [--large] [--listing-hdfs FILES]
 # What a run has loaded (14,000,000 rows in 14,000 segments) the next one uses again; BENCH_FRESH=1 loads it anew.
-# `--only copies` and `--only listing` need HDFS alone, `--only cold` starts servers of its own: neither needs PostgreSQL nor that data;
+# `--only copies` and `--only listing` need HDFS alone, `--only cold` and `--only shell` start servers of their own: none of them needs PostgreSQL nor that data;
 # `--only master` (which is run only when it is named, and takes minutes) needs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -28,7 +28,7 @@ run_bench() {
 
 only=$(printf '%s\n' "$@" | awk 'last == "--only" { print } /^--only=/ { print substr($0, 8) } { last = $0 }')
 case $only in
-  master | cold)
+  master | cold | shell)
     scripts/setup.sh test
     cargo build --release -p trough -p pg_trough # the same packages as elsewhere, so that nothing is compiled twice
     mkdir -p "$DEMO_DIR"

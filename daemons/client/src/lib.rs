@@ -12,5 +12,5 @@ pub mod write;
 
 pub use catalog::{Catalog, CatalogError};
 pub use discovery::{Discovery, DiscoveryError, DiscoveryOptions, SegmentPattern};
-pub use query::{Batch, QueryClient, QueryError, QueryOptions, QueryStream, QueryTemplate, SegmentSet};
+pub use query::{Batch, QueryClient, QueryError, QueryEvent, QueryOptions, QueryStream, QueryTemplate, SegmentSet};
 pub use write::{WriteClient, WriteError};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::*;
-use trough_client::{QueryClient, QueryError, QueryOptions, QueryTemplate, SegmentPattern, SegmentSet};
+use trough_client::{QueryClient, QueryError, QueryEvent, QueryOptions, QueryTemplate, SegmentPattern, SegmentSet};
 use trough_core::{ErrorCode, SegmentId, wire::Frame};
 
 fn map() -> QueryTemplate {
@@ -339,6 +339,42 @@ async fn single_segment_requests_are_lean() {
     times.sort();
     println!("one segment: p50 {:?}, p99 {:?}", times[250], times[495]);
     assert!(times[250] < Duration::from_millis(20));
+}
+
+#[tokio::test]
+async fn the_ends_of_segments_are_told_after_their_rows() {
+    let cluster = Cluster::start().await;
+    let segments = segs(200);
+    // Alone, the first segment fails.
+    let worker = Worker::start("w", |r| {
+        let mut frames = honest(&r);
+        if let Some(bad) = r.segments.iter().position(|s| s.as_str() == "s00000") {
+            let n = r.segments.len();
+            frames.remove(1 + bad);
+            *frames.last_mut().unwrap() = end(n - 1, 1, n as u64 - 1);
+            frames.insert(1, segment_error(bad as u32, ErrorCode::NoSuchTable, "none", None));
+        }
+        Reply::Whole(vec![bytes(&frames)])
+    })
+    .await;
+    cluster.serve(&worker, &segments).await;
+    let options = QueryOptions { tell_done: true, skip_failed: true, segments_per_request: 1_000, ..quick() };
+    let mut stream = cluster.queries().fan_out(SegmentSet::Ids(segments.clone()), map(), options);
+    let (mut rows, mut done) = (HashMap::new(), Vec::new());
+    while let Some(event) = stream.next_event().await {
+        match event.unwrap() {
+            QueryEvent::Rows(batch) => *rows.entry(batch.segment.unwrap()).or_insert(0) += batch.count,
+            QueryEvent::Done(ended) => {
+                assert!(ended.iter().all(|segment| rows.get(segment) == Some(&1)), "their rows came before");
+                done.extend(ended);
+            }
+        }
+    }
+    done.sort_unstable();
+    assert_eq!(done, segments[1..]);
+    assert_eq!(stream.left_out().failed, 1);
+    // 4, then 16, then 64, then the rest.
+    assert_eq!(worker.requests(), 4);
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ enum Command {
     /// A worker: copies, serves, writes, promotes
     Worker(WorkerArgs),
     /// The interactive shell
-    #[command(long_about = shell::LONG)]
+    #[command(long_about = shell::LONG, override_usage = shell::USAGE)]
     Shell(shell::ShellArgs),
     /// Checks a configuration and a running cluster, and says what is wrong and what to do
     #[command(long_about = doctor::LONG)]

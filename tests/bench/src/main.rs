@@ -18,6 +18,7 @@ mod placement;
 mod points;
 mod report;
 mod scan;
+mod shell;
 mod top;
 mod writes;
 
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// Segments of `--only master`.
     #[arg(long, default_value_t = 1_000_000)]
     segments: usize,
+    /// Segments that the shell lists.
+    #[arg(long, default_value_t = 500_000)]
+    shell_segments: usize,
     /// Also place 100,000,000 segments (about a minute and 4 GiB).
     #[arg(long)]
     large: bool,
@@ -104,6 +108,9 @@ async fn main() -> Result<()> {
     }
     if wanted("writes") {
         writes::run(&args, &mut report).await.context("durable writes")?;
+    }
+    if wanted("shell") {
+        shell::run(&args, &mut report).await.context("shell")?;
     }
     if wanted("placement") {
         placement::run(&args, &mut report).context("placement")?;

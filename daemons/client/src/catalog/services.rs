@@ -147,6 +147,25 @@ impl Catalog {
         self.read_rows("read the read services", &query).await
     }
 
+    /// The read and write rows of every segment whose id begins with `prefix`, as a stream in the order of the ids, byte by byte. The
+    /// server reads them a page at a time.
+    ///
+    /// # Errors
+    /// [`super::CatalogError`].
+    pub async fn services_in_order(&self, prefix: &str) -> Result<Rows<Service>> {
+        let (low, high) = match prefix {
+            "" => (r::minval(), r::maxval()),
+            _ => (prefix.into(), format!("{prefix}\u{10ffff}").into()),
+        };
+        let ordered = r::table(SERVICES)
+            .between(low, high)
+            .index("segment")
+            .order_by(std::iter::empty::<Expr>())
+            .index("segment")
+            .pluck(["id", "role", "node", "segment", "url", "ttl", "last_heartbeat"]);
+        self.read_rows("read the services in order", &ordered).await
+    }
+
     /// Every row of the table as a stream.
     ///
     /// # Errors

@@ -29,11 +29,13 @@ mod followed;
 mod known;
 mod listing;
 mod pattern;
+mod scan;
 mod table;
 
 pub(crate) use choose::{pick, pick_home};
 pub use known::Known;
 pub use pattern::SegmentPattern;
+pub use scan::{Scan, Served};
 pub(crate) use table::base_url;
 pub use table::{Endpoint, InFlight, Located, NodeHandle, Refs};
 use table::{Nodes, View};

@@ -60,6 +60,16 @@ impl SegmentPattern {
         }
     }
 
+    /// A text that every id which fulfils the condition begins with; empty where none is known.
+    pub fn literal_prefix(&self) -> String {
+        match self {
+            Self::Prefix(prefix) => prefix.clone(),
+            Self::Regex(regex) => anchored_literal(regex.as_str()),
+            Self::And(all) => all.iter().map(Self::literal_prefix).max_by_key(String::len).unwrap_or_default(),
+            Self::All | Self::Range { .. } | Self::Ids(_) => String::new(),
+        }
+    }
+
     /// If the condition names its segments: those of them that fulfil all of it, each once, in their order.
     pub fn named(&self) -> Option<Vec<SegmentId>> {
         let candidates = match self {
@@ -109,6 +119,19 @@ impl SegmentPattern {
     }
 }
 
+/// The plain characters after a regular expression's `^`, if it can match nowhere else: `^N1` in `^N1[0-9]+`. Characters that may
+/// mean something end it.
+fn anchored_literal(pattern: &str) -> String {
+    let Some(rest) = pattern.strip_prefix('^').filter(|rest| !rest.contains('|')) else { return String::new() };
+    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '/');
+    let mut literal: String = rest.chars().take_while(plain).collect();
+    // What follows may make the last character optional.
+    if rest[literal.len()..].starts_with(['*', '?', '{']) {
+        literal.pop();
+    }
+    literal
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +155,30 @@ mod tests {
         assert_eq!(named.named(), Some(vec![id("N11"), id("N12")]));
         let both = SegmentPattern::And(vec![named, SegmentPattern::Ids(vec![id("N12")])]);
         assert_eq!(both.named(), Some(vec![id("N12")]));
+    }
+    #[test]
+    fn anchored_expressions_have_a_prefix() {
+        let prefix = |pattern: &str| SegmentPattern::regex(pattern).expect("valid").literal_prefix();
+        for (pattern, expected) in [
+            ("^N1[0-9]+$", "N1"),
+            ("^300123$", "300123"),
+            ("^N1?", "N"),
+            ("^N1*x", "N"),
+            ("^ab{2}", "a"),
+            ("^ab+", "ab"),
+            ("^a|b", ""),
+            ("N1", ""),
+            ("(?i)^n1", ""),
+            (".*", ""),
+            ("^", ""),
+            ("^crawl-\\d", "crawl-"),
+        ] {
+            assert_eq!(prefix(pattern), expected, "{pattern}");
+        }
+        let both = SegmentPattern::And(vec![
+            SegmentPattern::Prefix("N".into()),
+            SegmentPattern::regex("^N12").expect("valid"),
+        ]);
+        assert_eq!(both.literal_prefix(), "N12");
     }
 }

@@ -83,6 +83,8 @@ pub(super) enum Step {
 pub(super) struct Outcome {
     /// The last rows to deliver.
     pub(super) rows: Vec<Batch>,
+    /// Segments all of whose rows are delivered with `rows`, if that is to be told.
+    pub(super) done: Vec<SegmentId>,
     /// Segments that failed by themselves, and whether some of their rows have been delivered.
     pub(super) failed: Vec<(Target, SegmentError, bool)>,
     /// If the request broke: why, and the segments that had not failed by themselves before, each with whether rows of it have
@@ -406,6 +408,8 @@ impl Exchange {
                     if let Some(why) = self.failed.remove(&(i as u32)) {
                         let delivered = self.delivered.get(i).copied().unwrap_or(false);
                         outcome.failed.push((target, why, delivered));
+                    } else if self.shared.options.tell_done {
+                        outcome.done.push(target.segment);
                     }
                 }
             }

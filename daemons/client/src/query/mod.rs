@@ -30,7 +30,7 @@ mod stream;
 
 pub use error::QueryError;
 pub use skip::LeftOut;
-pub use stream::{FanOutStats, QueryStream};
+pub use stream::{FanOutStats, QueryEvent, QueryStream};
 
 /// What to ask of each segment, and of each worker.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +87,9 @@ pub struct QueryOptions {
     /// Whether a segment that fails by itself, on every copy and before any of its rows was delivered, has no rows instead of failing the
     /// query. [`QueryStream::left_out`] tells which.
     pub skip_failed: bool,
+    /// Whether the end of each segment is told ([`QueryEvent::Done`]); a worker is then first asked for a few segments, then for more and
+    /// more, so that the first ends come soon.
+    pub tell_done: bool,
     /// Goes with every request, so that logs of PostgreSQL and of the workers can be brought together.
     pub trace_id: Option<String>,
 }
@@ -105,6 +108,7 @@ impl Default for QueryOptions {
             stall: Duration::from_secs(15),
             unknown_is_error: true,
             skip_failed: false,
+            tell_done: false,
             trace_id: None,
         }
     }

@@ -158,11 +158,12 @@ fn chunks(located: &Located, shared: &Shared) -> Vec<Chunk> {
         }
     }
     let limit = per_request(shared);
+    let growing = shared.options.enough_rows.is_some() || shared.options.tell_done;
     let mut cut: Vec<std::vec::IntoIter<Chunk>> = Vec::new();
     for (endpoint, share) in located.endpoints.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
         let target = |i: &u32| Target { segment: located.entries[*i as usize].0.clone(), past: None };
         let chunk = |part: &[u32]| Chunk { endpoint: endpoint.clone(), targets: part.iter().map(target).collect() };
-        cut.push(parts(&share, limit, shared.options.enough_rows.is_some()).map(chunk).collect::<Vec<_>>().into_iter());
+        cut.push(parts(&share, limit, growing).map(chunk).collect::<Vec<_>>().into_iter());
     }
     let mut all = Vec::new();
     while !cut.is_empty() {
@@ -171,7 +172,8 @@ fn chunks(located: &Located, shared: &Shared) -> Vec<Chunk> {
     all
 }
 
-/// Where a few rows may be enough, a worker is first asked for so many segments, then each time for [`GROWTH`] times more.
+/// Where a few rows may be enough, or the first are wanted soon, a worker is first asked for so many segments, then each time for [`GROWTH`]
+/// times more.
 const FIRST: usize = 4;
 const GROWTH: usize = 4;
 

@@ -11,7 +11,7 @@ use futures::{
     future::BoxFuture,
     stream::{FuturesUnordered, Stream},
 };
-use trough_core::{ErrorCode, SegmentError};
+use trough_core::{ErrorCode, SegmentError, SegmentId};
 
 use super::{
     Batch, LeftOut, QueryError, SegmentSet, Shared,
@@ -46,6 +46,16 @@ pub struct FanOutStats {
     pub worker_micros: u64,
 }
 
+/// What a query has to tell.
+#[derive(Clone, Debug)]
+pub enum QueryEvent {
+    /// Some rows.
+    Rows(Batch),
+    /// No more rows of these segments come: all of them are delivered. Only if [`super::QueryOptions::tell_done`] is set; segments that were left
+    /// out are not among them.
+    Done(Vec<SegmentId>),
+}
+
 /// A query's rows. [`QueryStream::next`] may be cancelled and called again.
 pub struct QueryStream {
     shared: Arc<Shared>,
@@ -56,7 +66,7 @@ pub struct QueryStream {
     in_flight: HashMap<Arc<str>, usize>,
     requests_in_flight: usize,
     asked: HashSet<Arc<str>>,
-    ready: VecDeque<Batch>,
+    ready: VecDeque<QueryEvent>,
     stats: FanOutStats,
     left_out: LeftOut,
     over: bool,
@@ -106,13 +116,29 @@ impl QueryStream {
     /// [`QueryError`], naming segment and worker.
     pub async fn next(&mut self) -> Option<Result<Batch, QueryError>> {
         loop {
-            if let Some(batch) = self.ready.pop_front() {
-                self.stats.rows += u64::from(batch.count);
-                self.stats.bytes += batch.data.len() as u64;
-                if self.shared.options.enough_rows.is_some_and(|enough| self.stats.rows >= enough) {
-                    self.end();
+            match self.next_event().await? {
+                Ok(QueryEvent::Rows(batch)) => return Some(Ok(batch)),
+                Ok(QueryEvent::Done(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// As [`QueryStream::next`], with the ends of segments among the rows; they come in no order, but each after its rows.
+    ///
+    /// # Errors
+    /// As [`QueryStream::next`].
+    pub async fn next_event(&mut self) -> Option<Result<QueryEvent, QueryError>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                if let QueryEvent::Rows(batch) = &event {
+                    self.stats.rows += u64::from(batch.count);
+                    self.stats.bytes += batch.data.len() as u64;
+                    if self.shared.options.enough_rows.is_some_and(|enough| self.stats.rows >= enough) {
+                        self.end();
+                    }
                 }
-                return Some(Ok(batch));
+                return Some(Ok(event));
             }
             if self.over {
                 return None;
@@ -138,7 +164,7 @@ impl QueryStream {
                 }
                 Some(Event::Planned(Err(error))) => Err(error),
                 Some(Event::Step(exchange, Step::Rows(rows))) => {
-                    self.ready.extend(rows);
+                    self.ready.extend(rows.into_iter().map(QueryEvent::Rows));
                     self.go_on(exchange);
                     Ok(())
                 }
@@ -215,7 +241,10 @@ impl QueryStream {
             *n -= 1;
         }
         self.stats.worker_micros += outcome.stats.micros;
-        self.ready.extend(outcome.rows);
+        self.ready.extend(outcome.rows.into_iter().map(QueryEvent::Rows));
+        if !outcome.done.is_empty() {
+            self.ready.push_back(QueryEvent::Done(outcome.done));
+        }
         if outcome.broken.is_none() {
             self.stats.done += outcome.stats.ok;
         }

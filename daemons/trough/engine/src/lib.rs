@@ -16,6 +16,7 @@ mod apply;
 mod auth;
 mod bounded;
 mod cache;
+mod combine;
 mod conn;
 mod control;
 mod create;
@@ -44,6 +45,7 @@ mod transaction;
 mod write_conn;
 mod writer;
 
+pub use combine::Combiner;
 pub use describe::{describe, validate};
 pub use engine::{Engine, EngineStats, Guard, Mode, SegmentFile};
 pub use files::Snapshot;

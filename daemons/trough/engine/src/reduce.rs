@@ -29,15 +29,15 @@ pub(crate) struct Partial {
     table: Mutex<Option<Table>>,
 }
 
-struct Table {
-    conn: Connection,
-    width: usize,
+pub(crate) struct Table {
+    pub(crate) conn: Connection,
+    pub(crate) width: usize,
     one: String,
     many: String,
 }
 
 /// SQLite's objection to the statements that the engine itself makes around the client's.
-fn failed(what: &str, error: &rusqlite::Error) -> SegmentError {
+pub(crate) fn failed(what: &str, error: &rusqlite::Error) -> SegmentError {
     let code = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::OutOfMemory | rusqlite::ErrorCode::TooBig | rusqlite::ErrorCode::DiskFull) => {
             ErrorCode::Limit
@@ -120,14 +120,24 @@ impl Partial {
 
 impl Table {
     fn new(names: &[&str], limits: &Limits) -> Result<Self, SegmentError> {
+        Self::with_storage("PRAGMA temp_store=MEMORY", ":memory:", names, limits)
+    }
+
+    /// The table in a database of its own at `path`, with `pragmas`.
+    pub(crate) fn with_storage(
+        pragmas: &str,
+        path: &str,
+        names: &[&str],
+        limits: &Limits,
+    ) -> Result<Self, SegmentError> {
         let quoted: Vec<String> = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
         let make = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let conn = Connection::open_in_memory_with_flags(flags)?;
+            let conn = Connection::open_with_flags(path, flags)?;
             conn::set_up(&conn, limits)?;
             // Names may be anything; without a type a column keeps every value as it is.
             conn.execute_batch(&format!(
-                "PRAGMA page_size=32768; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; \
+                "PRAGMA page_size=32768; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {pragmas}; \
                  CREATE TABLE partial({}); BEGIN",
                 quoted.join(",")
             ))?;
@@ -147,7 +157,7 @@ impl Table {
         Ok(Self { conn, width, one: insert(1), many: insert(at_once) })
     }
 
-    fn insert(&self, rows: &[u8]) -> rusqlite::Result<()> {
+    pub(crate) fn insert(&self, rows: &[u8]) -> rusqlite::Result<()> {
         let mut rest = rows;
         let mut many = self.conn.prepare_cached(&self.many)?;
         let mut values = Vec::with_capacity(many.parameter_count());
