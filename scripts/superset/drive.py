@@ -16,9 +16,9 @@ import urllib.request
 
 WEEKS = "Flights a week by airport"
 DELAYS = "Mean departure delay by carrier (minutes)"
-YEAR = {"col": "departure", "op": "TEMPORAL_RANGE", "val": "2013-01-01 : 2014-01-01"}
+YEAR = {"col": "departed", "op": "TEMPORAL_RANGE", "val": "2013-01-01 : 2014-01-01"}
 TRUTH = {
-    WEEKS: "SELECT date_trunc('week', time_hour::timestamptz AT TIME ZONE 'UTC') AS departure, origin, count(*) AS flights"
+    WEEKS: "SELECT date_trunc('week', time_hour::timestamptz AT TIME ZONE 'UTC') AS departed, origin, count(*) AS flights"
            " FROM plain.flights WHERE time_hour < '2014' GROUP BY 1, 2",
     DELAYS: "SELECT carrier, avg(dep_delay) AS delay FROM plain.flights WHERE time_hour < '2014' GROUP BY 1",
 }
@@ -31,7 +31,7 @@ class Superset:
         self.token = self.call("POST", "security/login", login)["access_token"]
 
     def call(self, method, path, body=None):
-        headers = {"content-type": "application/json"}
+        headers = {} if body is None else {"content-type": "application/json"}
         if self.token:
             headers["authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(f"{self.url}/api/v1/{path}", method=method, headers=headers,
@@ -55,8 +55,8 @@ def metric(label, sql):
 def weeks(dataset):
     """A line a week and airport."""
     count = metric("flights", "COUNT(*)")
-    axis = {"columnType": "BASE_AXIS", "sqlExpression": "departure", "label": "departure", "expressionType": "SQL", "timeGrain": "P1W"}
-    form = {"viz_type": "echarts_timeseries_line", "x_axis": "departure", "time_grain_sqla": "P1W", "metrics": [count],
+    axis = {"columnType": "BASE_AXIS", "sqlExpression": "departed", "label": "departed", "expressionType": "SQL", "timeGrain": "P1W"}
+    form = {"viz_type": "echarts_timeseries_line", "x_axis": "departed", "time_grain_sqla": "P1W", "metrics": [count],
             "groupby": ["origin"], "adhoc_filters": [adhoc_year()], "row_limit": 10000, "show_legend": True,
             "x_axis_time_format": "smart_date", "y_axis_format": "SMART_NUMBER", "truncateYAxis": False, "markerEnabled": False}
     query = {"columns": [axis, "origin"], "metrics": [count], "filters": [YEAR], "orderby": [], "row_limit": 10000}
@@ -69,13 +69,12 @@ def delays(dataset):
     form = {"viz_type": "echarts_timeseries_bar", "x_axis": "carrier", "metrics": [delay], "groupby": [],
             "adhoc_filters": [adhoc_year()], "row_limit": 100, "x_axis_sort": "delay", "x_axis_sort_asc": False,
             "show_legend": False, "y_axis_format": ".1f", "xAxisForceCategorical": True}
-    query = {"columns": ["carrier"], "metrics": [delay], "filters": [YEAR], "orderby": [["delay", False]], "row_limit": 100}
-    query["orderby"] = [[delay, False]]
+    query = {"columns": ["carrier"], "metrics": [delay], "filters": [YEAR], "orderby": [[delay, False]], "row_limit": 100}
     return DELAYS, form, query
 
 
 def adhoc_year():
-    return {"clause": "WHERE", "comparator": YEAR["val"], "expressionType": "SIMPLE", "operator": "TEMPORAL_RANGE", "subject": "departure"}
+    return {"clause": "WHERE", "comparator": YEAR["val"], "expressionType": "SIMPLE", "operator": "TEMPORAL_RANGE", "subject": "departed"}
 
 
 def psql(address, sql):
@@ -95,7 +94,7 @@ def truth(address, sql):
 def normal(row):
     """A row by column, with numbers of any type to nine digits and timestamps in seconds since 1970."""
     def value(key, v):
-        if key == "departure":
+        if key == "departed":
             return round(v / 1000) if isinstance(v, (int, float)) else seconds(v)
         return f"{float(v):.9g}" if isinstance(v, (int, float)) else v
     return {key: value(key, row[key]) for key in sorted(row)}
@@ -126,18 +125,22 @@ def main(url, address, password):
     superset.remove("dataset", "table_name", "flights")
     superset.remove("database", "database_name", "pg_trough")
 
-    # With this format Superset writes bounds as plain literals and not as to_timestamp(…), which is a timestamptz: only
-    # these have the aggregates of a filtered chart pushed down.
-    extra = {"python_date_format_by_column_name": {"departure": "%Y-%m-%d %H:%M:%S.%f"}}
     database = superset.call("POST", "database/", {
         "database_name": "pg_trough", "sqlalchemy_uri": f"postgresql+psycopg2://postgres@{address}/demo",
-        "expose_in_sqllab": True, "extra": json.dumps(extra)})["id"]
+        "expose_in_sqllab": True})["id"]
     schemas = superset.call("GET", f"database/{database}/schemas/")["result"]
     tables = superset.call("GET", f"database/{database}/tables/?q=(schema_name:bi)")["result"]
     print(f"Superset sees the schemas {', '.join(schemas)} and in bi: {[(t['value'], t['type']) for t in tables]}")
     dataset = superset.call("POST", "dataset/", {"database": database, "schema": "bi", "table_name": "flights"})["id"]
     seen = superset.call("GET", f"dataset/{dataset}")["result"]
     print("columns:", ", ".join(f"{c['column_name']} {c['type']}{' (time)' if c['is_dttm'] else ''}" for c in seen["columns"]))
+
+    # Superset writes the bounds of a column of a timestamp type as to_timestamp(…), which is a timestamptz, so that they are
+    # compared in the session's time zone, here and not in SQLite. Those of a calculated column of type STRING are plain literals.
+    columns = [{key: c[key] for key in ("id", "column_name", "type", "is_dttm", "groupby", "filterable")} for c in seen["columns"]]
+    columns.append({"column_name": "departed", "expression": "departure", "type": "STRING", "is_dttm": True, "groupby": True,
+                    "filterable": True, "python_date_format": "%Y-%m-%d %H:%M:%S.%f"})
+    superset.call("PUT", f"dataset/{dataset}", {"columns": columns, "main_dttm_col": "departed"})
 
     made = []
     for name, form, query in [weeks(dataset), delays(dataset)]:
