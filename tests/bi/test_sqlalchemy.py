@@ -1,5 +1,7 @@
 """SQLAlchemy: what Superset, Redash, dbt, Airflow and pandas find tables with."""
 
+from datetime import datetime
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -43,7 +45,7 @@ def test_a_reflected_table_answers_as_a_plain_one(engine):
     for schema in ["shop", "plain"]:
         t = sa.Table("orders", sa.MetaData(), schema=schema, autoload_with=engine)
         query = (sa.select(t.c.product, sa.func.count().label("n"), sa.func.avg(t.c.price).label("price"))
-                 .where(t.c.placed.between("2026-02-01", "2026-06-30"), t.c.customer.in_(["c01", "c02", "c05"]), ~t.c.paid)
+                 .where(t.c.placed.between(datetime(2026, 2, 1), datetime(2026, 6, 30)), t.c.customer.in_(["c01", "c02", "c05"]), ~t.c.paid)
                  .group_by(t.c.product).order_by(sa.desc("n"), t.c.product).limit(4))
         with engine.connect() as connection:
             answers.append(connection.execute(query).fetchall())
