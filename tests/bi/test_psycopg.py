@@ -1,7 +1,5 @@
 """psycopg 3: what notebooks, dbt, Airflow and Django reach PostgreSQL with."""
 
-import io
-
 import psycopg
 import pytest
 
@@ -80,7 +78,7 @@ def test_copy_out(connection, options):
 
 def test_copy_of_the_table_itself_is_refused_by_postgresql_with_what_to_do(connection):
     with pytest.raises(psycopg.errors.WrongObjectType) as e, connection.cursor() as cursor, cursor.copy("COPY shop.orders TO STDOUT") as copy:
-        io.BytesIO(b"".join(copy))
+        b"".join(copy)
     assert "COPY (SELECT ...) TO" in e.value.diag.message_hint
 
 
