@@ -5,6 +5,8 @@ import pytest
 from ibis import _
 from pandas.testing import assert_frame_equal
 
+# Its own.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
 
 @pytest.fixture(scope="module")
 def con(stack):
