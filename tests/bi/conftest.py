@@ -1,9 +1,10 @@
 """A PostgreSQL with the extension, a cluster, and known rows in both: what each BI tool's tests read."""
 
-import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import psycopg
 import pytest
@@ -15,7 +16,8 @@ import harness  # noqa: E402
 
 
 class Stack:
-    """Where everything is. `user` is the role that tools connect as; it may read, and nothing else."""
+    """Where everything is. `user` is the role that tools connect as; it may read, and nothing else.
+    After a failed start the directory stays, with the logs."""
 
     user = "analyst"
     database = "bi"
@@ -50,11 +52,9 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory):
-    directory = pathlib.Path(os.path.realpath(tmp_path_factory.mktemp("bi")))
-    for parent in [directory, *directory.parents]:  # the user postgres must reach its data
-        if parent.stat().st_uid == os.getuid() and parent.stat().st_mode & 0o055 != 0o055 and parent != pathlib.Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
+def stack():
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="trough-bi-"))
+    directory.chmod(0o755)  # the user postgres must reach its data
     out = subprocess.run([sys.executable, ROOT / "scripts/free-ports.py"], check=True, capture_output=True, text=True).stdout
     port, base_port = map(int, out.split())
     pg = directory / "pg"
@@ -70,6 +70,7 @@ def stack(tmp_path_factory):
             cluster.stop()
     finally:
         subprocess.run([ROOT / "scripts/pg.sh", "stop", pg], check=True)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
