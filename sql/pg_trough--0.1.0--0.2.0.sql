@@ -27,3 +27,13 @@ COMMENT ON FUNCTION caches() IS 'What this session keeps of each server: who ser
 CREATE FUNCTION reset(server text DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'trough_reset_wrapper';
 COMMENT ON FUNCTION reset(text) IS 'Has this session forget a server, or all, and close its connections; how many were forgotten.';
+
+CREATE FUNCTION tables(server text, segment text, OUT name text, OUT type text, OUT sql text) RETURNS SETOF record
+    LANGUAGE sql VOLATILE STRICT
+BEGIN ATOMIC
+    SELECT q->>'name', q->>'type', q->>'sql'
+    FROM trough.query(server, ARRAY[segment],
+        'SELECT name, type, sql FROM sqlite_schema WHERE type IN (''table'', ''view'') AND name NOT LIKE ''sqlite^_%'' ESCAPE ''^''') q
+    ORDER BY 1;
+END;
+COMMENT ON FUNCTION tables(text, text) IS 'The tables and views of a segment, and the SQLite statements that make them.';

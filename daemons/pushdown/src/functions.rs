@@ -208,7 +208,7 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (3696, Fun::Text("trough_starts_with", &[Text, Sought], oid::BOOL)),
 ];
 
-/// Units that `date_trunc` takes, as constants.
+/// Units that `date_trunc` takes, as constants, in either case.
 const UNITS: &[&str] = &["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
 
 impl Shipper<'_> {
@@ -294,7 +294,10 @@ impl Shipper<'_> {
                 Term::new(sql, result)
             }
             (Fun::Truncate, [Expr::Value(Val { literal: Some(Literal::Text(unit)), .. }), arg]) => {
-                let unit = UNITS.iter().find(|known| *known == unit).ok_or(Refusal("a unit without a rule"))?;
+                let unit = UNITS
+                    .iter()
+                    .find(|known| known.eq_ignore_ascii_case(unit))
+                    .ok_or(Refusal("a unit without a rule"))?;
                 let term = crate::scalar::instant(self.term_of(arg, Family::Timestamp)?)?;
                 Term::new(format!("trough_trunc('{unit}', {})", term.sql), oid::TIMESTAMP)
             }

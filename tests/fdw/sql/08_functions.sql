@@ -6,6 +6,8 @@ SELECT segment, tier, healthy FROM trough.segments('archive', '^s1$');
 SELECT count(*) FROM trough.segments('archive', '^nosuch$');
 SELECT segment, under_promotion, fence > 0 AS fenced FROM trough.locks('archive') WHERE segment IN ('s1', 's2') ORDER BY 1;
 SELECT id FROM trough.schemas('archive') ORDER BY 1;
+SELECT name, type, sql LIKE 'CREATE %' AS sql FROM trough.tables('archive', 's1');
+SELECT * FROM trough.tables('archive', 'nosuch');
 SELECT trough.provision('archive', 's1', 'strict') = trough.provision('archive', 's1') AS same;
 SELECT trough.promote('archive', 's1') LIKE '%/s1.sqlite' AS promoted;
 SELECT segment, remote_path IS NOT NULL AS promoted, error FROM trough.promote('archive', '{s2,s9}'::text[]) ORDER BY 1;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs each query of sql/tour.sql twice, over the foreign tables (schema archive) and over plain tables of the same
+# Runs each query of sql/demo/queries.sql twice, over the foreign tables (schema archive) and over plain tables of the same
 # rows (schema plain), shows the first answer with both times, and fails if any two answers differ.
-#   scripts/tour.sh OUTDIR [brief]       brief: one line per query
+#   scripts/demo-queries.sh OUTDIR [brief]       brief: one line per query
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1 brief=${2:-}
@@ -9,7 +9,7 @@ rm -rf "$out"
 mkdir -p "$out"
 
 # A query begins at a line `-- N. title` and ends before the next.
-awk -v out="$out" '/^-- [0-9]+\. /{ n++; file = sprintf("%s/%02d.sql", out, n) } n { print > file }' sql/tour.sql
+awk -v out="$out" '/^-- [0-9]+\. /{ n++; file = sprintf("%s/%02d.sql", out, n) } n { print > file }' sql/demo/queries.sql
 
 run() { # schema, file: the answer to standard output, milliseconds to FILE.ms
   PGOPTIONS="-c client_min_messages=warning -c search_path=$1,public" psql -X -q -v ON_ERROR_STOP=1 -P pager=off \
@@ -30,7 +30,7 @@ for sql in "$out"/*.sql; do
     printf '\n%s\n' "$title"
     sed 1d "$sql" | sed '/^$/d; s/^/    /'
     echo
-    head -${TOUR_LINES:-20} "$name.foreign.answer"
+    head -${QUERY_LINES:-20} "$name.foreign.answer"
   fi
   if [ $explain = yes ]; then continue; fi
   count=$((count + 1))
