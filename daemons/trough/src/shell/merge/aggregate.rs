@@ -71,12 +71,12 @@ pub(super) fn is_subquery(sql: &str, tokens: &[Token], open: usize) -> bool {
 /// The commas of a call's own arguments.
 fn arguments(sql: &str, tokens: &[Token], open: usize, end: usize) -> Vec<Range<usize>> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0usize, open + 1);
-    for i in open + 1..end - 1 {
-        if is(sql, &tokens[i], "(") {
+    for (i, token) in tokens.iter().enumerate().take(end - 1).skip(open + 1) {
+        if is(sql, token, "(") {
             depth += 1;
-        } else if is(sql, &tokens[i], ")") {
+        } else if is(sql, token, ")") {
             depth -= 1;
-        } else if depth == 0 && is(sql, &tokens[i], ",") {
+        } else if depth == 0 && is(sql, token, ",") {
             parts.push(start..i);
             start = i + 1;
         }

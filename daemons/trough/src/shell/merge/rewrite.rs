@@ -4,6 +4,7 @@
 use super::{
     MergeError,
     aggregate::{self, Aggregates},
+    cannot,
     clauses::{Clauses, OPERATORS, Part, is, normal},
 };
 use crate::shell::lex::{Kind, Token};
@@ -44,6 +45,10 @@ impl<'a> Keys<'a> {
         for key in &all {
             if !aggregate::calls(clauses.sql, &key.tokens)?.is_empty() {
                 return Err(MergeError(format!("group by {}, an aggregate", key.text)));
+            }
+            // Over the table of partial results it would be forgotten.
+            if key.normal.iter().any(|token| token == "collate") {
+                return Err(cannot(format!("group by {}: a collation holds within a segment only", key.text)));
             }
         }
         Ok(Self { all })
@@ -87,7 +92,7 @@ impl<'a> Keys<'a> {
             let after = Some(at + length);
             let fits = if is_operand(sql, key) {
                 // Not a part of a longer name, nor a function of the same name.
-                !is_at(before, ".") && !is_at(after, ".") && !(length == 1 && is_at(after, "("))
+                !(is_at(before, ".") || is_at(after, ".") || length == 1 && is_at(after, "("))
             } else {
                 // `a + b` is no part of `a + b * c`.
                 sign(before, &["(", ","]) && sign(after, &[")", ","])

@@ -112,6 +112,7 @@ fn what_cannot_be_taken_apart_says_why() {
         ("select a from t order by a limit :n", "plain numbers"),
         ("select distinct a from t order by b", "DISTINCT"),
         ("select a from t group by count(*)", "aggregate"),
+        ("select a, count(*) from t group by a collate nocase", "within a segment"),
         ("select count(*) from t group by 7", "there is none"),
         ("select (select 1), count(*) from t", "subquery"),
         ("select count(* from t", "parenthesis"),
