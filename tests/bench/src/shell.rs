@@ -272,7 +272,7 @@ fn list(url: &str) -> Result<Listed> {
             listed.first = began.elapsed();
         }
         listed.lines += 1;
-        if listed.lines % 10_000 == 0
+        if listed.lines.is_multiple_of(10_000)
             && let Ok(text) = std::fs::read_to_string(&status)
             && let Some(peak) = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))
         {
