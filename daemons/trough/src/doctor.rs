@@ -197,4 +197,3 @@ fn check_directory(setting: &str, path: &Path, report: &mut Report) {
         Err(e) => report.fail(format!("{setting} {}: {e}", path.display()), "see that the daemon's user can reach it"),
     }
 }
-

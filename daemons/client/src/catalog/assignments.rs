@@ -226,7 +226,8 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn found_shares(&self) -> Result<HashMap<NodeId, f64>> {
-        let row: Option<Found> = of_ours(self.read_one("read the shares that were found", &majority(TROUGH).get(FOUND)).await)?;
+        let row: Option<Found> =
+            of_ours(self.read_one("read the shares that were found", &majority(TROUGH).get(FOUND)).await)?;
         Ok(row.map(|row| row.shares.into_iter().map(|one| (one.node, one.share)).collect()).unwrap_or_default())
     }
 

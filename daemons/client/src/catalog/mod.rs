@@ -168,7 +168,9 @@ fn by_ids<'a>(table: Expr, ids: impl IntoIterator<Item = &'a str>) -> Expr {
 /// What was read of the table `trough`; nothing where there is no such table: no sync server of ours has been here yet.
 fn of_ours<T: Default>(read: Result<T>) -> Result<T> {
     match read {
-        Err(CatalogError::Reql { source, .. }) if source.to_string().contains(".trough` does not exist") => Ok(T::default()),
+        Err(CatalogError::Reql { source, .. }) if source.to_string().contains(".trough` does not exist") => {
+            Ok(T::default())
+        }
         read => read,
     }
 }

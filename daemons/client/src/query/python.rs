@@ -235,7 +235,10 @@ mod tests {
         for (sql, expected) in [
             ("select ?1, ?2 from t where x = ?1 ;\n", "select 'a''b', (-5) from t where x = 'a''b'"),
             ("select ?, ?, ?, ?, ?", "select 'a''b', (-5), (5e-1), x'00ff', NULL"),
-            ("select '?1 ''?2', \"?1\", [?1], `?2` -- ?1\n, ?2 /* ?1 */", "select '?1 ''?2', \"?1\", [?1], `?2` -- ?1\n, (-5) /* ?1 */"),
+            (
+                "select '?1 ''?2', \"?1\", [?1], `?2` -- ?1\n, ?2 /* ?1 */",
+                "select '?1 ''?2', \"?1\", [?1], `?2` -- ?1\n, (-5) /* ?1 */",
+            ),
             ("select :segment, :segments, a:segment", "select 'it''s', :segments, a'it''s'"),
             ("select 'open ?1", "select 'open ?1"),
             ("select é?2", "select é(-5)"),
@@ -243,7 +246,9 @@ mod tests {
             assert_eq!(inline(sql, &params, &segment()), expected, "{sql}");
         }
         let mut out = String::new();
-        for value in [Value::Real(f64::INFINITY), Value::Real(f64::NAN), Value::Text("a\0".into()), Value::Integer(i64::MIN)] {
+        for value in
+            [Value::Real(f64::INFINITY), Value::Real(f64::NAN), Value::Text("a\0".into()), Value::Integer(i64::MIN)]
+        {
             literal(&value, &mut out);
         }
         assert_eq!(out, "(9e999)NULLCAST(x'6100' AS TEXT)(-9223372036854775808)");

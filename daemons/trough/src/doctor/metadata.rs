@@ -169,9 +169,7 @@ mod tests {
 
     #[test]
     fn tables_are_judged_by_their_configuration() {
-        let config = |replicas: &[&str], acks: &str, durability: &str, indexes: &[&str]| {
-            json!({"shards": [{"replicas": replicas}], "write_acks": acks, "durability": durability, "indexes": indexes})
-        };
+        let config = |replicas: &[&str], acks: &str, durability: &str, indexes: &[&str]| json!({"shards": [{"replicas": replicas}], "write_acks": acks, "durability": durability, "indexes": indexes});
         assert!(findings(&config(&["a"], "majority", "hard", &["node"]), 1, &["node"]).is_empty());
         assert!(findings(&config(&["a", "b", "c"], "majority", "hard", &[]), 5, &[]).is_empty());
         let bad = findings(&config(&["a"], "single", "soft", &["role"]), 5, &["segment", "role", "node"]);

@@ -45,8 +45,8 @@ impl Found {
     fn judge(&mut self, row: &Service, known: &Known, now: f64) {
         let (Some(role), Some(node), Some(segment)) = (row.role.as_deref(), &row.node, &row.segment) else { return };
         self.rows += 1;
-        let lapsed = row.ttl < ROW_TTL_FOREVER
-            && row.last_heartbeat.as_ref().is_none_or(|at| now - at.epoch_time >= row.ttl);
+        let lapsed =
+            row.ttl < ROW_TTL_FOREVER && row.last_heartbeat.as_ref().is_none_or(|at| now - at.epoch_time >= row.ttl);
         let locked = known.locks.get(segment);
         if !known.alive.contains(node) {
             self.dead.push(row.id.clone());

@@ -105,13 +105,21 @@ pub(super) async fn check_files(settings: &Settings, catalog: &Catalog, nodes: &
     }
     if let Some(first) = elsewhere.first() {
         report.warn(
-            format!("{} files are left of copies that moved to other workers, as {dir}/{}", elsewhere.len(), first.file_name()),
+            format!(
+                "{} files are left of copies that moved to other workers, as {dir}/{}",
+                elsewhere.len(),
+                first.file_name()
+            ),
             "the worker here drops each once enough other copies are live; if they stay, see what keeps those",
         );
     }
     if let Some(first) = unknown.first() {
         report.fail(
-            format!("{} files are orphaned: no assignment and no write lock knows them, as {dir}/{}", unknown.len(), first.file_name()),
+            format!(
+                "{} files are orphaned: no assignment and no write lock knows them, as {dir}/{}",
+                unknown.len(),
+                first.file_name()
+            ),
             "if they are wanted, provision and promote them while this worker runs; else move them away",
         );
     }

@@ -89,7 +89,14 @@ mod tests {
     }
 
     fn want(stamp: Stamp) -> Want {
-        Want { remote_path: "x".into(), bytes: stamp.bytes, mtime_ms: Some(stamp.mtime_ms), sha256: None, cold: false, python: false }
+        Want {
+            remote_path: "x".into(),
+            bytes: stamp.bytes,
+            mtime_ms: Some(stamp.mtime_ms),
+            sha256: None,
+            cold: false,
+            python: false,
+        }
     }
 
     fn step(local: Option<Stamp>, wanted: Option<Stamp>, held: Option<Option<Base>>) -> Step {

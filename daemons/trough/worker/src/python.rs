@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// A Python master writes an assignment once and never again, whatever becomes of the canonical file: each of its workers lists the
-/// store. So does this one, as long as it has such assignments.
-pub(crate) async fn look_at_store(worker: &Worker) {
+/// store. So does this one, as long as it has such assignments. Whether all was seen.
+pub(crate) async fn look_at_store(worker: &Worker) -> bool {
     let mut wanted: HashSet<SegmentId> = worker.wants.of_python();
     if wanted.is_empty() {
-        return;
+        return true;
     }
     let mut listing = worker.store.list();
     while let Some(entry) = listing.next().await {
@@ -32,10 +32,11 @@ pub(crate) async fn look_at_store(worker: &Worker) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot list the store for a Python master's assignments, what is here is served");
-                return;
+                return false;
             }
         }
     }
+    true
 }
 
 /// Takes the copies that a Python worker made on this host for what they are: once, at the first look at everything after the change.
@@ -48,7 +49,9 @@ pub(crate) async fn adopt(worker: &Arc<Worker>) {
         let (mut adopted, mut failed) = (0u64, 0u64);
         for segment in worker.files.ids() {
             let (Some(local), Some(want)) = (worker.files.get(&segment), worker.wants.get(&segment)) else { continue };
-            let Some(mtime) = time_of(&local, &want).filter(|_| worker.locks.held(&segment).is_none()) else { continue };
+            let Some(mtime) = time_of(&local, &want).filter(|_| worker.locks.held(&segment).is_none()) else {
+                continue;
+            };
             let set = std::fs::File::options().write(true).open(&local.path).and_then(|file| {
                 crashsafe::set_mtime_ms(&file, mtime)?;
                 file.metadata()
@@ -94,19 +97,17 @@ mod tests {
             broken: None,
             fetched_for: None,
         };
-        let want = |mtime_ms| Want {
-            remote_path: "x".into(),
-            bytes: 10,
-            mtime_ms,
-            sha256: None,
-            cold: false,
-            python: true,
-        };
+        let want =
+            |mtime_ms| Want { remote_path: "x".into(), bytes: 10, mtime_ms, sha256: None, cold: false, python: true };
         assert_eq!(time_of(&local(10, 5001), &want(Some(2001))), Some(2001));
         assert_eq!(time_of(&local(10, 1001), &want(Some(2001))), None, "older");
         assert_eq!(time_of(&local(11, 5001), &want(Some(2001))), None, "of another length");
         assert_eq!(time_of(&local(10, 2001), &want(Some(2001))), None, "the same already");
         assert_eq!(time_of(&local(10, 5001), &want(None)), None, "nobody knows");
-        assert_eq!(time_of(&LocalFile { plain: false, ..local(10, 5001) }, &want(Some(2001))), None, "with a log beside it");
+        assert_eq!(
+            time_of(&LocalFile { plain: false, ..local(10, 5001) }, &want(Some(2001))),
+            None,
+            "with a log beside it"
+        );
     }
 }
