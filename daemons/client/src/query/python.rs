@@ -87,9 +87,10 @@ fn refusal(text: &str) -> SegmentError {
         _ => ErrorCode::Unavailable,
     };
     let short: String = said.chars().take(500).collect();
-    let advice = match said.starts_with("no such function: trough_") {
-        true => "; SET pg_trough.pushdown = off does without, and so does a copy on a worker of ours",
-        false => "",
+    let advice = if said.starts_with("no such function: trough_") {
+        "; SET pg_trough.pushdown = off does without, and so does a copy on a worker of ours"
+    } else {
+        ""
     };
     SegmentError::new(code, format!("{short} (from a Python worker{advice})"))
 }
