@@ -87,7 +87,12 @@ fn refusal(text: &str) -> SegmentError {
         _ => ErrorCode::Unavailable,
     };
     let short: String = said.chars().take(500).collect();
-    SegmentError::new(code, format!("{short} (from a Python worker)"))
+    let advice = if said.starts_with("no such function: trough_") {
+        "; SET pg_trough.pushdown = off does without, and so does a copy on a worker of ours"
+    } else {
+        ""
+    };
+    SegmentError::new(code, format!("{short} (from a Python worker{advice})"))
 }
 
 /// One row, its columns in the order in which they came.
@@ -290,9 +295,12 @@ mod tests {
             ("500 Server Error: near \"selct\": syntax error\n", ErrorCode::BadSql),
             ("500 Server Error: Exactly one SELECT query per request, please.\n", ErrorCode::BadSql),
             ("500 Server Error: disk I/O error\n", ErrorCode::Unavailable),
+            ("500 Server Error: no such function: trough_reject\n", ErrorCode::BadSql),
             ("<html>502 Bad Gateway</html>", ErrorCode::Unavailable),
         ] {
-            assert_eq!(refusal(text).code, code, "{text}");
+            let said = refusal(text);
+            assert_eq!(said.code, code, "{text}");
+            assert_eq!(said.message.contains("pg_trough.pushdown"), text.contains("trough_"), "{text}");
         }
     }
 }

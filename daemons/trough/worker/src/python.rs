@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// A Python master writes an assignment once and never again, whatever becomes of the canonical file: each of its workers lists the
-/// store. So does this one, as long as it has such assignments.
-pub(crate) async fn look_at_store(worker: &Worker) {
+/// store. So does this one, as long as it has such assignments. Whether all was seen.
+pub(crate) async fn look_at_store(worker: &Worker) -> bool {
     let mut wanted: HashSet<SegmentId> = worker.wants.of_python();
     if wanted.is_empty() {
-        return;
+        return true;
     }
     let mut listing = worker.store.list();
     while let Some(entry) = listing.next().await {
@@ -32,10 +32,11 @@ pub(crate) async fn look_at_store(worker: &Worker) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot list the store for a Python master's assignments, what is here is served");
-                return;
+                return false;
             }
         }
     }
+    true
 }
 
 /// Takes the copies that a Python worker made on this host for what they are: once, at the first look at everything after the change.

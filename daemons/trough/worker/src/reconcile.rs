@@ -72,8 +72,10 @@ pub(crate) async fn run(worker: Arc<Worker>) {
         let changed = worker.wants.take_changed();
         let full = full || changed.is_none();
         if full {
-            python::look_at_store(&worker).await;
-            python::adopt(&worker).await;
+            // Without the store nobody knows what the copies are of.
+            if python::look_at_store(&worker).await {
+                python::adopt(&worker).await;
+            }
             let all = {
                 let worker = worker.clone();
                 tokio::task::spawn_blocking(move || all_segments(&worker)).await.unwrap_or_default()
