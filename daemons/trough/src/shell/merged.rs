@@ -27,7 +27,7 @@ enum Taker {
         skip: u64,
         left: u64,
     },
-    Combine(Option<Combiner>),
+    Combine(Option<Box<Combiner>>),
 }
 
 /// What the last statement gives.
@@ -105,7 +105,7 @@ impl Session {
             Taker::Combine(combiner) => {
                 let combiner = match combiner {
                     Some(combiner) => combiner,
-                    None => combiner.insert(Combiner::new(&batch.columns)?),
+                    None => combiner.insert(Box::new(Combiner::new(&batch.columns)?)),
                 };
                 Ok(combiner.add(&batch.columns, &batch.data)?)
             }
@@ -131,7 +131,7 @@ impl Session {
     }
 
     /// Runs the last statement, which takes its time on a thread of its own, and prints what it gives; how many rows.
-    async fn finish_merge(&mut self, combiner: Option<Combiner>, sql: String, hidden: usize) -> anyhow::Result<u64> {
+    async fn finish_merge(&mut self, combiner: Option<Box<Combiner>>, sql: String, hidden: usize) -> anyhow::Result<u64> {
         let (mut sheet, mut text) = (self.sheet(), String::new());
         if let Some(combiner) = combiner {
             let (sender, mut receiver) = mpsc::channel(4);
