@@ -7,6 +7,7 @@ each against the same question to plain PostgreSQL tables.
 Made again, things of the same name are removed first.
 """
 
+import datetime
 import json
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def metric(label, sql):
     return {"expressionType": "SQL", "sqlExpression": sql, "label": label, "optionName": f"metric_{label}"}
 
 
-def weeks(dataset):
+def weeks():
     """A line a week and airport."""
     count = metric("flights", "COUNT(*)")
     axis = {"columnType": "BASE_AXIS", "sqlExpression": "departed", "label": "departed", "expressionType": "SQL", "timeGrain": "P1W"}
@@ -63,7 +64,7 @@ def weeks(dataset):
     return WEEKS, form, query
 
 
-def delays(dataset):
+def delays():
     """A bar a carrier."""
     delay = metric("delay", "AVG(dep_delay)")
     form = {"viz_type": "echarts_timeseries_bar", "x_axis": "carrier", "metrics": [delay], "groupby": [],
@@ -101,7 +102,6 @@ def normal(row):
 
 
 def seconds(text):
-    import datetime
     moment = datetime.datetime.fromisoformat(text)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp())
 
@@ -143,7 +143,7 @@ def main(url, address, password):
     superset.call("PUT", f"dataset/{dataset}", {"columns": columns, "main_dttm_col": "departed"})
 
     made = []
-    for name, form, query in [weeks(dataset), delays(dataset)]:
+    for name, form, query in [weeks(), delays()]:
         context = {"datasource": {"id": dataset, "type": "table"}, "force": True, "queries": [query], "form_data": form,
                    "result_format": "json", "result_type": "full"}
         chart = superset.call("POST", "chart/", {
