@@ -188,7 +188,7 @@ class Hadoop:
     def read(self, path):
         """The bytes of a file."""
         query = urllib.parse.urlencode({"op": "OPEN", "user.name": USER})
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.state['http']}/webhdfs/v1{urllib.parse.quote(path)}?{query}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.state['http']}/webhdfs/v1{urllib.parse.quote(path)}?{query}", timeout=60) as answer:
             return answer.read()
 
     def names(self, path):
@@ -200,7 +200,7 @@ class Hadoop:
         self.webhdfs("PUT", path, "RENAME", destination=target, renameoptions="OVERWRITE")
 
     def request(self, method, url, body=None):
-        with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=60) as answer:
             body = answer.read()
             return json.loads(body) if body else None
 

@@ -49,7 +49,7 @@ class HighlyAvailable(Hadoop):
 
     def activate(self, role):
         """Makes one active while the other is not: it is dead, or stands by, too."""
-        wait_for(f"{role} to stand by", lambda: self.stands(role) == "standby", 90)
+        wait_for(f"{role} to stand by", lambda: self.stands(role) == "standby", 180)
         self.haadmin("-transitionToActive", "--forceactive", name(role))
         self.turn_to(role)
         self.wait_usable()
@@ -64,7 +64,7 @@ class HighlyAvailable(Hadoop):
     def run(self, role):
         """Starts a killed name node again; it stands by."""
         self.launch(role)
-        wait_for(f"{role} to stand by", lambda: self.stands(role) == "standby", 90)
+        wait_for(f"{role} to stand by", lambda: self.stands(role) == "standby", 180)
         self.wait_usable()
 
     def stands(self, role):
@@ -91,7 +91,7 @@ class HighlyAvailable(Hadoop):
         actors = {actor["NamenodeAddress"].rpartition(":")[2]: actor["ActorState"] for actor in json.loads(info["BPServiceActorInfo"])}
         return all(actors.get(str(rpc)) == "RUNNING" for role, (rpc, _) in self.state["names"].items() if self.alive(role))
 
-    def wait_usable(self, timeout=90):
+    def wait_usable(self, timeout=180):
         """Waits until the active one serves, and whoever stands by could take over at once."""
         def usable():
             for role in self.roles():
