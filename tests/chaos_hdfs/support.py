@@ -9,6 +9,11 @@ import threading
 
 import harness
 
+# Segments that are only read, by hot workers and by cold ones, and those that are written all the time.
+HOT = ["hot-100", "hot-200", "hot-300", "alone-1"]
+COLD = ["cold-100", "cold-200"]
+WRITTEN = ["busy-100", "busy-200", "busy-300"]
+
 
 class Repeated(threading.Thread):
     """Does something again and again until it is stopped. The first failure ends it, and whoever asks for more is told."""
@@ -161,3 +166,18 @@ def stored(cluster):
     folders = cluster.canonical_names("")
     return {(folder, f["pathSuffix"], f["length"]) for folder in folders
             for f in cluster.hdfs.webhdfs("GET", str(cluster.store / folder), "LISTSTATUS")["FileStatuses"]["FileStatus"]}
+
+
+def prepare(cluster):
+    """Segments of every kind, each where it belongs."""
+    assert cluster.put_schema("t", "create table t (n integer primary key, pad text) strict;").status in (201, 204)
+    for segment in HOT + COLD + WRITTEN:
+        fill(cluster, segment, range(0, 500), size=400)
+        promoted(cluster, segment)
+    cluster.reconfigure_sync(COLD_STORE_SEGMENT="segment_id.startsWith('cold')")
+
+    def settled():
+        where = placed(cluster, HOT + COLD + WRITTEN)
+        hot = all(w["files"] == ["worker-1", "worker-2"] and len(w["served"]) == 2 and not w["locked"] for s, w in where.items() if s not in COLD)
+        return hot and all(w["files"] == [] and w["served"] == [("cold-1", "trough-read")] for s, w in where.items() if s in COLD)
+    harness.wait_for("everything in its place", settled)

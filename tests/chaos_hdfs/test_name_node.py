@@ -8,10 +8,8 @@ import pytest
 
 import harness
 import support
+from support import COLD, HOT, WRITTEN, prepare
 
-HOT = ["hot-100", "hot-200", "hot-300", "alone-1"]
-COLD = ["cold-100", "cold-200"]
-WRITTEN = ["busy-100", "busy-200", "busy-300"]
 COLD_WORKER = 2
 COUNT = "select count(*) c, sum(n) s, min(length(pad)) l from t"
 
@@ -25,21 +23,6 @@ def cluster(tmp_path, hdfs):
     yield c
     for process in [*c.workers, c.sync, c.meta]:
         process.kill()
-
-
-def prepare(cluster):
-    """Segments of every kind, each where it belongs."""
-    assert cluster.put_schema("t", "create table t (n integer primary key, pad text) strict;").status in (201, 204)
-    for segment in HOT + COLD + WRITTEN:
-        support.fill(cluster, segment, range(0, 500), size=400)
-        support.promoted(cluster, segment)
-    cluster.reconfigure_sync(COLD_STORE_SEGMENT="segment_id.startsWith('cold')")
-
-    def settled():
-        where = support.placed(cluster, HOT + COLD + WRITTEN)
-        hot = all(w["files"] == ["worker-1", "worker-2"] and len(w["served"]) == 2 and not w["locked"] for s, w in where.items() if s not in COLD)
-        return hot and all(w["files"] == [] and w["served"] == [("cold-1", "trough-read")] for s, w in where.items() if s in COLD)
-    harness.wait_for("everything in its place", settled)
 
 
 class Killed:

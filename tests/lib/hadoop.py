@@ -188,7 +188,7 @@ class Hadoop:
     def read(self, path):
         """The bytes of a file."""
         query = urllib.parse.urlencode({"op": "OPEN", "user.name": USER})
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.state['http']}/webhdfs/v1{urllib.parse.quote(path)}?{query}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.state['http']}/webhdfs/v1{urllib.parse.quote(path)}?{query}", timeout=60) as answer:
             return answer.read()
 
     def names(self, path):
@@ -200,7 +200,7 @@ class Hadoop:
         self.webhdfs("PUT", path, "RENAME", destination=target, renameoptions="OVERWRITE")
 
     def request(self, method, url, body=None):
-        with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=60) as answer:
             body = answer.read()
             return json.loads(body) if body else None
 
@@ -235,12 +235,8 @@ class Hadoop:
     def launch(self, role):
         if self.alive(role):
             return
-        name, _, number = role.partition("-")
         log = open(self.dir / f"{role}.log", "ab")
-        command = [java(), *JVM, "-cp", f"{self.conf}:{JARS}/*", CLASSES[name]]
-        if number:
-            for key, value in self.datanode(int(number)).items():
-                command += ["-D", f"{key}={value}"]
+        command = [java(), *JVM, "-cp", f"{self.conf}:{JARS}/*", CLASSES[role.partition("-")[0]], *self.own(role)]
         # A session of its own, so that it outlives a shell that started it.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.dir)
         log.close()
@@ -277,6 +273,12 @@ class Hadoop:
                     and all(self.registered(role) for role in living))
         wait_for("HDFS", usable, timeout)
 
+    def own(self, role):
+        """What one server is told beside the common files."""
+        name, _, number = role.partition("-")
+        properties = self.datanode(int(number)) if name == "datanode" else {}
+        return [word for key, value in properties.items() for word in ("-D", f"{key}={value}")]
+
     def datanode(self, number):
         xfer, http, ipc = self.state["data"][3 * (number - 1):3 * number]
         hostname = self.state["hostname"]
@@ -294,7 +296,15 @@ class Hadoop:
             # A restarted name node is found again soon.
             "ipc.client.connect.max.retries": 3, "ipc.client.connect.retry.interval": 200,
         })
-        site(self.conf / "hdfs-site.xml", {
+        site(self.conf / "hdfs-site.xml", self.properties())
+        (self.conf / "log4j.properties").write_text(
+            "log4j.rootLogger=WARN,console\nlog4j.appender.console=org.apache.log4j.ConsoleAppender\n"
+            "log4j.appender.console.target=System.err\nlog4j.appender.console.layout=org.apache.log4j.PatternLayout\n"
+            "log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n\n")
+
+    def properties(self):
+        """What all servers and clients are told of HDFS."""
+        return {
             "dfs.namenode.name.dir": f"file://{self.dir}/name", "dfs.namenode.rpc-address": f"127.0.0.1:{self.state['rpc']}",
             "dfs.namenode.http-address": f"127.0.0.1:{self.state['http']}", "dfs.namenode.rpc-bind-host": "127.0.0.1",
             "dfs.replication": self.state["nodes"], "dfs.namenode.safemode.extension": 0, "dfs.heartbeat.interval": 1,
@@ -303,11 +313,7 @@ class Hadoop:
             # Killed processes are tested, not power failures: the kernel keeps what was written.
             "dfs.namenode.edits.noeditlogchannelflush": "true", "dfs.namenode.handler.count": 8,
             "dfs.datanode.failed.volumes.tolerated": 0, "dfs.datanode.du.reserved": 0,
-        })
-        (self.conf / "log4j.properties").write_text(
-            "log4j.rootLogger=WARN,console\nlog4j.appender.console=org.apache.log4j.ConsoleAppender\n"
-            "log4j.appender.console.target=System.err\nlog4j.appender.console.layout=org.apache.log4j.PatternLayout\n"
-            "log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n\n")
+        }
 
 
 def jmx(address, query):

@@ -36,7 +36,7 @@ pub(crate) fn open(url: &url::Url, options: &StoreOptions, list: ListOptions) ->
     let bad = |why: String| StoreError::BadUrl { url: url.to_string(), why };
     let Place { server, root } = Place::of(url).map_err(bad)?;
     let native = Native {
-        client: Mutex::new(None),
+        client: Mutex::default(),
         server,
         timeout: options.timeout,
         write: write_options(options).map_err(bad)?,
@@ -102,11 +102,19 @@ fn write_options(options: &StoreOptions) -> Result<WriteOptions, String> {
 /// The client, made when it is first used, so that it lives in the runtime that uses it, and made anew when something
 /// had no answer: the connection may be dead without knowing.
 struct Native {
-    client: Mutex<Option<Arc<Client>>>,
+    client: Mutex<Slot>,
     server: String,
     timeout: Duration,
     write: WriteOptions,
     properties: BTreeMap<String, String>,
+}
+
+#[derive(Default)]
+struct Slot {
+    client: Option<Arc<Client>>,
+    /// Whether a client before had no answer. The name node that it asked may hang, and a client goes from one name node
+    /// to the next only when it is refused, so the next client asks them in an order of its own.
+    unanswered: bool,
 }
 
 impl std::fmt::Debug for Native {
@@ -116,17 +124,21 @@ impl std::fmt::Debug for Native {
 }
 
 impl Native {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Client>>> {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn client(&self, operation: &'static str, path: &str) -> Result<Arc<Client>, StoreError> {
         let mut slot = self.slot();
-        if let Some(client) = &*slot {
+        if let Some(client) = &slot.client {
             return Ok(Arc::clone(client));
         }
         let mut builder = ClientBuilder::new().with_url(&self.server);
+        let service = self.server.trim_start_matches("hdfs://");
         let mut properties = Vec::new();
+        if slot.unanswered {
+            properties.push((format!("dfs.client.failover.random.order.{service}"), "true"));
+        }
         for (key, value) in &self.properties {
             builder = match key.as_str() {
                 "hadoop.conf.dir" => builder.with_config_dir(value),
@@ -136,20 +148,31 @@ impl Native {
                 "kerberos.ccache" => builder.with_kerberos_cache(value),
                 HDFS_CLIENT => builder,
                 _ => {
-                    properties.push((key, value));
+                    properties.push((key.clone(), value));
                     builder
                 }
             };
         }
-        let client = builder.with_config(properties).build().map_err(|e| error::sort(operation, path, e))?;
+        let client = builder.with_config(properties).build().map_err(|e| match e {
+            HdfsError::InvalidArgument(why) if why == "No NameNode hosts found" => {
+                let why = format!(
+                    "no name node of the name service {service} is known: STORE_OPTIONS or Hadoop's configuration must have \
+                     dfs.ha.namenodes.{service}, without spaces, and a dfs.namenode.rpc-address.{service}.NAME for each; a single \
+                     name node is named with its port"
+                );
+                StoreError::Unavailable { operation, path: path.to_owned(), why }
+            }
+            e => error::sort(operation, path, e),
+        })?;
         let client = Arc::new(client);
-        *slot = Some(Arc::clone(&client));
+        slot.client = Some(Arc::clone(&client));
         Ok(client)
     }
 
-    /// Waits for an answer as long as is allowed.
+    /// Waits for an answer to `client` as long as is allowed.
     async fn within<T>(
         &self,
+        client: &Arc<Client>,
         operation: &'static str,
         path: &str,
         answer: impl Future<Output = Result<T, HdfsError>> + Send,
@@ -157,7 +180,10 @@ impl Native {
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(answer) => answer.map_err(|e| error::sort(operation, path, e)),
             Err(_) => {
-                *self.slot() = None;
+                let mut slot = self.slot();
+                if slot.client.as_ref().is_some_and(|now| Arc::ptr_eq(now, client)) {
+                    *slot = Slot { client: None, unanswered: true };
+                }
                 let why = format!("{} has not answered within {} s", self.server, self.timeout.as_secs_f64());
                 Err(StoreError::Unavailable { operation, path: path.to_owned(), why })
             }
@@ -179,7 +205,7 @@ fn status(name: String, status: &hdfs_native::client::FileStatus) -> Status {
 impl FileSystem for Arc<Native> {
     async fn stat(&self, operation: &'static str, path: &str) -> Result<Status, StoreError> {
         let client = self.client(operation, path)?;
-        let found = self.within(operation, path, client.get_file_info(path)).await?;
+        let found = self.within(&client, operation, path, client.get_file_info(path)).await?;
         Ok(status(String::new(), &found))
     }
 
@@ -192,7 +218,9 @@ impl FileSystem for Arc<Native> {
         let client = self.client(operation, path)?;
         let listing = client.list_status_iter(path, false);
         // A listing ends with its first error, or with none: then it was complete.
-        while let Some(found) = self.within(operation, path, async { listing.next().await.transpose() }).await? {
+        while let Some(found) =
+            self.within(&client, operation, path, async { listing.next().await.transpose() }).await?
+        {
             let name = found.path.rsplit('/').next().unwrap_or_default().to_owned();
             each(status(name, &found))?;
         }
@@ -201,13 +229,13 @@ impl FileSystem for Arc<Native> {
 
     async fn make_directory(&self, operation: &'static str, path: &str) -> Result<(), StoreError> {
         let client = self.client(operation, path)?;
-        self.within(operation, path, client.mkdirs(path, 0o755, false)).await
+        self.within(&client, operation, path, client.mkdirs(path, 0o755, false)).await
     }
 
     async fn create(&self, operation: &'static str, path: &str) -> Result<Box<dyn Writer>, StoreError> {
         let client = self.client(operation, path)?;
-        let writer = self.within(operation, path, client.create(path, &self.write)).await?;
-        Ok(Box::new(NativeWriter { native: Arc::clone(self), operation, path: path.to_owned(), writer }))
+        let writer = self.within(&client, operation, path, client.create(path, &self.write)).await?;
+        Ok(Box::new(NativeWriter { native: Arc::clone(self), operation, path: path.to_owned(), client, writer }))
     }
 
     async fn set_mtime(&self, operation: &'static str, path: &str, mtime_ms: i64) -> Result<bool, StoreError> {
@@ -215,24 +243,24 @@ impl FileSystem for Arc<Native> {
         let mtime = u64::try_from(mtime_ms).map_err(|_| {
             StoreError::from_io(operation, path, std::io::Error::other("HDFS has no mtime before 1970"))
         })?;
-        self.within(operation, path, client.set_times(path, mtime, LEAVE)).await?;
+        self.within(&client, operation, path, client.set_times(path, mtime, LEAVE)).await?;
         Ok(true)
     }
 
     async fn rename(&self, operation: &'static str, from: &str, to: &str) -> Result<(), StoreError> {
         let client = self.client(operation, to)?;
-        self.within(operation, to, client.rename(from, to, true)).await
+        self.within(&client, operation, to, client.rename(from, to, true)).await
     }
 
     async fn remove(&self, operation: &'static str, path: &str) -> Result<bool, StoreError> {
         let client = self.client(operation, path)?;
-        self.within(operation, path, client.delete(path, false)).await
+        self.within(&client, operation, path, client.delete(path, false)).await
     }
 
     async fn open(&self, operation: &'static str, path: &str) -> Result<Arc<dyn Opened>, StoreError> {
         let client = self.client(operation, path)?;
-        let reader = self.within(operation, path, client.read(path)).await?;
-        Ok(Arc::new(NativeReader { native: Arc::clone(self), path: path.to_owned(), reader }))
+        let reader = self.within(&client, operation, path, client.read(path)).await?;
+        Ok(Arc::new(NativeReader { native: Arc::clone(self), path: path.to_owned(), client, reader }))
     }
 
     fn allows(&self, name: &str) -> Result<(), &'static str> {
@@ -244,23 +272,25 @@ struct NativeWriter {
     native: Arc<Native>,
     operation: &'static str,
     path: String,
+    client: Arc<Client>,
     writer: file::FileWriter,
 }
 
 #[async_trait]
 impl Writer for NativeWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.native.within(self.operation, &self.path, self.writer.write_bytes(bytes)).await.map(drop)
+        self.native.within(&self.client, self.operation, &self.path, self.writer.write_bytes(bytes)).await.map(drop)
     }
 
     async fn close(&mut self) -> Result<(), StoreError> {
-        self.native.within(self.operation, &self.path, self.writer.close()).await
+        self.native.within(&self.client, self.operation, &self.path, self.writer.close()).await
     }
 }
 
 struct NativeReader {
     native: Arc<Native>,
     path: String,
+    client: Arc<Client>,
     reader: file::FileReader,
 }
 
@@ -275,6 +305,6 @@ impl Opened for NativeReader {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.reader.file_length());
         let len = len.min(self.reader.file_length() - offset);
         let pieces = self.reader.read_range_stream(offset, len).try_collect();
-        self.native.within("read", &self.path, pieces).await
+        self.native.within(&self.client, "read", &self.path, pieces).await
     }
 }

@@ -63,6 +63,44 @@ async fn a_name_node_that_hangs_or_is_down_is_unavailable() {
     }
 }
 
+/// Options that give the name service `pair` these name nodes.
+fn pair(first: &str, second: &str, timeout: u64) -> StoreOptions {
+    let backend = [("dfs.ha.namenodes.pair", "a,b"), ("dfs.namenode.rpc-address.pair.a", first)];
+    let backend = backend.into_iter().chain([("dfs.namenode.rpc-address.pair.b", second)]);
+    let backend = backend.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    StoreOptions { backend, timeout: Duration::from_secs(timeout), ..StoreOptions::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_name_service_is_reached_by_whichever_name_node_answers() {
+    let Some(url) = url() else { return };
+    let _alone = SERVERS.read().await;
+    let fixture = Hdfs::new(&url, &impatient());
+    let living = url.trim_start_matches("hdfs://").split('/').next().expect("a host");
+    let service = format!("hdfs://pair{}", fixture.root());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let hung = listener.local_addr().expect("an address").to_string();
+
+    // One that hangs takes the connection and never answers; whoever asked it asks the other one soon.
+    let store = trough_store::open_with(&service, &pair(&hung, living, 1)).expect("a URL");
+    let error = store.check().await.expect_err("it asks the first one first");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    suite::eventually("the other one answers", async || store.check().await).await;
+    let here = Scratch::new().file(b"here");
+    let entry = fixture.store().publish(&here, &segment("here-1"), options(1_000)).await.expect("published");
+    let found = suite::eventually("it is the same store", async || store.stat(&segment("here-1")).await).await;
+    assert_eq!(found, entry);
+
+    drop(listener);
+    let store = trough_store::open_with(&service, &pair(&hung, living, 60)).expect("a URL");
+    store.check().await.expect("a dead one is passed over at once");
+
+    let store = trough_store::open(&service).expect("a URL");
+    let error = store.check().await.expect_err("nothing says which name nodes it has");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("dfs.ha.namenodes.pair"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_name_node_killed_while_publishing_leaves_a_whole_file() {
     let Some(url) = url() else { return };
