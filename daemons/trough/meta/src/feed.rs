@@ -1,6 +1,7 @@
 //! Who follows which table: bounded queues of changes between the writer and the changefeeds.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -26,8 +27,8 @@ pub(crate) struct FeedQueue {
     /// Only changes of this document, if set.
     key: Option<Vec<u8>>,
     limit: usize,
-    /// Whether changes of one document that wait together become one.
-    squash: bool,
+    /// Whether changes of one document that arrive from now on and wait together become one.
+    squash: AtomicBool,
     state: Mutex<QueueState>,
     /// Told when something arrived.
     pub(crate) arrived: Notify,
@@ -53,8 +54,15 @@ pub(crate) struct Taken {
 }
 
 impl FeedQueue {
-    pub(crate) fn new(table: i64, key: Option<Vec<u8>>, limit: usize, squash: bool) -> Self {
+    pub(crate) fn new(table: i64, key: Option<Vec<u8>>, limit: usize) -> Self {
+        let squash = AtomicBool::new(false);
         Self { table, key, limit, squash, state: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// From now on changes of one document that wait together become one. A change that an initial value may show already
+    /// must not be brought together with one from after it, so these have to be read before.
+    pub(crate) fn begin_squash(&self) {
+        self.squash.store(true, Ordering::Relaxed);
     }
 
     fn push(&self, change: &Arc<Change>) {
@@ -70,7 +78,7 @@ impl FeedQueue {
             state.waiting.clear();
             state.places.clear();
         } else {
-            if self.squash {
+            if self.squash.load(Ordering::Relaxed) {
                 state.places.insert(change.key.clone(), state.waiting.len());
             }
             state.waiting.push_back(change.clone());

@@ -102,6 +102,42 @@ async fn whoever_follows_has_the_table_in_the_end() {
     server.shutdown().await;
 }
 
+/// Between two pages of initial values a document moves from the one that was told to the one that comes, and another changes twice.
+#[tokio::test]
+async fn what_moves_while_initial_values_are_read_is_told_in_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = MetaServer::start_ephemeral(dir.path()).await.expect("a server");
+    let mut wire = Wire::connect(server.local_addr()).await;
+    wire.value(json!([60, [[14, ["test"]], "t"]])).await;
+    wire.value(json!([75, [table(), "n"]])).await;
+    let rows: Vec<Value> = (0..3000).map(|i| json!({"id": i, "n": i, "pad": "x".repeat(300)})).collect();
+    wire.value(json!([56, [table(), [2, rows]]])).await;
+    let all = json!([182, [table(), 0, 9000], {"index": "n"}]);
+    for options in [json!({"include_initial": true}), json!({"include_initial": true, "squash": true})] {
+        let mut follower = Wire::connect(server.local_addr()).await;
+        let token = follower.send(&json!([1, [152, [all.clone()], options], {}])).await;
+        let mut known = BTreeMap::new();
+        let (_, first) = follower.receive().await.expect("the first of them");
+        first["r"].as_array().expect("changes").iter().for_each(|change| apply(&mut known, change));
+        assert!((1..2500).contains(&known.len()), "{} came at once", known.len());
+        for n in [2900, 2901] {
+            wire.value(json!([53, [[16, [table(), 0]], {"n": n}]])).await;
+            wire.value(json!([53, [[16, [table(), 2950]], {"pad": n}]])).await;
+        }
+        wire.value(json!([56, [table(), {"id": "end", "n": 8000}]])).await;
+        while known.remove("\"end\"").is_none() {
+            follower.send_on(token, &json!([2])).await;
+            let (_, answer) = follower.receive().await.expect("more");
+            answer["r"].as_array().expect("changes").iter().for_each(|change| apply(&mut known, change));
+        }
+        assert_eq!(known.len(), 3000);
+        assert_eq!((&known["0"]["n"], &known["2950"]["pad"]), (&json!(2901), &json!(2901)));
+        wire.value(json!([54, [[16, [table(), "end"]]]])).await;
+        wire.value(json!([53, [[16, [table(), 0]], {"n": 0}]])).await;
+    }
+    server.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_feed_that_is_not_read_says_what_it_lost_and_a_dropped_table_ends_it() {
     let dir = tempfile::tempdir().expect("a directory");

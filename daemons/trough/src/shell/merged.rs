@@ -131,7 +131,12 @@ impl Session {
     }
 
     /// Runs the last statement, which takes its time on a thread of its own, and prints what it gives; how many rows.
-    async fn finish_merge(&mut self, combiner: Option<Box<Combiner>>, sql: String, hidden: usize) -> anyhow::Result<u64> {
+    async fn finish_merge(
+        &mut self,
+        combiner: Option<Box<Combiner>>,
+        sql: String,
+        hidden: usize,
+    ) -> anyhow::Result<u64> {
         let (mut sheet, mut text) = (self.sheet(), String::new());
         if let Some(combiner) = combiner {
             let (sender, mut receiver) = mpsc::channel(4);

@@ -2,7 +2,8 @@
 //!
 //! A feed subscribes first and reads its initial values after. Each page of them is one consistent read with the number of
 //! the last commit in it, and covers the places it went over. Of a change, each side is shown only if its place
-//! has been covered by a page from before the change: so nothing is missed and nothing told twice.
+//! has been covered by a page from before the change; and the changes up to a page's commit are told before the page, as a
+//! document may have moved to a place in it from one before: so nothing is missed and nothing told twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -102,7 +103,10 @@ impl Start {
         if ex.in_transaction() {
             return Err(QueryError::logic("Cannot call `changes` inside a write."));
         }
-        let queue = Arc::new(FeedQueue::new(table.num, key, self.queue_limit, self.squash));
+        let queue = Arc::new(FeedQueue::new(table.num, key, self.queue_limit));
+        if self.squash && !self.options.initial {
+            queue.begin_squash();
+        }
         let commit = ex.store()?.writer().subscribe(queue.clone())?;
         // The table may have gone before the feed was registered.
         ex.catalog()?.current(table)?;
@@ -117,6 +121,10 @@ impl Start {
             let commit = scan::commit_number(&transaction)?;
             Ok((scan::get(&transaction, single.table.num, &key)?, commit))
         })?;
+        if self.squash {
+            ex.store()?.writer().settled()?;
+            feed.queue.begin_squash();
+        }
         let mut ready = VecDeque::new();
         if self.options.states && self.options.initial {
             ready.push_back(self.options.state("initializing"));
@@ -159,6 +167,9 @@ impl Start {
                     ));
                 }
                 let (feed, _) = self.subscribe(ex, &ranges.table, None, note::ORDER_BY_LIMIT_FEED)?;
+                if self.squash {
+                    feed.queue.begin_squash();
+                }
                 let source =
                     LimitFeed::start(ex, feed.clone(), self.options, ranges.clone(), transforms.clone(), *limit)?;
                 Ok(feed_value(feed, source))
@@ -189,7 +200,9 @@ impl Start {
             transforms,
             ready,
             scanning,
+            coming: VecDeque::new(),
             covered,
+            squash: self.squash,
             told_ready: !self.options.initial,
             gave_initial: false,
         };
@@ -320,7 +333,11 @@ struct RangeFeed {
     ready: VecDeque<Datum>,
     /// What is left of the initial values.
     scanning: VecDeque<(Range, usize)>,
+    /// Changes that were taken from the queue and wait for the initial values.
+    coming: VecDeque<Arc<Change>>,
     covered: Vec<Covered>,
+    /// Whether changes that wait together become one, once the initial values are read.
+    squash: bool,
     told_ready: bool,
     /// Whether the batch that goes out has initial values: the state `ready` waits for the next.
     gave_initial: bool,
@@ -339,6 +356,10 @@ impl Source for RangeFeed {
             }
             if !self.told_ready {
                 self.told_ready = true;
+                if self.squash {
+                    ex.store()?.writer().settled()?;
+                    self.feed.queue.begin_squash();
+                }
                 if self.options.states {
                     self.ready.push_back(self.options.state("ready"));
                 }
@@ -347,22 +368,43 @@ impl Source for RangeFeed {
                 }
                 continue;
             }
-            let taken = self.feed.queue.take();
-            if taken.skipped > 0 {
-                self.ready.push_back(skipped(taken.skipped));
-            }
-            for change in &taken.changes {
+            let closed = self.take();
+            while let Some(change) = self.coming.pop_front() {
                 self.settle(change.commit);
-                self.change(ex, change)?;
+                self.change(ex, &change)?;
             }
             if self.ready.is_empty() {
-                return if taken.closed { Err(aborted()) } else { Ok(Step::Wait) };
+                return if closed { Err(aborted()) } else { Ok(Step::Wait) };
             }
         }
     }
 }
 
 impl RangeFeed {
+    /// Takes what waits in the queue; whether the table is gone.
+    fn take(&mut self) -> bool {
+        let taken = self.feed.queue.take();
+        if taken.skipped > 0 {
+            self.ready.push_back(skipped(taken.skipped));
+        }
+        self.coming.extend(taken.changes);
+        taken.closed
+    }
+
+    /// Tells the changes that a page as of `commit` shows, before it does.
+    fn catch_up(&mut self, ex: &Exec, commit: i64) -> Result<()> {
+        if self.covered.is_empty() || self.ranges.space == Space::Primary {
+            // Nothing was told before, or nothing moves.
+            return Ok(());
+        }
+        ex.store()?.writer().settled()?;
+        self.take();
+        while let Some(change) = self.coming.pop_front_if(|change| change.commit <= commit) {
+            self.change(ex, &change)?;
+        }
+        Ok(())
+    }
+
     /// Reads a page of initial values.
     fn scan(&mut self, ex: &Exec) -> Result<()> {
         let Some((range, times)) = self.scanning.pop_front() else { return Ok(()) };
@@ -371,6 +413,7 @@ impl RangeFeed {
             let commit = scan::commit_number(&transaction)?;
             Ok((scan::page(&transaction, &self.ranges.table, self.ranges.space, &range, false, 1000)?, commit))
         })?;
+        self.catch_up(ex, commit)?;
         let done = Range {
             from: range.from.clone(),
             to: page.rest.as_ref().map_or_else(|| range.to.clone(), |rest| rest.from.clone()),

@@ -30,9 +30,9 @@ enum Message {
         soft: bool,
         done: Done,
     },
-    /// Registers a feed between two commits.
-    Subscribe {
-        queue: Arc<FeedQueue>,
+    /// Registers a feed, if there is one, between two commits.
+    Between {
+        queue: Option<Arc<FeedQueue>>,
         done: Box<dyn FnOnce(Result<i64>) + Send>,
     },
     /// Does nothing: wakes the thread, which then sees that it should stop.
@@ -83,7 +83,12 @@ impl Writer {
 
     /// Registers a feed; gives the number of the last commit before its first change. Blocks.
     pub(crate) fn subscribe(&self, queue: Arc<FeedQueue>) -> Result<i64> {
-        wait_for(|done| self.send(Message::Subscribe { queue, done }))
+        wait_for(|done| self.send(Message::Between { queue: Some(queue), done }))
+    }
+
+    /// Waits until feeds have all changes that can be read by now. Blocks.
+    pub(crate) fn settled(&self) -> Result<()> {
+        wait_for(|done| self.send(Message::Between { queue: None, done })).map(drop)
     }
 
     /// Lets the thread finish what it has begun and refuse the rest.
@@ -110,7 +115,7 @@ fn wait_for<T: Send + 'static>(start: impl FnOnce(Box<dyn FnOnce(Result<T>) + Se
 fn refuse(message: Message) {
     match message {
         Message::Job { done, .. } => done(Err(stopped())),
-        Message::Subscribe { done, .. } => done(Err(stopped())),
+        Message::Between { done, .. } => done(Err(stopped())),
         Message::Stop => {}
     }
 }
@@ -129,7 +134,7 @@ fn write_loop(store: &Weak<Store>, feeds: &Feeds, connection: Connection, inbox:
     let mut soft_mode = false;
     loop {
         let mut group = Vec::new();
-        let mut subscribe = None;
+        let mut between = None;
         let mut stop = false;
         {
             let mut waiting = inbox.waiting.lock();
@@ -139,8 +144,8 @@ fn write_loop(store: &Weak<Store>, feeds: &Feeds, connection: Connection, inbox:
             while group.len() < GROUP {
                 match waiting.0.pop_front() {
                     Some(Message::Job { work, soft, done }) => group.push((work, soft, done)),
-                    Some(Message::Subscribe { queue, done }) => {
-                        subscribe = Some((queue, done));
+                    Some(Message::Between { queue, done }) => {
+                        between = Some((queue, done));
                         break;
                     }
                     Some(Message::Stop) => {
@@ -166,9 +171,9 @@ fn write_loop(store: &Weak<Store>, feeds: &Feeds, connection: Connection, inbox:
             }
             commit_group(&store, feeds, &connection, group);
         }
-        if let Some((queue, done)) = subscribe {
+        if let Some((queue, done)) = between {
             let answer = scan::commit_number(&connection);
-            if answer.is_ok() {
+            if let (Ok(_), Some(queue)) = (&answer, queue) {
                 feeds.add(&queue);
             }
             done(answer);
