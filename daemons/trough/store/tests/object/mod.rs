@@ -66,13 +66,13 @@ impl Service {
     fn settings(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::S3(endpoint) => vec![
-                ("endpoint", endpoint),
+                ("endpoint", endpoint.as_str()),
                 ("region", "us-east-1"),
                 ("access_key_id", "test"),
                 ("secret_access_key", "test"),
             ],
             Self::Azure(endpoint) => {
-                vec![("endpoint", endpoint), ("account_name", AZURE_ACCOUNT), ("account_key", AZURE_KEY)]
+                vec![("endpoint", endpoint.as_str()), ("account_name", AZURE_ACCOUNT), ("account_key", AZURE_KEY)]
             }
         }
     }
