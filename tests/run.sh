@@ -23,6 +23,14 @@ hdfs() {
 }
 # An S3-compatible server, unless the caller has one running.
 s3() { [ -n "${TROUGH_TEST_S3:-}" ] || "$venv/bin/python" tests/lib/s3.py start "$servers/s3"; }
+# Azurite, where it is installed, unless the caller has one running.
+azure() {
+  if [ -z "${TROUGH_TEST_AZURE:-}" ] && command -v azurite-blob >/dev/null; then
+    tests/lib/azure.py start "$servers/azure"
+  elif [ -z "${TROUGH_TEST_AZURE:-}" ]; then
+    echo "WARNING: no azurite-blob (npm: azurite): azblob:// is NOT TESTED" >&2
+  fi
+}
 store() { cargo test -p trough-store; }
 check() { tests/check.sh; }
 versions() { tests/pg-versions.sh; }
@@ -81,20 +89,21 @@ hdrs() {
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 check versions build cluster cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
+all=(setup python_env hdfs s3 azure check versions build cluster cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 
 # A stage that needs servers and is named alone gets them, too.
 case " ${stages[*]} " in
   *" hdfs "*) ;;
-  *" check "* | *" store "*) stages=(python_env hdfs s3 "${stages[@]}") ;;
+  *" check "* | *" store "*) stages=(python_env hdfs s3 azure "${stages[@]}") ;;
   *" cluster_hdfs "* | *" hdrs "*) stages=(hdfs "${stages[@]}") ;;
 esac
 servers=$(mktemp -d "${TMPDIR:-/var/tmp}/trough-test-servers.XXXXXX")
 finish() {
   [ ! -f "$servers/hadoop/hadoop.json" ] || tests/lib/hadoop.py stop "$servers/hadoop"
   [ ! -f "$servers/s3/s3.json" ] || "$venv/bin/python" tests/lib/s3.py stop "$servers/s3"
+  [ ! -f "$servers/azure/azure.json" ] || tests/lib/azure.py stop "$servers/azure"
   rm -rf "$servers"
 }
 trap finish EXIT
@@ -111,13 +120,16 @@ for stage in "${stages[@]}"; do
   if [ -z "${TROUGH_TEST_S3:-}" ] && [ -f "$servers/s3/s3.json" ]; then
     TROUGH_TEST_S3=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$servers/s3/s3.json") && export TROUGH_TEST_S3
   fi
+  if [ -z "${TROUGH_TEST_AZURE:-}" ] && [ -f "$servers/azure/azure.json" ]; then
+    TROUGH_TEST_AZURE=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$servers/azure/azure.json") && export TROUGH_TEST_AZURE
+  fi
   # A stage runs in a shell of its own, so that it stops at its first failure.
   (set -e; "$stage") 2>&1 | tee "$logs/$stage.log"
   if [ "${PIPESTATUS[0]}" = 0 ]; then
     passed+=("$stage ($((SECONDS - started)) s)")
   else
     failed+=("$stage ($((SECONDS - started)) s)")
-    case $stage in setup | hdfs | s3 | build | python_env) break ;; esac # nothing after it can run
+    case $stage in setup | hdfs | s3 | azure | build | python_env) break ;; esac # nothing after it can run
   fi
 done
 

@@ -49,8 +49,8 @@ def start(tmp_path, hdfs):
 
     def cluster(**settings):
         # So short a grace that whoever took something for gone would move it at once.
-        common = {"MINIMUM_ASSIGNMENTS": 2, "MAXIMUM_ASSIGNMENTS": 2, "MOVE_GRACE": 1, "LEASE": 6, "STORE_TIMEOUT": 2}
-        cold = {"COLD_MODE": "direct", "COLD_CHECK": 1, "COLD_READ_TIMEOUT": 10}
+        common = {"MINIMUM_ASSIGNMENTS": 2, "MAXIMUM_ASSIGNMENTS": 2, "MOVE_GRACE": 1, "LEASE": 6, "STORE_TIMEOUT": 6}
+        cold = {"COLD_MODE": "direct", "COLD_CHECK": 1, "COLD_READ_TIMEOUT": 20}
         started.append(harness.Cluster(tmp_path, workers=2, settings={**common, **settings}, cold=[cold], hdfs=hdfs))
         return started[-1]
 

@@ -148,7 +148,7 @@ impl Native {
                 "kerberos.ccache" => builder.with_kerberos_cache(value),
                 HDFS_CLIENT => builder,
                 _ => {
-                    properties.push((key.clone(), value));
+                    properties.push((key.clone(), value.as_str()));
                     builder
                 }
             };

@@ -1,30 +1,102 @@
-//! The suite over an S3-compatible server, whose address TROUGH_TEST_S3 gives; `tests/run.sh` starts one.
+//! The suite over an S3-compatible server, whose address TROUGH_TEST_S3 gives, and over Azurite, whose address
+//! TROUGH_TEST_AZURE gives; `tests/run.sh` starts them, Azurite only where it is installed.
 
 use std::{
     collections::BTreeMap,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use opendal::{Operator, services::S3};
+use opendal::Operator;
 use trough_core::SegmentId;
 use trough_store::{Store, StoreError, StoreOptions};
 
 use crate::suite::{self, Fixture};
 
-/// The server's address; none, loudly, where there is none. In CI that is a failure.
-fn endpoint() -> Option<String> {
-    match std::env::var("TROUGH_TEST_S3") {
-        Ok(url) if !url.is_empty() => Some(url),
-        _ => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "TROUGH_TEST_S3 is not set: in CI an object store must be tested"
-            );
-            eprintln!("SKIPPED: no S3-compatible server to test with; run tests/run.sh store, which starts one");
-            None
+/// An object store to test with.
+#[derive(Clone)]
+enum Service {
+    /// By its endpoint.
+    S3(String),
+    /// By its endpoint, with the account in its path.
+    Azure(String),
+}
+
+/// Azurite's account and its key, which everybody knows.
+const AZURE_ACCOUNT: &str = "devstoreaccount1";
+const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+fn address(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|address| !address.is_empty())
+}
+
+/// The S3-compatible server; none, loudly, where there is none. In CI that is a failure.
+fn s3() -> Option<Service> {
+    let found = address("TROUGH_TEST_S3");
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "TROUGH_TEST_S3 is not set: in CI an object store must be tested");
+        eprintln!("SKIPPED: no S3-compatible server to test with; run tests/run.sh store, which starts one");
+    }
+    found.map(Service::S3)
+}
+
+/// Azurite; none, loudly, where there is none.
+fn azure() -> Option<Service> {
+    let found = address("TROUGH_TEST_AZURE");
+    if found.is_none() {
+        eprintln!(
+            "SKIPPED: azblob:// is not tested, as TROUGH_TEST_AZURE is not set; tests/lib/azure.py starts Azurite"
+        );
+    }
+    found.map(Service::Azure)
+}
+
+impl Service {
+    fn scheme(&self) -> &'static str {
+        match self {
+            Self::S3(_) => "s3",
+            Self::Azure(_) => "azblob",
+        }
+    }
+
+    /// What OpenDAL is told of it.
+    fn settings(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::S3(endpoint) => vec![
+                ("endpoint", endpoint.as_str()),
+                ("region", "us-east-1"),
+                ("access_key_id", "test"),
+                ("secret_access_key", "test"),
+            ],
+            Self::Azure(endpoint) => {
+                vec![("endpoint", endpoint.as_str()), ("account_name", AZURE_ACCOUNT), ("account_key", AZURE_KEY)]
+            }
+        }
+    }
+
+    fn options(&self) -> StoreOptions {
+        let backend: BTreeMap<_, _> = self.settings().into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        StoreOptions { backend, ..StoreOptions::default() }
+    }
+
+    /// Makes the bucket or container, or deletes an empty one.
+    fn bucket(&self, name: &str, made: bool) {
+        match self {
+            Self::S3(endpoint) => {
+                let (client, url) = (reqwest::Client::new(), format!("{endpoint}/{name}"));
+                let request = if made { client.put(url) } else { client.delete(url) };
+                let answer = wait(request.send()).expect("an answer");
+                assert!(answer.status().is_success(), "{answer:?}");
+            }
+            Self::Azure(endpoint) => {
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/lib/azure.py");
+                let what = if made { "make" } else { "drop" };
+                let done = Command::new("python3").args([script, what, endpoint, name]).output().expect("started");
+                assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            }
         }
     }
 }
@@ -36,28 +108,23 @@ fn wait<T>(answer: impl Future<Output = T>) -> T {
 /// A bucket of its own.
 struct Bucket {
     operator: Operator,
-    address: String,
+    service: Service,
+    name: String,
     store: Arc<dyn Store>,
 }
 
-fn options(endpoint: &str) -> StoreOptions {
-    let backend =
-        [("endpoint", endpoint), ("region", "us-east-1"), ("access_key_id", "test"), ("secret_access_key", "test")];
-    let backend: BTreeMap<_, _> = backend.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    StoreOptions { backend, ..StoreOptions::default() }
-}
-
 impl Bucket {
-    fn new(endpoint: &str) -> Self {
+    fn new(service: &Service) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = format!("bucket-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let address = format!("{endpoint}/{name}");
-        let made = wait(reqwest::Client::new().put(&address).send()).expect("an answer");
-        assert!(made.status().is_success(), "{made:?}");
-        let builder = S3::default().bucket(&name).endpoint(endpoint).region("us-east-1");
-        let operator = Operator::new(builder.access_key_id("test").secret_access_key("test")).expect("valid").finish();
-        let store = trough_store::open_with(&format!("s3://{name}/some/prefix"), &options(endpoint)).expect("a URL");
-        Self { operator, address, store }
+        service.bucket(&name, true);
+        let place = if matches!(service, Service::S3(_)) { "bucket" } else { "container" };
+        let settings = service.settings().into_iter().chain([(place, name.as_str())]);
+        let settings = settings.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let operator = Operator::via_iter(service.scheme(), settings).expect("valid");
+        let url = format!("{}://{name}/some/prefix", service.scheme());
+        let store = trough_store::open_with(&url, &service.options()).expect("a URL");
+        Self { operator, service: service.clone(), name, store }
     }
 }
 
@@ -81,8 +148,7 @@ impl Fixture for Bucket {
     fn tick(&self) {}
     fn unmount(&self) {
         wait(self.operator.remove_all("/")).expect("emptied");
-        let gone = wait(reqwest::Client::new().delete(&self.address).send()).expect("an answer");
-        assert!(gone.status().is_success(), "{gone:?}");
+        self.service.bucket(&self.name, false);
     }
     fn keeps_mtime(&self) -> bool {
         false
@@ -97,14 +163,25 @@ impl Fixture for Bucket {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn object_store_conforms() {
-    let Some(endpoint) = endpoint() else { return };
-    suite::run(|| Bucket::new(&endpoint)).await;
+    let Some(service) = s3() else { return };
+    suite::run(|| Bucket::new(&service)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn azure_conforms() {
+    let Some(service) = azure() else { return };
+    suite::run(|| Bucket::new(&service)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn large_objects_go_up_in_parts_and_come_down_the_same() {
-    let Some(endpoint) = endpoint() else { return };
-    let fixture = Bucket::new(&endpoint);
+    for service in [s3(), azure()].into_iter().flatten() {
+        large_objects_go_up_and_down(&service).await;
+    }
+}
+
+async fn large_objects_go_up_and_down(service: &Service) {
+    let fixture = Bucket::new(service);
     let (store, scratch) = (fixture.store(), suite::Scratch::new());
     let contents: Vec<u8> = (0..20_000_000_u32).map(|i| (i % 241) as u8).collect();
     let mut with = suite::options(1_000);
@@ -120,13 +197,18 @@ async fn large_objects_go_up_in_parts_and_come_down_the_same() {
     let dest = scratch.path();
     store.get(&entry.path, &dest, trough_store::GetOptions::default()).await.expect("fetched");
     assert!(std::fs::read(&dest).expect("there") == contents);
+    // The next one replaces it.
+    let with = suite::options(trough_store::promotion_mtime(0, Some(&entry)));
+    let next = store.publish(&scratch.file(&contents[1..]), &suite::segment("large-1"), with).await.expect("replaced");
+    assert!(next.bytes + 1 == entry.bytes && next.mtime_ms > entry.mtime_ms, "{next:?}");
 }
 
 /// Nothing listens there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_service_that_is_down_is_unavailable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address");
-    let store = trough_store::open_with("s3://bucket/x", &options(&format!("http://{free}"))).expect("a URL");
+    let store =
+        trough_store::open_with("s3://bucket/x", &Service::S3(format!("http://{free}")).options()).expect("a URL");
     for error in [store.check().await.expect_err("check"), store.list_sorted().await.expect_err("list")] {
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     }
