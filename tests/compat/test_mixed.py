@@ -187,7 +187,7 @@ def test_a_rust_worker_under_a_python_master(hosts):
     for segment, count in (("650001", 3), ("650002", 5)):
         until_readers(hosts, segment, RUST)
         assert hosts.read(RUST, segment, "select count(*) as n from crawl_log").json == [{"n": count}]
-    assert "│ 3 │" in shell(hosts, "select count(*) as n from crawl_log;", "650001")
+    assert "| 3 |" in shell(hosts, "select count(*) as n from crawl_log;", "650001")
     # The Python master has it provision and promote by the old requests.
     manage = lambda path, body: harness.http("POST", hosts.url(RUST, "SYNC_LOCAL_PORT", path), body)
     answer = manage("/provision", {"segment": "650100", "schema": "default"})

@@ -13,7 +13,8 @@ import threading
 import harness
 import pyte
 
-PROMPT = re.compile(r"^trough(:\S+|:\[\d+ segments\]\(\w+\))?> ")
+# The sign is another one while suggestions are shown.
+PROMPT = re.compile(r"^trough(:\S+|:\[\d+ segments\]\(\w+\))?[>|] ")
 
 
 def environment(**more):
