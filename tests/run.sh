@@ -70,6 +70,8 @@ chaos_hdfs() {
   fi
   pytest -rs tests/chaos_hdfs
 }
+# An HA name service of two: takes minutes, so it runs only when it is named.
+chaos_ha() { pytest -rs tests/chaos_ha; }
 # The feature `hdrs`: libhdfs in a JVM. Built in debug, so that the binary of the other stages stays as it is.
 hdrs() {
   if [ -z "${TROUGH_TEST_HDFS:-}" ]; then

@@ -86,8 +86,9 @@ async fn a_name_service_is_reached_by_whichever_name_node_answers() {
     let error = store.check().await.expect_err("it asks the first one first");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     suite::eventually("the other one answers", async || store.check().await).await;
-    let here = Scratch::new().file(b"here");
-    let entry = fixture.store().publish(&here, &segment("here-1"), options(1_000)).await.expect("published");
+    let scratch = Scratch::new();
+    let entry =
+        fixture.store().publish(&scratch.file(b"here"), &segment("here-1"), options(1_000)).await.expect("published");
     let found = suite::eventually("it is the same store", async || store.stat(&segment("here-1")).await).await;
     assert_eq!(found, entry);
 
