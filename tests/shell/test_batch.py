@@ -223,7 +223,7 @@ def test_more_segments_than_are_shown_in_order(dev, data):
 
 def test_what_waits_for_its_segments_end_is_bounded(dev, data):
     """Each segment gives more than may wait, so its rows are shown in several pieces, and all of them."""
-    rows = 60_000
+    rows = 100_000
     sql = f"with recursive c(x) as (select 1 union all select x + 1 from c where x < {rows}) select x, hex(zeroblob(100)) h from c"
     done = terminal.run(dev.url, "d-1", "d-2", "-c", sql)
     assert done.returncode == 0
