@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use trough_core::SegmentId;
 use trough_store::{
-    Collected, Entry, EntryStream, Fetched, FolderStream, GetOptions, HDFS_CLIENT, ListStats, PublishOptions,
+    Collected, Entry, EntryStream, Expected, Fetched, FolderStream, GetOptions, HDFS_CLIENT, ListStats, PublishOptions,
     RangeReader, Store, StoreError, StoreOptions, promotion_mtime,
 };
 
