@@ -42,6 +42,8 @@ const SQL: &str = "select count(*), status from t group by status";
 const STATUSES: [i64; 6] = [200, 301, 302, 403, 404, 503];
 const PATIENCE: Duration = Duration::from_secs(600);
 const NODES: usize = 4;
+/// So long nothing changes in a cluster at rest.
+const REST: Duration = Duration::from_secs(10);
 
 fn binary() -> PathBuf {
     std::env::var_os("TROUGH_BIN").map_or_else(|| PathBuf::from("target/release/trough"), PathBuf::from)
@@ -167,18 +169,38 @@ fn add_up(answers: &[Json]) -> HashMap<i64, i64> {
     all
 }
 
+/// The segments and where the first copy of each is read, once that has not changed for a while: surplus copies, which writing has left, are
+/// collected first.
+async fn at_rest(discovery: &Discovery) -> Result<Vec<(SegmentId, String)>> {
+    let began = Instant::now();
+    let mut before = Vec::new();
+    loop {
+        let mut segments = Vec::new();
+        let mut scan = discovery.scan(SegmentPattern::Prefix("shell-".into())).await?;
+        while let Some(page) = scan.next_page(SEGMENTS).await? {
+            for served in page {
+                let host = |url: &str| url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+                segments
+                    .push((served.segment, served.copies.iter().map(|copy| host(&copy.read_url)).collect::<Vec<_>>()));
+            }
+        }
+        if segments == before {
+            return segments
+                .into_iter()
+                .map(|(segment, hosts)| Ok((segment, hosts.into_iter().next().context("a copy")?)))
+                .collect();
+        }
+        ensure!(began.elapsed() < PATIENCE, "copies are moved again and again");
+        before = segments;
+        tokio::time::sleep(REST).await;
+    }
+}
+
 async fn queries(dir: &Path, report: &mut Report) -> Result<()> {
     let (_dev, url) = dev(dir)?;
     let discovery = discovery(&url)?;
     load(&discovery).await?;
-    let mut segments = Vec::new();
-    let mut scan = discovery.scan(SegmentPattern::Prefix("shell-".into())).await?;
-    while let Some(page) = scan.next_page(SEGMENTS).await? {
-        for served in page {
-            let host = served.copies[0].read_url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-            segments.push((served.segment, host));
-        }
-    }
+    let segments = at_rest(&discovery).await?;
     ensure!(segments.len() == SEGMENTS, "{} segments are served", segments.len());
     let expected: HashMap<i64, i64> = add_up(&one_by_one(&segments)?.0);
     ensure!(expected.values().sum::<i64>() == (SEGMENTS * ROWS) as i64, "{expected:?}");
