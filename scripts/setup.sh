@@ -14,7 +14,7 @@ packages=(build-essential clang libclang-dev mold pkg-config curl unzip ca-certi
 [ "$what" = test ] && packages+=(git jq procps rclone fuse3)
 if [ "$what" = test ] || [ "$what" = hdfs ]; then
   # Whatever Java and Maven are there already will do.
-  command -v java >/dev/null || packages+=(openjdk-17-jdk-headless)
+  command -v javac >/dev/null || packages+=(openjdk-17-jdk-headless) # tests/bi runs a Java source file
   command -v mvn >/dev/null || packages+=(maven)
 fi
 
