@@ -23,11 +23,16 @@ hdfs() {
 }
 # An S3-compatible server, unless the caller has one running.
 s3() { [ -n "${TROUGH_TEST_S3:-}" ] || "$venv/bin/python" tests/lib/s3.py start "$servers/s3"; }
-# Azurite, where it is installed, unless the caller has one running.
+# Azurite, which speaks as Azure Blob Storage does, from npm where there is one, unless the caller has one running.
 azure() {
-  if [ -z "${TROUGH_TEST_AZURE:-}" ] && command -v azurite-blob >/dev/null; then
+  [ -z "${TROUGH_TEST_AZURE:-}" ] || return 0
+  export PATH=$PATH:$PWD/target/azurite/node_modules/.bin
+  if ! command -v azurite-blob >/dev/null && command -v npm >/dev/null; then
+    npm install --silent --no-fund --no-audit --prefix target/azurite azurite@3.37.0 || true
+  fi
+  if command -v azurite-blob >/dev/null; then
     tests/lib/azure.py start "$servers/azure"
-  elif [ -z "${TROUGH_TEST_AZURE:-}" ]; then
+  else
     echo "WARNING: no azurite-blob (npm: azurite): azblob:// is NOT TESTED" >&2
   fi
 }

@@ -1,5 +1,5 @@
 //! The suite over an S3-compatible server, whose address TROUGH_TEST_S3 gives, and over Azurite, whose address
-//! TROUGH_TEST_AZURE gives; `tests/run.sh` starts them, Azurite only where it is installed.
+//! TROUGH_TEST_AZURE gives; `tests/run.sh` starts them, Azurite where npm can install it.
 
 use std::{
     collections::BTreeMap,

@@ -26,6 +26,21 @@ impl Throttle for Asked {
     }
 }
 
+/// Lets a fetch ask for no more, once it has been granted `enough` bytes: so that there is a rest, however fast the store is.
+struct Gate {
+    granted: AtomicU64,
+    enough: u64,
+}
+
+#[async_trait::async_trait]
+impl Throttle for Gate {
+    async fn acquire(&self, bytes: u64) {
+        if self.granted.fetch_add(bytes, Ordering::Relaxed) >= self.enough {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// How the version `entry` is fetched, resuming.
 pub(crate) fn resuming(entry: &Entry, sha256: Option<&str>) -> GetOptions {
     let sha256 = sha256.map(str::to_owned);
@@ -45,7 +60,9 @@ pub(crate) async fn interrupted(store: &Arc<dyn Store>, path: &str, dest: &Path,
                 tell.notify_one();
             }
         };
-        let with = GetOptions { progress: Some(Arc::new(progress)), ..with.clone() };
+        let there = std::fs::metadata(dest).map_or(0, |metadata| metadata.len());
+        let gate = Arc::new(Gate { granted: AtomicU64::new(there), enough: bytes });
+        let with = GetOptions { progress: Some(Arc::new(progress)), throttle: Some(gate), ..with.clone() };
         tokio::select! {
             biased;
             () = reached.notified() => Ok(done.load(Ordering::Relaxed)),
