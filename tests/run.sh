@@ -36,6 +36,15 @@ azure() {
     echo "WARNING: no azurite-blob (npm: azurite): azblob:// is NOT TESTED" >&2
   fi
 }
+# fake-gcs-server, which speaks as Google Cloud Storage does, where it is installed, unless the caller has one running.
+gcs() {
+  [ -z "${TROUGH_TEST_GCS:-}" ] || return 0
+  if command -v fake-gcs-server >/dev/null; then
+    tests/lib/gcs.py start "$servers/gcs"
+  else
+    echo "WARNING: no fake-gcs-server (Go: github.com/fsouza/fake-gcs-server): gs:// is NOT TESTED" >&2
+  fi
+}
 store() { cargo test -p trough-store; }
 check() { tests/check.sh; }
 versions() { tests/pg-versions.sh; }
@@ -96,14 +105,14 @@ hdrs() {
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure check versions build cluster cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 
 # A stage that needs servers and is named alone gets them, too.
 case " ${stages[*]} " in
   *" hdfs "*) ;;
-  *" check "* | *" store "*) stages=(python_env hdfs s3 azure "${stages[@]}") ;;
+  *" check "* | *" store "*) stages=(python_env hdfs s3 azure gcs "${stages[@]}") ;;
   *" cluster_hdfs "* | *" hdrs "*) stages=(hdfs "${stages[@]}") ;;
 esac
 servers=$(mktemp -d "${TMPDIR:-/var/tmp}/trough-test-servers.XXXXXX")
@@ -111,6 +120,7 @@ finish() {
   [ ! -f "$servers/hadoop/hadoop.json" ] || tests/lib/hadoop.py stop "$servers/hadoop"
   [ ! -f "$servers/s3/s3.json" ] || "$venv/bin/python" tests/lib/s3.py stop "$servers/s3"
   [ ! -f "$servers/azure/azure.json" ] || tests/lib/azure.py stop "$servers/azure"
+  [ ! -f "$servers/gcs/gcs.json" ] || tests/lib/gcs.py stop "$servers/gcs"
   rm -rf "$servers"
 }
 trap finish EXIT
@@ -124,12 +134,12 @@ for stage in "${stages[@]}"; do
     export TROUGH_TEST_HADOOP=${hadoop:-$servers/hadoop}
     TROUGH_TEST_HDFS=$(tests/lib/hadoop.py url "$TROUGH_TEST_HADOOP") && export TROUGH_TEST_HDFS
   fi
-  if [ -z "${TROUGH_TEST_S3:-}" ] && [ -f "$servers/s3/s3.json" ]; then
-    TROUGH_TEST_S3=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$servers/s3/s3.json") && export TROUGH_TEST_S3
-  fi
-  if [ -z "${TROUGH_TEST_AZURE:-}" ] && [ -f "$servers/azure/azure.json" ]; then
-    TROUGH_TEST_AZURE=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$servers/azure/azure.json") && export TROUGH_TEST_AZURE
-  fi
+  for service in s3 azure gcs; do
+    variable=TROUGH_TEST_${service^^}
+    if [ -z "${!variable:-}" ] && [ -f "$servers/$service/$service.json" ]; then
+      export "$variable=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$servers/$service/$service.json")"
+    fi
+  done
   # A stage runs in a shell of its own, so that it stops at its first failure.
   (set -e; "$stage") 2>&1 | tee "$logs/$stage.log"
   if [ "${PIPESTATUS[0]}" = 0 ]; then

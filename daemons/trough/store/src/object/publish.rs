@@ -49,10 +49,7 @@ pub(super) async fn publish(
     let crash_at = options.crash_at.clone();
     let at = |step| crash(crash_at.as_ref(), step);
     let path = paths::join(&inner.root, &segment.store_path());
-    if segment.file_name().len() > crashsafe::MAX_NAME_BYTES {
-        let why = "the file name is longer than 255 bytes";
-        return Err(StoreError::InvalidPath { operation: OPERATION, path, root: inner.root.clone(), why });
-    }
+    inner.allows(OPERATION, segment)?;
     at(S::Begun)?;
     let mut from = Outgoing::open(local, options.throttle.clone(), options.progress.clone()).await?;
     at(S::DirectoryMade)?;
