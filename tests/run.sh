@@ -86,6 +86,8 @@ chaos_hdfs() {
 }
 # An HA name service of two: takes minutes, so it runs only when it is named.
 chaos_ha() { pytest -rs tests/chaos_ha; }
+# An HDFS that asks for Kerberos tickets, where Debian's krb5-kdc, krb5-admin-server and krb5-user are: likewise.
+kerberos() { pytest -rs tests/kerberos; }
 # The feature `hdrs`: libhdfs in a JVM. Built in debug, so that the binary of the other stages stays as it is.
 hdrs() {
   if [ -z "${TROUGH_TEST_HDFS:-}" ]; then

@@ -35,6 +35,10 @@ const LEAVE: u64 = u64::MAX;
 pub(crate) fn open(url: &url::Url, options: &StoreOptions, list: ListOptions) -> Result<Arc<dyn Store>, StoreError> {
     let bad = |why: String| StoreError::BadUrl { url: url.to_string(), why };
     let Place { server, root } = Place::of(url).map_err(bad)?;
+    let told = |key: &str| options.backend.contains_key(key);
+    if (told("kerberos.keytab") || told("kerberos.ccache")) && !told("kerberos.principal") {
+        return Err(bad("kerberos.keytab and kerberos.ccache need a kerberos.principal beside them".to_owned()));
+    }
     let native = Native {
         client: Mutex::default(),
         server,
