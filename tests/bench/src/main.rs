@@ -5,6 +5,7 @@
 mod cold;
 mod copies;
 mod copy;
+mod endpoint;
 mod filter;
 mod group_by;
 mod hadoop;

@@ -3,6 +3,7 @@
 //! - 1,000 segments of 1,000 rows in a `trough dev` of its own, promoted: GROUP BY on each of them, and merged. Beside it the same work as the
 //!   Python shell does it: one request a segment to the old endpoint, here one after the other on a kept connection to each worker, and in the
 //!   second case added up by the caller. The peer finds its segments before the clock starts; the shell finds them within it.
+//! - The same on the old endpoint, over eight connections ([`endpoint`]).
 //! - SHOW SEGMENTS over 500,000 segments of two copies each, whose rows are in a metadata server of this process; beside it reading
 //!   all rows before the first is printed, as the Python shell does.
 
@@ -31,7 +32,7 @@ use trough_core::{
 use trough_meta::MetaServer;
 
 use crate::{
-    Args, http,
+    Args, endpoint, http, points,
     report::{Report, median, ms},
 };
 
@@ -232,7 +233,8 @@ async fn queries(dir: &Path, report: &mut Report) -> Result<()> {
             Some(ours.as_secs_f64() <= target),
         );
     }
-    Ok(())
+    let files = points::files(dir)?.into_iter().map(|((_, segment), file)| (segment, file)).collect();
+    endpoint::group_by(&segments, &files, SQL, report)
 }
 
 /// Rows of so many segments, two copies each.
