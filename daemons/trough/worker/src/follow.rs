@@ -75,7 +75,7 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     }
     let asked = Instant::now();
     match worker.catalog.nodes().await {
-        Ok(nodes) => worker.peers.replace(nodes, asked),
+        Ok(nodes) => worker.peers.replace(nodes, asked, worker.lease.ttl()),
         Err(error) => tracing::warn!(%error, "cannot look at the other nodes"),
     }
     Ok(lapsed)
