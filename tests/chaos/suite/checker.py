@@ -79,10 +79,20 @@ class Record:
         return False
 
 
+class GivenUp(set):
+    """Writes (segment, author, n) that a takeover left behind in a file that was kept."""
+
+    @property
+    def segments(self):
+        if len(self) != getattr(self, "counted", None):
+            self.counted, self.known = len(self), {segment for segment, _, _ in self}
+        return self.known
+
+
 def check(events):
     """All violations of a history, by time."""
     record = Record(events)
-    given_up = set()
+    given_up = GivenUp()
     found = [*lost_and_doubled(record, given_up), *two_holders(record), *reads(record, given_up), *counts(record, given_up),
              *promotions(record, given_up), *shredded(record), *copies(record)]
     return sorted(found, key=lambda v: v.at)
@@ -156,10 +166,17 @@ def due(record, segment, event, given_up):
             if w["start"] > begun and (segment, w["a"], w["n"]) not in given_up]
 
 
+def due_number(record, segment, event, given_up):
+    """How many those are."""
+    if not record.shreds[segment] and segment not in given_up.segments:
+        return bisect.bisect_left(record.acked_ends.get(segment, []), event["start"])
+    return len(due(record, segment, event, given_up))
+
+
 def wrong_rows(record, segment, rows, event):
     """Rows that an event must not show: of the future, refused, or of a life before a shred."""
     _, buried = record.last_shred_before(segment, event["start"])
-    for author, n in sorted(rows):
+    for author, n in rows:
         write = record.key.get((segment, author, n))
         if write is None or write["start"] > event["end"]:
             yield Violation("phantom row", f"a read of {segment} shows row {author}.{n}, which was not written then", event["end"])
@@ -191,7 +208,7 @@ def counts(record, given_up):
             continue
         of_life = [s for s in record.writes if not record.shreds[s]]
         if "total" in count:
-            least = sum(len(due(record, s, count, given_up)) for s in of_life)
+            least = sum(due_number(record, s, count, given_up) for s in of_life)
             if count["total"] < least and not any(excused(record, s, count) for s in of_life):
                 yield Violation("partial answer", f"count(*) gave {count['total']} rows, of which {least} were acknowledged before", count["end"])
             continue
@@ -201,9 +218,9 @@ def counts(record, given_up):
                 yield Violation("partial answer", f"/v1/query at {count['node']} says nothing of {silent}; its end: {count['told']}", count["end"])
         for segment in count.get("asked") or of_life:
             shown = count["segments"].get(segment)
-            if shown is None and ("asked" in count or not due(record, segment, count, given_up)):
+            least = due_number(record, segment, count, given_up)
+            if shown is None and ("asked" in count or not least):
                 continue
-            least = len(due(record, segment, count, given_up))
             if shown is None:
                 if not record.struck("host", "blind", count["start"], count["end"]):
                     yield Violation("partial answer", f"GROUP BY segment leaves {segment} out, of which {least} writes were acknowledged before", count["end"])

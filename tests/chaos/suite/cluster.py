@@ -109,7 +109,7 @@ class Cluster:
             "ANONYMOUS": "admin", "LEASE": LEASE, "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1, "HOST_CHECK_WAIT_PERIOD": 1,
             "MINIMUM_ASSIGNMENTS": COPIES, "MAXIMUM_ASSIGNMENTS": COPIES, "MOVE_GRACE": 8, "STORAGE_IN_BYTES": 10**12, "READ_PORT": READ,
             "WRITE_PORT": WRITE, "SYNC_SERVER_PORT": SYNC, "SYNC_LOCAL_PORT": MANAGE, "COLD_MODE": "direct", "COLD_CHECK": 1,
-            "COLD_STORE_SEGMENT": 'segment_id.startsWith("cold-")', "UPLOAD_GRACE": 60, "SHUTDOWN_GRACE": 3, **settings,
+            "COLD_STORE_SEGMENT": 'segment_id.startsWith("cold-")', "UPLOAD_GRACE": 60, "SHUTDOWN_GRACE": 3, "LOG_LEVEL": "info,trough_worker::fresh=debug", **settings,
         }
         for name in self.syncs:
             self._daemon("sync", name, common)

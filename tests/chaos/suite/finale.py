@@ -7,9 +7,12 @@ import tempfile
 
 import harness
 
-from .cluster import COPIES, READ, R
+from .cluster import COPIES, READ, SYNC, R
 from .history import pack
 from .workload import canonical_rows
+
+# Seconds until a segment whose lock is still there is promoted once more.
+AGAIN = 20.0
 
 
 def heal(cluster, history):
@@ -31,19 +34,24 @@ def table(cluster, name):
 
 def settle(cluster, history, segments, timeout=180):
     """Promotes what is locked, until no lock is left and every segment has its copies; what is still wrong is left to the checker."""
-    start, state = history.now(), {}
+    start, state, promoted_at = history.now(), {}, {}
 
     def settled():
         locked = sorted({row["segment"] for row in table(cluster, "lock")})
         for segment in locked:
-            answer = cluster.on_master("POST", "promote", {"segment": segment}, timeout=60)
-            state[segment] = answer.text[:200]
+            # Each promotion makes a new version, for which the lock waits again until every copy has it.
+            if history.now() > promoted_at.get(segment, -AGAIN) + AGAIN:
+                answer = cluster.on_master("POST", "promote", {"segment": segment}, timeout=60)
+                state[segment] = answer.text[:200]
+                if answer.status == 200:
+                    promoted_at[segment] = history.now()
         serving = {}
         for row in table(cluster, "services"):
             if row.get("role") == "trough-read" and row["node"] in cluster.hot:
                 serving.setdefault(row["segment"], set()).add(row["node"])
         promoted = [s for s in segments if cluster.canonical(s).exists()]
         few = [s for s in promoted if len(serving.get(s, ())) < COPIES]
+        state["documents"] = {s: harness.http("GET", cluster.nodes[cluster.syncs[0]].url(SYNC, f"v1/segment/{s}"), timeout=10).text for s in (locked + few)[:2]}
         state["still"] = {"locked": locked[:5], "few": few[:5], "unpromoted": sorted(set(segments) - set(promoted))[:5]}
         return not locked and not few
 
