@@ -9,8 +9,17 @@ from .history import unpack
 
 # How long after a fault its effect may last: connections are opened again, feeds begin anew, leases are renewed.
 SETTLE = 4.0
+# Faults after which connections stand that TCP tries again only after as long as they were cut, up to so many seconds.
+CUTS = ("cut_meta", "cut_pair", "cut_one_way", "cut_off", "slow_net")
+BACK_OFF = 20.0
 # How far the follower of the lock table may be behind.
 BEHIND = 1.0
+
+
+def over(fault):
+    """When a fault's effects are over."""
+    back_off = min(fault["end"] - fault["start"], BACK_OFF) if fault["kind"] in CUTS else 0
+    return fault["end"] + SETTLE + back_off
 
 
 @dataclass(frozen=True)
@@ -64,17 +73,17 @@ class Record:
 
     def struck(self, who, effect, start, end, least=0.0):
         """Whether `who` was blind or down for a moment of [start, end], after having been so for `least`."""
-        return any((who in fault[effect] or who is None and fault[effect]) and fault["start"] + least <= end and fault["end"] + SETTLE >= start
+        return any((who in fault[effect] or who is None and fault[effect]) and fault["start"] + least <= end and over(fault) >= start
                    for fault in self.of["fault"])
 
     def was_down_for(self, who, before, least):
         """Whether `who` was down for so long without a pause, at some time before. Faults that overlap or follow one another closely add up."""
         begun = ended = None
         for fault in sorted((f for f in self.of["fault"] if who in f["down"] and f["start"] < before), key=lambda f: f["start"]):
-            if ended is None or fault["start"] > ended + SETTLE:
-                begun, ended = fault["start"], fault["end"]
-            ended = max(ended, fault["end"])
-            if min(ended + SETTLE, before) - begun >= least:
+            if ended is None or fault["start"] > ended:
+                begun, ended = fault["start"], over(fault)
+            ended = max(ended, over(fault))
+            if min(ended, before) - begun >= least:
                 return True
         return False
 
@@ -145,7 +154,9 @@ def two_holders(record):
             if first < 0:
                 continue
             seen = changes[first:last]
-            if all(change["node"] not in (write["node"], "?") for change in seen):
+            # The follower is where the clients are.
+            blind = record.struck("host", "blind", write["start"], write["end"])
+            if not blind and all(change["node"] not in (write["node"], "?") for change in seen):
                 yield Violation("two holders", f"{write['node']} acknowledged row {write['a']}.{write['n']} of {segment}, whose lock "
                                 f"{' then '.join(str(change['node']) for change in seen)} had", write["end"])
 
@@ -155,8 +166,15 @@ def excused(record, segment, event):
     copies may answer in its place."""
     if record.struck(event.get("node"), "blind", event["start"], event["end"]) or record.struck("host", "blind", event["start"], event["end"]):
         return True
-    holders = {lock["node"] for lock in record.locks[segment] if lock["node"] and lock["end"] <= event["end"] + BEHIND}
+    # The last holder, and the one before: a read may have begun under that.
+    holders = [lock["node"] for lock in record.locks[segment] if lock["node"] not in (None, "?") and lock["end"] <= event["end"] + BEHIND][-2:]
     return any(record.struck(holder, "down", event["start"], event["end"], LEASE - 0.5) for holder in holders)
+
+
+def strict(record):
+    """How many of the reads of single segments were held to everything that was acknowledged before, and of how many."""
+    done = [read for read in record.of["read"] if read["outcome"] == "ok"]
+    return sum(not excused(record, read["seg"], read) for read in done), len(done)
 
 
 def due(record, segment, event, given_up):

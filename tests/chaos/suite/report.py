@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from .checker import Record, strict
+
 NEAR = 8.0
 
 
@@ -32,6 +34,7 @@ def summary(events, seed, violations):
     for event in events:
         if event["op"] in ("healed", "settled"):
             lines.append(f"{event['op']} after {event['end'] - event['start']:.1f} s" + ("" if event["outcome"] == "ok" else f": NOT: {event.get('error')} {event.get('state')}"))
+    lines.append("reads that nothing excused from showing all that was acknowledged before: {} of {}".format(*strict(Record(events))))
     lines.append(f"files that workers kept aside: {kept}")
     lines.append(f"violations: {len(violations)}")
     for kind, n in Counter(v.kind for v in violations).items():
