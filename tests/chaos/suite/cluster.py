@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import tempfile
 import threading
 
 import harness
@@ -193,8 +194,10 @@ class Postgres:
     """PostgreSQL with one server and the foreign table `w` over all segments."""
 
     def __init__(self, cluster):
-        self.dir = cluster.dir / "pg"
-        cluster.dir.chmod(0o755)
+        # Below a directory that its user can reach, which those of tests are not.
+        self.above, self.log = pathlib.Path(tempfile.mkdtemp(prefix="trough-chaos-pg-", dir="/var/tmp")), cluster.dir / "postgres.log"
+        self.above.chmod(0o755)
+        self.dir = self.above / "pg"
         [self.port] = harness.free_ports(1)
         self.script("start", self.dir, self.port, "max_connections=60", "fsync=off")
         url = f"rethinkdb://{cluster.net.address('meta')}:{META}/trough_configuration"
@@ -226,3 +229,5 @@ class Postgres:
 
     def stop(self):
         self.script("stop", self.dir)
+        shutil.copyfile(self.dir / "server.log", self.log)
+        shutil.rmtree(self.above, ignore_errors=True)

@@ -29,7 +29,7 @@ def run(directory, seed, minutes=None, writes=None, kinds=None, keep=False, say=
         cluster.stop()
         history.close()
     violations = judge(directory / "history.jsonl", seed, say)
-    for name in [] if keep or violations else ["store", "pg", *cluster.workers]:
+    for name in [] if keep or violations else ["store", *cluster.workers]:
         shutil.rmtree(directory / name, ignore_errors=True)
     return violations
 
