@@ -142,7 +142,8 @@ impl Catalog {
             // No row: stopped in order, or removed by the master after lease and margin.
             nodes.iter().find(|n| n.node() == Some(who)).is_none_or(|n: &NodeStatus| n.dead_for(TAKEOVER_MARGIN))
         };
-        let dead: Vec<Lock> = stands.values().filter(|l| &l.node != node && !spared(&l.node) && ended(&l.node)).cloned().collect();
+        let dead: Vec<Lock> =
+            stands.values().filter(|l| &l.node != node && !spared(&l.node) && ended(&l.node)).cloned().collect();
         for lock in dead {
             let fields = json!({
                 "id": lock.id, "node": node, "segment": lock.segment, "under_promotion": false, "holder": holder,

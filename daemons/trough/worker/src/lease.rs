@@ -93,7 +93,8 @@ impl Peers {
     /// Takes over what the database says, read at `asked`. Looks that are further apart than `gap` tell nothing of the time between.
     pub(crate) fn replace(&self, nodes: Vec<NodeStatus>, asked: Instant, gap: Duration) {
         let mut known = self.0.write();
-        let mut renewed: HashMap<NodeId, Option<Time>> = known.unchanged.keys().map(|node| (node.clone(), None)).collect();
+        let mut renewed: HashMap<NodeId, Option<Time>> =
+            known.unchanged.keys().map(|node| (node.clone(), None)).collect();
         renewed.extend(nodes.iter().filter_map(|s| Some((s.node()?.clone(), s.service.last_heartbeat.clone()))));
         let watched = known.asked.is_some_and(|before| asked.saturating_duration_since(before) <= gap);
         let unchanged = renewed.into_iter().map(|(node, row)| {

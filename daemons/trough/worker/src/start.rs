@@ -39,7 +39,9 @@ use crate::{
     quarantine::Quarantine,
     read, reconcile, scrub,
     state::{Urls, Wants, Worker},
-    status, stranded::{self, Stranded}, write,
+    status,
+    stranded::{self, Stranded},
+    write,
 };
 
 /// The file in LOCAL_DATA that a running worker has locked.

@@ -23,8 +23,14 @@ async fn shred(cluster: &Cluster) {
     let segment = id("s");
     let entry = cluster.store.stat(&segment).await.expect("canonical copy");
     cluster.catalog.record_shred(&segment, entry.mtime_ms).await.expect("record");
-    let rows: Vec<String> =
-        cluster.catalog.assignments_of_segment(&segment).await.expect("assignments").into_iter().map(|a| a.id).collect();
+    let rows: Vec<String> = cluster
+        .catalog
+        .assignments_of_segment(&segment)
+        .await
+        .expect("assignments")
+        .into_iter()
+        .map(|a| a.id)
+        .collect();
     cluster.catalog.commit_assignments(&[], &rows, 0).await.expect("commit");
     assert!(cluster.store.delete_path(&entry.path).await.expect("delete"));
 }
@@ -84,7 +90,8 @@ async fn writes_that_a_takeover_leaves_behind_are_kept() {
     cluster.assign("s", &[&one, &two]).await;
     cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"1,3\"}]\n").await;
     cluster.until_unlocked("s").await;
-    let kept: Vec<_> = std::fs::read_dir(one.data.join("stranded")).expect("kept").map(|e| e.expect("entry").path()).collect();
+    let kept: Vec<_> =
+        std::fs::read_dir(one.data.join("stranded")).expect("kept").map(|e| e.expect("entry").path()).collect();
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
     let db = rusqlite::Connection::open(kept).expect("open");
     let rows: String = db.query_row("select group_concat(a) from t", [], |row| row.get(0)).expect("rows");
