@@ -1,6 +1,6 @@
 # The commands of pg_trough. Each installs what it is missing (Debian, Ubuntu), so a fresh clone is enough.
 
-.PHONY: help build demo demo-stop test check bench oracle tpch install clean
+.PHONY: help build demo demo-stop test check bench oracle chaos tpch install clean
 
 help: ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -31,6 +31,9 @@ bench: ## the benchmarks, each beside its peer in one run, as ratios
 
 oracle: ## random queries with pushdown, without it and over local tables: QUERIES=200000 SEED=1 JOBS=2
 	@tests/fdw/oracle.sh
+
+chaos: ## faults under load, with a checked history: MINUTES=60 SEED=7 (root; see tests/chaos/README.md)
+	@tests/chaos/run.sh
 
 tpch: ## the 22 TPC-H queries beside local tables and postgres_fdw, with times: SCALE=0.1 SEGMENTS=50
 	@tests/tpch/run.sh

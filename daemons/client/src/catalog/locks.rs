@@ -40,7 +40,7 @@ impl Catalog {
     /// Takes the write locks of the segments for the process `holder` of `node`, one atomic insert per [`MAX_KEYS`]; the outcomes
     /// stand in the order of `segments`. A lock that this holder has stays as it is (but for a higher epoch); one of an
     /// earlier process of the same node is taken over with its fence raised; one of another node only
-    /// [`TAKEOVER_MARGIN`] seconds after that node's lease ended.
+    /// [`TAKEOVER_MARGIN`] seconds after that node's lease ended by the server's clock.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`] if a newer master's epoch stands in one of the locks: locks that were taken before
@@ -52,10 +52,26 @@ impl Catalog {
         holder: &str,
         epoch: u64,
     ) -> Result<Vec<LockOutcome>> {
+        self.acquire_locks_unless(segments, node, holder, epoch, &|_| false).await
+    }
+
+    /// The same, but never from a node that the caller knows to have been alive of late (`spared`). The server's clock alone does not tell: it
+    /// may have been set, and a server that was away itself makes everybody look dead until they have renewed.
+    ///
+    /// # Errors
+    /// As [`Catalog::acquire_locks`].
+    pub async fn acquire_locks_unless(
+        &self,
+        segments: &[SegmentId],
+        node: &NodeId,
+        holder: &str,
+        epoch: u64,
+        spared: &(dyn Fn(&NodeId) -> bool + Sync),
+    ) -> Result<Vec<LockOutcome>> {
         let mut outcomes = Vec::with_capacity(segments.len());
         for batch in segments.chunks(MAX_KEYS) {
             let mut stands = self.insert_locks(batch, node, holder, epoch).await?;
-            self.take_over(&mut stands, node, holder, epoch).await?;
+            self.take_over(&mut stands, node, holder, epoch, spared).await?;
             for segment in batch {
                 let lock = stands.get(segment).cloned().ok_or_else(|| CatalogError::Record {
                     what: "acquire locks",
@@ -115,9 +131,10 @@ impl Catalog {
         node: &NodeId,
         holder: &str,
         epoch: u64,
+        spared: &(dyn Fn(&NodeId) -> bool + Sync),
     ) -> Result<()> {
         const WHAT: &str = "take over locks";
-        if stands.values().all(|lock| &lock.node == node) {
+        if stands.values().all(|lock| &lock.node == node || spared(&lock.node)) {
             return Ok(());
         }
         let nodes = self.nodes().await?;
@@ -125,7 +142,8 @@ impl Catalog {
             // No row: stopped in order, or removed by the master after lease and margin.
             nodes.iter().find(|n| n.node() == Some(who)).is_none_or(|n: &NodeStatus| n.dead_for(TAKEOVER_MARGIN))
         };
-        let dead: Vec<Lock> = stands.values().filter(|l| &l.node != node && ended(&l.node)).cloned().collect();
+        let dead: Vec<Lock> =
+            stands.values().filter(|l| &l.node != node && !spared(&l.node) && ended(&l.node)).cloned().collect();
         for lock in dead {
             let fields = json!({
                 "id": lock.id, "node": node, "segment": lock.segment, "under_promotion": false, "holder": holder,

@@ -16,6 +16,7 @@
 //! | `trough` | `generation` | generation, epoch: the plan that is in force | the sync master |
 //! | `trough` | `drain:NODE` | node: an operator drains it | nothing |
 //! | `trough` | `found` | epoch, shares (node, share): what each worker held of all bytes when a Python master's placement was taken over | nothing |
+//! | `trough` | `shredded:SEGMENT` | segment, mtime_ms: copies up to that time were shredded | nothing |
 //! | `trough` | `canonical:SEGMENT` | segment, bytes, mtime_ms, sha256: a promotion that no assignment has recorded yet | the sync master, from the store's listing |
 //!
 //! The table `trough` is ours alone, so that no Python reader ever meets a document that it does not know.
@@ -40,6 +41,7 @@ mod locks;
 mod nodes;
 mod schemas;
 mod services;
+mod shreds;
 mod tables;
 
 pub use assignments::{Assigned, Canonical, Generation};

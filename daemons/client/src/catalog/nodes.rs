@@ -11,6 +11,10 @@ use trough_reql::r;
 
 use super::{Catalog, Change, Result, Rows, SERVICES, TROUGH, by_ids, document, of_ours, to_json};
 
+/// The field of a node's row that says that its service rows were deleted; the next renewal, which may come from a node that was alive all the
+/// time, takes it away.
+pub(crate) const REAPED: &str = "reaped";
+
 /// A node's row, judged by the server's clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeStatus {
@@ -36,11 +40,12 @@ impl NodeStatus {
 
 impl Catalog {
     /// Renews a node's lease: writes its row with the server's time as `last_heartbeat`; `first_heartbeat` is kept. To be called at a
-    /// third of `service.ttl`, with `id` = [`Service::node_id`] and `role` = [`ROLE_NODES`].
+    /// third of `service.ttl`, with `id` = [`Service::node_id`] and `role` = [`ROLE_NODES`]. Gives whether the node's service rows may have
+    /// been deleted since the last time: the row was not there, or carried the mark of [`Catalog::delete_node_services`].
     ///
     /// # Errors
     /// [`super::CatalogError`]; the lease then still runs from the last success.
-    pub async fn heartbeat_node(&self, service: &Service) -> Result<()> {
+    pub async fn heartbeat_node(&self, service: &Service) -> Result<bool> {
         let row = document(to_json(service), [("first_heartbeat", r::now()), ("last_heartbeat", r::now())]);
         let upsert = r::table(SERVICES)
             .insert(row)
@@ -48,9 +53,11 @@ impl Catalog {
                 let first = old.g("first_heartbeat").default(new.clone().g("first_heartbeat"));
                 new.merge(r::object([("first_heartbeat", first)]))
             })
+            .return_changes("always")
             .durability("soft");
-        self.write("renew a node's lease", &upsert).await?;
-        Ok(())
+        let summary = self.write("renew a node's lease", &upsert).await?;
+        let before = summary.changes.iter().flatten().next().and_then(|change| change.get("old_val"));
+        Ok(before.is_none_or(|row| row.is_null() || row.get(REAPED).is_some()))
     }
 
     /// Deletes a node's own row: a worker that stops in order is gone at once. Its service rows stay until

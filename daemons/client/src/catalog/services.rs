@@ -9,7 +9,11 @@ use trough_core::{
 };
 use trough_reql::{Expr, r};
 
-use super::{Catalog, Change, MAX_KEYS, Result, Rows, SERVICES, by_ids, document, nodes::judge, to_json};
+use super::{
+    Catalog, Change, MAX_KEYS, Result, Rows, SERVICES, by_ids, document,
+    nodes::{REAPED, judge},
+    to_json,
+};
 
 /// A service row together with what counts: whether its own ttl and its node's lease run.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,6 +185,9 @@ impl Catalog {
     /// # Errors
     /// [`super::CatalogError`].
     pub async fn delete_node_services(&self, node: &NodeId) -> Result<u64> {
+        // Before anything goes: if the node lives after all (the server's clock was set), it writes its rows again.
+        let mark = r::object([(REAPED, Expr::from(true))]);
+        self.write("mark a node", &r::table(SERVICES).get(Service::node_id(node)).update(mark)).await?;
         let mut rows = self.services_of_node(node).await?.ready_chunks(MAX_KEYS);
         let mut deleted = 0;
         while let Some(chunk) = rows.next().await {

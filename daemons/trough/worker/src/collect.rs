@@ -20,6 +20,7 @@ use crate::{
     locks::{Base, Held},
     reconcile,
     state::Worker,
+    stranded,
 };
 
 /// Segments looked up and dropped together: few, so that what was looked up is still so when they are dropped.
@@ -92,10 +93,18 @@ async fn collect(worker: &Arc<Worker>, segments: &[SegmentId]) -> Result<(), Cat
     let locked: HashSet<SegmentId> =
         worker.catalog.locks_of_segments(&mine).await?.into_iter().map(|lock| lock.segment).collect();
     let others = look_up(worker, &mine).await?;
+    let shredded = worker.catalog.shreds_of_segments(&mine).await?;
     let mut drops = Vec::new();
     for segment in &mine {
         let (Some(others), Some(local)) = (others.get(segment), worker.files.get(segment)) else { continue };
         if others.assigned.iter().any(|a| a.node == worker.node) {
+            continue;
+        }
+        if shredded.get(segment).is_some_and(|&until| local.stamp.mtime_ms <= until) {
+            tracing::info!(%segment, "the segment was shredded while this copy was out of reach");
+            worker.files.update(segment, |file| file.served = false);
+            worker.stranded.shred(segment);
+            drops.push(segment.clone());
             continue;
         }
         // An expression that fails asks for every copy that there may be.
@@ -130,7 +139,11 @@ async fn collect(worker: &Arc<Worker>, segments: &[SegmentId]) -> Result<(), Cat
 }
 
 /// Deletes the local file. The segment must be busy, its rows withdrawn.
-pub(crate) async fn remove(worker: &Worker, segment: &SegmentId) -> bool {
+pub(crate) async fn remove(worker: &Arc<Worker>, segment: &SegmentId) -> bool {
+    if let Err(error) = stranded::set_aside(worker, segment).await {
+        tracing::error!(%segment, error = error.message, "a local copy that may hold writes that were never promoted is kept");
+        return false;
+    }
     let Some(file) = worker.hot_file(segment) else { return false };
     match worker.engine.remove(file).await {
         Ok(()) => {

@@ -23,6 +23,7 @@ use crate::{
     locks::Base,
     reconcile,
     state::Worker,
+    stranded,
 };
 
 /// The first pause after a failure; doubled with each.
@@ -213,7 +214,10 @@ async fn copy(worker: &Arc<Worker>, segment: &SegmentId, done: Arc<AtomicU64>) -
     let fetched = resume(worker, segment, &want, done).await?;
     let _busy = worker.busy.acquire(std::slice::from_ref(segment)).await;
     match reconcile::step_of(worker, segment) {
-        Step::Fetch | Step::Freshen => install(worker, segment, &fetched).await,
+        Step::Fetch | Step::Freshen => {
+            stranded::set_aside(worker, segment).await?;
+            install(worker, segment, &fetched).await
+        }
         Step::FreshenAndRelease => {
             let Some(held) = worker.locks.held(segment) else { return install(worker, segment, &fetched).await };
             // Nobody writes while the gate is closed; whoever waits before it finds the lock released.

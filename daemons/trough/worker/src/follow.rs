@@ -57,13 +57,13 @@ fn retry_pause(worker: &Worker) -> Duration {
     (worker.lease.ttl() / 20).clamp(Duration::from_millis(50), Duration::from_secs(1))
 }
 
-/// Renews the lease once, and looks at the other nodes; whether the lease had run out.
+/// Renews the lease once, and looks at the other nodes; whether the master may have deleted this node's service rows.
 ///
 /// # Errors
 /// What the catalog says; the lease then runs on from its last renewal.
 pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     let begun = Instant::now();
-    worker.catalog.heartbeat_node(&row(worker)).await?;
+    let reaped = worker.catalog.heartbeat_node(&row(worker)).await? && worker.is_started();
     if !worker.lease.runs() {
         // While it did not run, another may have taken locks over: nothing is acknowledged before that is known.
         confirm_locks(worker).await?;
@@ -71,14 +71,18 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     let lapsed = worker.lease.renewed(begun);
     if lapsed {
         tracing::warn!("this node's lease had run out; its service rows are looked at again");
+    } else if reaped {
+        tracing::warn!("this node was taken for dead while its lease ran; its service rows are looked at again");
+    }
+    if lapsed || reaped {
         worker.advertiser.reread();
     }
     let asked = Instant::now();
     match worker.catalog.nodes().await {
-        Ok(nodes) => worker.peers.replace(nodes, asked),
+        Ok(nodes) => worker.peers.replace(nodes, asked, worker.lease.ttl()),
         Err(error) => tracing::warn!(%error, "cannot look at the other nodes"),
     }
-    Ok(lapsed)
+    Ok(lapsed || reaped)
 }
 
 /// Compares the locks of this process with the database's.

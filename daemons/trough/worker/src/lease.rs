@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::RwLock;
 use trough_client::catalog::NodeStatus;
-use trough_core::NodeId;
+use trough_core::{NodeId, records::Time};
 
 /// Until when this node's lease runs, by this process's monotonic clock.
 ///
@@ -83,11 +83,26 @@ struct Known {
     nodes: HashMap<NodeId, Peer>,
     /// When the rows were asked for.
     asked: Option<Instant>,
+    /// Since when they have been looked at without a gap.
+    watched: Option<Instant>,
+    /// Since when each node's row stands as it does, as far as it was watched; none for a row that is gone.
+    unchanged: HashMap<NodeId, (Option<Time>, Instant)>,
 }
 
 impl Peers {
-    /// Takes over what the database says, read at `asked`.
-    pub(crate) fn replace(&self, nodes: Vec<NodeStatus>, asked: Instant) {
+    /// Takes over what the database says, read at `asked`. Looks that are further apart than `gap` tell nothing of the time between.
+    pub(crate) fn replace(&self, nodes: Vec<NodeStatus>, asked: Instant, gap: Duration) {
+        let mut known = self.0.write();
+        let mut renewed: HashMap<NodeId, Option<Time>> =
+            known.unchanged.keys().map(|node| (node.clone(), None)).collect();
+        renewed.extend(nodes.iter().filter_map(|s| Some((s.node()?.clone(), s.service.last_heartbeat.clone()))));
+        let watched = known.asked.is_some_and(|before| asked.saturating_duration_since(before) <= gap);
+        let unchanged = renewed.into_iter().map(|(node, row)| {
+            let since = known.unchanged.get(&node).filter(|(before, _)| watched && *before == row);
+            let since = since.map_or(asked, |(_, since)| *since);
+            (node, (row, since))
+        });
+        let unchanged = unchanged.collect();
         let nodes = nodes
             .into_iter()
             .filter_map(|status| {
@@ -98,7 +113,16 @@ impl Peers {
                 Some((node, peer))
             })
             .collect();
-        *self.0.write() = Known { nodes, asked: Some(asked) };
+        let watched = known.watched.filter(|_| watched).or(Some(asked));
+        *known = Known { nodes, asked: Some(asked), watched, unchanged };
+    }
+
+    /// For how long this process has seen, without a gap, that the node does not renew its lease.
+    pub(crate) fn silent_for(&self, node: &NodeId) -> Duration {
+        let known = self.0.read();
+        let since = known.unchanged.get(node).map(|(_, since)| *since).or(known.watched);
+        let silence = known.asked.zip(since).map(|(asked, since)| asked.saturating_duration_since(since));
+        silence.unwrap_or_default()
     }
 
     pub(crate) fn get(&self, node: &NodeId) -> Option<Peer> {
@@ -119,6 +143,39 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(node: &str, heartbeat: f64) -> NodeStatus {
+        let service = serde_json::from_value(serde_json::json!({
+            "id": format!("trough-nodes:{node}:None"), "role": "trough-nodes", "node": node, "ttl": 3.0, "load": 0.0,
+            "last_heartbeat": {"$reql_type$": "TIME", "epoch_time": heartbeat, "timezone": "+00:00"}
+        }));
+        NodeStatus { service: service.expect("a row"), alive: false, age_seconds: 1e6 }
+    }
+
+    #[test]
+    fn silence_is_what_was_watched() {
+        let (peers, gap, begun) = (Peers::default(), Duration::from_secs(3), Instant::now());
+        let (a, b) = (NodeId::new("a").expect("id"), NodeId::new("b").expect("id"));
+        let look = |second: u64, nodes: Vec<NodeStatus>| peers.replace(nodes, begun + Duration::from_secs(second), gap);
+        assert_eq!(peers.silent_for(&a), Duration::ZERO);
+        // However old a row looks: the clock may have been set.
+        look(0, vec![status("a", 1.0)]);
+        assert_eq!(peers.silent_for(&a), Duration::ZERO);
+        look(2, vec![status("a", 1.0)]);
+        look(4, vec![status("a", 1.0)]);
+        assert_eq!(peers.silent_for(&a), Duration::from_secs(4));
+        assert_eq!(peers.silent_for(&b), Duration::from_secs(4), "there was no row");
+        // It renews, whatever time that carries.
+        look(6, vec![status("a", 0.5)]);
+        assert_eq!(peers.silent_for(&a), Duration::ZERO);
+        // Its row goes.
+        look(8, vec![]);
+        look(10, vec![]);
+        assert_eq!(peers.silent_for(&a), Duration::from_secs(2));
+        // The database was away, so nobody could renew.
+        look(20, vec![]);
+        assert_eq!((peers.silent_for(&a), peers.silent_for(&b)), (Duration::ZERO, Duration::ZERO));
+    }
 
     #[test]
     fn a_lease_counts_from_the_beginning_of_its_renewal() {

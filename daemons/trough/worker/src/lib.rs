@@ -31,6 +31,7 @@ mod scrub;
 mod start;
 mod state;
 mod status;
+mod stranded;
 mod system;
 mod write;
 

@@ -251,12 +251,17 @@ async fn remove(State(worker): State<Arc<Worker>>, Path(id): Path<String>) -> Re
     if worker.settings.run_as_cold_storage_node {
         worker.engine.evict(&segment);
         worker.files.remove(&segment);
-    } else if !collect::remove(&worker, &segment).await {
+    } else if !remove_hot(&worker, &segment).await {
         return server_error(format_args!("the file of segment '{segment}' cannot be removed, see this worker's log"));
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
+}
+
+async fn remove_hot(worker: &Arc<Worker>, segment: &SegmentId) -> bool {
+    worker.stranded.shred(segment);
+    collect::remove(worker, segment).await
 }
 
 async fn schemas(State(worker): State<Arc<Worker>>) -> Response {

@@ -117,7 +117,13 @@ async fn publish(
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(store_error(segment, &error)),
     };
-    let mtime_ms = promotion_mtime(snapshot.mtime_ms, canonical.as_ref());
+    let mut mtime_ms = promotion_mtime(snapshot.mtime_ms, canonical.as_ref());
+    if canonical.is_none() {
+        // Later than all copies of a life that was shredded, whatever the clocks say.
+        let shredded = worker.catalog.shreds_of_segments(std::slice::from_ref(segment)).await;
+        let shredded = shredded.map_err(|e| catalog_error(&e))?;
+        mtime_ms = shredded.get(segment).map_or(mtime_ms, |&until| mtime_ms.max(until + 1));
+    }
     let mut options = PublishOptions::new(worker.node.clone(), held.lock.fence, mtime_ms);
     options.sha256 = (worker.settings.promotion_verify == PromotionVerify::Hash).then(|| snapshot.sha256.clone());
     promotion.watch(&mut options, snapshot.bytes);

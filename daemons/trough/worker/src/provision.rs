@@ -8,19 +8,23 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use trough_client::{CatalogError, catalog::LockOutcome};
+use trough_client::{
+    CatalogError,
+    catalog::{LockOutcome, TAKEOVER_MARGIN},
+};
 use trough_core::{
-    ErrorCode, SchemaId, SegmentError, SegmentId,
+    ErrorCode, NodeId, SchemaId, SegmentError, SegmentId,
     records::{Lock, Schema},
 };
 use trough_store::{Entry, StoreError};
 
 use crate::{
     advertise::{READ, WRITE},
-    copies,
+    collect, copies,
     files::{Stamp, Want},
     locks::Base,
     state::Worker,
+    stranded,
 };
 
 /// Questions to the store, and fetches, at the same time.
@@ -136,9 +140,12 @@ async fn provision_new(
         ));
     }
     let epoch = epoch.unwrap_or_else(|| worker.highest_epoch());
+    // A lock is taken from another node only if this one has seen for itself that it does not renew its lease.
+    let silence = worker.lease.ttl() + Duration::from_secs_f64(TAKEOVER_MARGIN);
+    let spared = |holder: &NodeId| worker.peers.silent_for(holder) < silence;
     let outcomes = worker
         .catalog
-        .acquire_locks(segments, &worker.node, &worker.holder, epoch)
+        .acquire_locks_unless(segments, &worker.node, &worker.holder, epoch, &spared)
         .await
         .map_err(|e| catalog_error(&e))?;
     let mut sizes = Sizes::with_capacity(segments.len());
@@ -156,7 +163,11 @@ async fn provision_new(
             }
         }
     }
-    let (ready, failed) = bring_files(worker, locked, schema).await;
+    let (mut ready, mut failed) = bring_files(worker, locked, schema).await;
+    let noted = stranded::note(worker, ready.iter().map(|(segment, ..)| segment.clone()).collect()).await;
+    if let Err(error) = noted {
+        failed.extend(ready.drain(..).map(|(segment, lock, _)| (segment, lock, error.clone())));
+    }
     let mut returned = Vec::new();
     for (segment, lock, error) in failed {
         returned.push(lock);
@@ -276,6 +287,15 @@ async fn from_store(worker: &Arc<Worker>, segment: &SegmentId) -> Result<Option<
     };
     match (canonical, local) {
         (None, None) => Ok(None),
+        (None, Some(local)) if is_shredded(worker, segment, local.stamp).await? => {
+            // Its next life does not begin with what is left of the one before.
+            worker.stranded.shred(segment);
+            if !collect::remove(worker, segment).await {
+                let message = format!("the file of segment '{segment}', which was shredded, cannot be removed");
+                return Err(SegmentError::new(ErrorCode::Io, message));
+            }
+            Ok(None)
+        }
         // It was never promoted, or the store lost it; either way the local file is all there is.
         (None, Some(local)) => Ok(Some(Ready { stamp: local.stamp, base: Base::Unknown })),
         (Some(entry), Some(local)) if local.stamp.is_version(entry.bytes, Some(entry.mtime_ms)) => {
@@ -284,10 +304,18 @@ async fn from_store(worker: &Arc<Worker>, segment: &SegmentId) -> Result<Option<
         (Some(entry), _) => {
             let want = want_of(entry);
             let fetched = copies::fetch(worker, segment, &want, Arc::new(AtomicU64::new(0))).await?;
+            stranded::set_aside(worker, segment).await?;
             copies::install(worker, segment, &fetched).await?;
             Ok(Some(Ready { stamp: fetched.stamp(), base: Base::Canonical(fetched.stamp()) }))
         }
     }
+}
+
+/// Whether a local file belongs to a life of the segment that was shredded while this worker was out of reach.
+async fn is_shredded(worker: &Worker, segment: &SegmentId, stamp: Stamp) -> Result<bool, SegmentError> {
+    let shredded = worker.catalog.shreds_of_segments(std::slice::from_ref(segment)).await;
+    let shredded = shredded.map_err(|e| catalog_error(&e))?;
+    Ok(shredded.get(segment).is_some_and(|&until| stamp.mtime_ms <= until))
 }
 
 /// The assignment that a canonical copy would have.

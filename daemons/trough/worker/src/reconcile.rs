@@ -271,6 +271,7 @@ async fn release(worker: &Arc<Worker>, tenures: Vec<(Arc<Held>, i64)>) {
         // After a failure nobody knows whether the rows are gone: nothing is acknowledged under these tenures any
         // more, and they are given back again in the next pass.
         if outcome.is_ok() {
+            worker.stranded.forget(&held.lock.segment);
             worker.locks.released(&held);
             worker.meters.released.increment(1);
         }
@@ -320,6 +321,7 @@ pub(crate) async fn give_back(worker: &Arc<Worker>, held: &Arc<Held>) {
     worker.advertiser.set(&held.lock.segment, READ);
     match worker.catalog.release_lock(&held.lock).await {
         Ok(_) => {
+            worker.stranded.forget(&held.lock.segment);
             worker.locks.released(held);
             worker.meters.released.increment(1);
         }

@@ -39,7 +39,9 @@ use crate::{
     quarantine::Quarantine,
     read, reconcile, scrub,
     state::{Urls, Wants, Worker},
-    status, write,
+    status,
+    stranded::{self, Stranded},
+    write,
 };
 
 /// The file in LOCAL_DATA that a running worker has locked.
@@ -191,6 +193,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         advertiser: Advertiser::default(),
         promotions: Promotions::new(settings)?,
         quarantine: Quarantine::open(&settings.local_data),
+        stranded: Stranded::new(&settings.local_data),
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
         adopts: AtomicBool::new(false),
@@ -290,7 +293,7 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
     }
     worker.epoch.fetch_max(epoch, Ordering::AcqRel);
     let outcomes = worker.catalog.acquire_locks(&segments, &worker.node, &worker.holder, epoch).await?;
-    let mut taken = 0;
+    let mut taken = Vec::new();
     for outcome in outcomes {
         let LockOutcome::Acquired(lock) = outcome else { continue };
         let base = match worker.files.get(&lock.segment) {
@@ -300,10 +303,14 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
             _ => Base::Unknown,
         };
         worker.files.update(&lock.segment, |file| (file.served, file.plain) = (true, false));
+        taken.push(lock.segment.clone());
         worker.locks.acquired(lock, base);
-        taken += 1;
     }
-    tracing::info!(locks = taken, "write locks of this node's earlier process taken over");
+    tracing::info!(locks = taken.len(), "write locks of this node's earlier process taken over");
+    // They are noted already, unless an older version took them.
+    if let Err(error) = stranded::note(worker, taken).await {
+        tracing::error!(error = error.message, "write locks are not noted");
+    }
     Ok(())
 }
 

@@ -28,6 +28,7 @@ use crate::{
     meters::Meters,
     promotions::Promotions,
     quarantine::Quarantine,
+    stranded::Stranded,
 };
 
 /// Base URLs (with a slash at the end) that this worker advertises.
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) advertiser: Advertiser,
     pub(crate) promotions: Promotions,
     pub(crate) quarantine: Quarantine,
+    pub(crate) stranded: Stranded,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
     /// Whether a Python worker ran here before, so that its copies are to be taken over.

@@ -106,6 +106,11 @@ async fn shred(context: &Arc<Context>, text: &str) -> Result<Vec<Step>, SegmentE
     }
     tracing::info!(segment = %id, "shredding");
     let mut steps = Vec::new();
+    // Before anything goes: a worker that is away has to know it when it is back.
+    let recorded = catalog.canonical_of_segments(std::slice::from_ref(&id)).await.map_err(answer::of_catalog)?;
+    let times = assignments.iter().filter_map(|a| a.mtime_ms).chain(services.iter().filter_map(|s| s.version_ms));
+    let times = times.chain(canonical.iter().map(|entry| entry.mtime_ms)).chain(recorded.iter().map(|c| c.mtime_ms));
+    catalog.record_shred(&id, times.max().unwrap_or(0)).await.map_err(answer::of_catalog)?;
 
     let rows: Vec<String> = assignments.iter().map(|a| a.id.clone()).collect();
     catalog.commit_assignments(&[], &rows, term.epoch).await.map_err(answer::of_catalog)?;
@@ -148,7 +153,7 @@ async fn shred(context: &Arc<Context>, text: &str) -> Result<Vec<Step>, SegmentE
 async fn remove_copy(context: &Context, id: &SegmentId, node: NodeId, status: Option<&NodeStatus>) -> Step {
     const STEP: &str = "delete the copy";
     let Some((status, base)) = status.filter(|s| s.alive).and_then(|s| Some((s, context.manage_url(s)?))) else {
-        return done(STEP, format!("worker {node} is not there; without an assignment it serves it no more"));
+        return done(STEP, format!("worker {node} is not there; it removes its copy when it is back"));
     };
     if status.service.cold_storage == Some(true) {
         return done(STEP, format!("worker {node} is cold and has none of its own"));

@@ -1,0 +1,152 @@
+//! Files with acknowledged writes that were never promoted, whose write lock another node has taken over. They are kept for a person to
+//! look at, and nothing else ever reads them.
+//!
+//! | in LOCAL_DATA | is |
+//! |---|---|
+//! | `held/ID.sqlite` | an empty file: the segment's file here was made writable, and its lock was not given back since |
+//! | `stranded/ID.sqlite.MILLISECONDS` | such a file, kept when another was to take its place |
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_store::crashsafe;
+
+use crate::state::Worker;
+
+/// The two directories.
+#[derive(Debug)]
+pub(crate) struct Stranded {
+    held: PathBuf,
+    kept: PathBuf,
+}
+
+impl Stranded {
+    pub(crate) fn new(local_data: &Path) -> Self {
+        Self { held: local_data.join("held"), kept: local_data.join("stranded") }
+    }
+
+    /// Notes, durably, that the segments' files are about to be written. Blocks.
+    fn note(&self, segments: &[SegmentId]) -> io::Result<()> {
+        fs::create_dir_all(&self.held)?;
+        for segment in segments {
+            fs::File::create(self.held.join(segment.file_name()))?;
+        }
+        crashsafe::sync_directory(&self.held)
+    }
+
+    /// The write lock was given back: the file is the canonical copy. A note that a crash leaves does no harm.
+    pub(crate) fn forget(&self, segment: &SegmentId) {
+        match fs::remove_file(self.held.join(segment.file_name())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%segment, %error, "cannot remove the note of a write lock");
+            }
+            _ => {}
+        }
+    }
+
+    fn is_noted(&self, segment: &SegmentId) -> bool {
+        self.held.join(segment.file_name()).exists()
+    }
+
+    /// Keeps a second name of the file, durably. Blocks.
+    fn keep(&self, segment: &SegmentId, path: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(&self.kept)?;
+        let mut at_ms = crashsafe::now_ms();
+        let kept = loop {
+            let to = self.kept.join(format!("{}.{at_ms}", segment.file_name()));
+            match fs::hard_link(path, &to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => at_ms += 1,
+                done => break done.map(|()| to)?,
+            }
+        };
+        crashsafe::sync_directory(&self.kept)?;
+        Ok(kept)
+    }
+
+    /// Removes what was kept of a segment that is shredded. Blocks.
+    pub(crate) fn shred(&self, segment: &SegmentId) {
+        self.forget(segment);
+        let prefix = format!("{}.", segment.file_name());
+        let Ok(names) = fs::read_dir(&self.kept) else { return };
+        for name in names.flatten().filter(|name| name.file_name().to_str().is_some_and(|n| n.starts_with(&prefix))) {
+            if let Err(error) = fs::remove_file(name.path()) {
+                tracing::warn!(%segment, path = %name.path().display(), %error, "cannot remove a file that was kept");
+            }
+        }
+    }
+}
+
+/// Notes that the segments' files are about to be written.
+///
+/// # Errors
+/// What the file system says: they must not be written then.
+pub(crate) async fn note(worker: &Arc<Worker>, segments: Vec<SegmentId>) -> Result<(), SegmentError> {
+    if segments.is_empty() {
+        return Ok(());
+    }
+    let noting = {
+        let worker = worker.clone();
+        tokio::task::spawn_blocking(move || worker.stranded.note(&segments))
+    };
+    finished(noting, "note write locks in LOCAL_DATA").await
+}
+
+/// Keeps the segment's file if it may hold writes that were never promoted and this process may not write it any more. Call it before the
+/// file is replaced or removed; the segment must be busy.
+///
+/// # Errors
+/// The file cannot be kept: it must stay where it is.
+pub(crate) async fn set_aside(worker: &Arc<Worker>, segment: &SegmentId) -> Result<(), SegmentError> {
+    if !worker.stranded.is_noted(segment) || worker.locks.held(segment).is_some() {
+        return Ok(());
+    }
+    let Some(file) = worker.hot_file(segment) else { return Ok(()) };
+    if let Err(error) = worker.engine.seal(file).await {
+        tracing::warn!(%segment, error = error.message, "a file that is set aside cannot be put in order before");
+    }
+    let keeping = {
+        let (worker, segment) = (worker.clone(), segment.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept = worker.stranded.keep(&segment, &worker.files.path_of(&segment))?;
+            worker.stranded.forget(&segment);
+            Ok(kept)
+        })
+    };
+    let kept = finished(keeping, &format!("set the file of segment '{segment}' aside")).await?;
+    tracing::error!(
+        %segment, kept = %kept.display(),
+        "another node took the write lock over; what was acknowledged here since the last promotion is only in the file that was kept"
+    );
+    Ok(())
+}
+
+async fn finished<T>(task: tokio::task::JoinHandle<io::Result<T>>, what: &str) -> Result<T, SegmentError> {
+    let failed = |why: String| SegmentError::new(ErrorCode::Io, format!("cannot {what}: {why}"));
+    task.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_stays_until_it_is_shredded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let stranded = Stranded::new(dir.path());
+        let (a, b) = (SegmentId::new("a").expect("id"), SegmentId::new("a.sqlite").expect("id"));
+        stranded.note(&[a.clone(), b.clone()]).expect("noted");
+        assert!(stranded.is_noted(&a));
+        let path = dir.path().join("x");
+        fs::write(&path, "writes").expect("written");
+        let (first, second) = (stranded.keep(&a, &path).expect("kept"), stranded.keep(&a, &path).expect("kept"));
+        assert_ne!(first, second);
+        let other = stranded.keep(&b, &path).expect("kept");
+        stranded.shred(&a);
+        assert!(!first.exists() && !second.exists() && !stranded.is_noted(&a));
+        assert!(other.exists() && stranded.is_noted(&b));
+    }
+}

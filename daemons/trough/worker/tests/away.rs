@@ -1,0 +1,122 @@
+//! A worker is away while its segments are shredded or its locks are taken over: nothing comes back that should not, and nothing goes that
+//! is nowhere else.
+
+mod common;
+
+use common::{Cluster, id, wait_for};
+use serde_json::json;
+use trough_core::records::Service;
+use trough_reql::r;
+
+/// One row, promoted, assigned to the worker, without a lock.
+async fn at_rest(cluster: &Cluster, worker: &common::Worker) {
+    cluster.schema("t", "create table t (a integer);").await;
+    cluster.provision(worker, "s", "t").await;
+    assert_eq!(cluster.write(worker, "s", "insert into t values (1)").await.0, 200);
+    cluster.promote(worker, "s").await;
+    cluster.assign("s", &[worker]).await;
+    cluster.until_unlocked("s").await;
+}
+
+/// What the sync master does, as far as it does it without the worker.
+async fn shred(cluster: &Cluster) {
+    let segment = id("s");
+    let entry = cluster.store.stat(&segment).await.expect("canonical copy");
+    cluster.catalog.record_shred(&segment, entry.mtime_ms).await.expect("record");
+    let rows: Vec<String> = cluster
+        .catalog
+        .assignments_of_segment(&segment)
+        .await
+        .expect("assignments")
+        .into_iter()
+        .map(|a| a.id)
+        .collect();
+    cluster.catalog.commit_assignments(&[], &rows, 0).await.expect("commit");
+    assert!(cluster.store.delete_path(&entry.path).await.expect("delete"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shredded_copy_goes_when_its_worker_is_back() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "").await;
+    at_rest(&cluster, &one).await;
+    one.stop().await;
+    shred(&cluster).await;
+    let one = cluster.worker("one", "").await;
+    wait_for("the end of the copy", async || {
+        assert_ne!(cluster.read(&one, "s", "select 1").await.0, 200, "what was shredded is served");
+        (!one.has_file("s")).then_some(())
+    })
+    .await;
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_life_after_a_shred_begins_empty_and_its_copies_are_newer() {
+    let cluster = Cluster::start().await;
+    // It does not look at its files by itself before it is asked.
+    let one = cluster.worker("one", "").await;
+    at_rest(&cluster, &one).await;
+    let before = cluster.store.stat(&id("s")).await.expect("canonical copy").mtime_ms;
+    one.stop().await;
+    shred(&cluster).await;
+    // As if the clock had been set back since.
+    cluster.catalog.record_shred(&id("s"), before + 3_600_000).await.expect("record");
+    cluster.catalog.record_shred(&id("s"), before).await.expect("record");
+    let one = cluster.worker("one", "SYNC_LOOP_TIMING: 30").await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.read(&one, "s", "select count(*) n from t").await, (200, "[{\"n\":0}]\n".to_owned()));
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    cluster.promote(&one, "s").await;
+    assert!(cluster.store.stat(&id("s")).await.expect("canonical copy").mtime_ms > before + 3_600_000);
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_a_takeover_leaves_behind_are_kept() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "").await);
+    at_rest(&cluster, &one).await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    one.stop().await;
+    // As after its lease and the margin.
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert!(cluster.catalog.release_lock(&lock).await.expect("catalog"));
+    cluster.provision(&two, "s", "t").await;
+    assert_eq!(cluster.write(&two, "s", "insert into t values (3)").await.0, 200);
+    cluster.promote(&two, "s").await;
+    let one = cluster.worker("one", "").await;
+    cluster.assign("s", &[&one, &two]).await;
+    cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"1,3\"}]\n").await;
+    cluster.until_unlocked("s").await;
+    let kept: Vec<_> =
+        std::fs::read_dir(one.data.join("stranded")).expect("kept").map(|e| e.expect("entry").path()).collect();
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    let db = rusqlite::Connection::open(kept).expect("open");
+    let rows: String = db.query_row("select group_concat(a) from t", [], |row| row.get(0)).expect("rows");
+    assert_eq!(rows, "1,2");
+    // Where nothing was left behind nothing is kept.
+    assert!(!two.data.join("stranded").exists());
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lock_is_taken_from_a_worker_that_only_looks_dead() {
+    let cluster = Cluster::start().await;
+    // Its next renewal is far away.
+    let one = cluster.worker("one", "LEASE: 600").await;
+    let two = cluster.worker("two", "").await;
+    at_rest(&cluster, &one).await;
+    cluster.provision(&one, "s", "t").await;
+    // The database's clock is set, or it was away itself.
+    let row = r::table("services").get(Service::node_id(&one.node));
+    let past = row.update(r::object([("last_heartbeat", r::now().sub(100_000.0))]));
+    assert_eq!(cluster.catalog.client().write(&past).await.expect("written").replaced, 1);
+    let (status, answer) = cluster.manage(&two, "/provision", json!({"segment": "s", "schema": "t"})).await;
+    assert!(status != 200 && answer.to_string().contains("one"), "{status} {answer}");
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    one.stop().await;
+    two.stop().await;
+}
