@@ -13,9 +13,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
-use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, Throttle, TokenBucket};
+use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, TokenBucket};
 
 use crate::{
     decide::Step,
@@ -73,12 +76,12 @@ pub(crate) struct Failure {
 pub(crate) struct Copies {
     queue: Mutex<Queue>,
     wake: Notify,
-    throttle: Option<Arc<dyn Throttle>>,
+    pub(crate) throttle: Arc<TokenBucket>,
 }
 
 impl Copies {
     pub(crate) fn new(bandwidth: Option<u64>) -> Self {
-        let throttle = bandwidth.map(|bytes| Arc::new(TokenBucket::new(bytes)) as Arc<dyn Throttle>);
+        let throttle = Arc::new(TokenBucket::new(bandwidth.unwrap_or(0)));
         Self { queue: Mutex::default(), wake: Notify::new(), throttle }
     }
 
@@ -183,10 +186,42 @@ impl Copies {
     }
 }
 
-/// One of COPY_THREAD_POOL_SIZE tasks that copy, until the shutdown.
+/// Keeps as many tasks at work as may copy at the same time (COPY_THREAD_POOL_SIZE, or what an operator has set), until the
+/// shutdown.
 pub(crate) async fn run(worker: Arc<Worker>) {
+    let mut wanted = worker.controlled.copies_at_once();
+    let (mut tasks, mut places) = (JoinSet::new(), HashMap::new());
     loop {
-        while let Some((segment, done)) = worker.copies.take() {
+        let n = *wanted.borrow_and_update();
+        let free: Vec<usize> = (0..n).filter(|place| !places.values().any(|taken| taken == place)).collect();
+        for place in free {
+            places.insert(tasks.spawn(copy_on(worker.clone(), place)).id(), place);
+        }
+        tokio::select! {
+            () = worker.shutdown.cancelled() => return,
+            changed = wanted.changed() => if changed.is_err() { return },
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    Err(error) => {
+                        tracing::error!(%error, "a task that copies panicked, another takes its place");
+                        error.id()
+                    }
+                };
+                places.remove(&id);
+            }
+        }
+    }
+}
+
+/// Copies until fewer may than `place` and those before it.
+async fn copy_on(worker: Arc<Worker>, place: usize) {
+    let may = |wanted: &mut watch::Receiver<usize>| *wanted.borrow_and_update() > place;
+    let mut wanted = worker.controlled.copies_at_once();
+    loop {
+        while may(&mut wanted)
+            && let Some((segment, done)) = worker.copies.take()
+        {
             // There may be more work than this task.
             worker.copies.wake.notify_one();
             let result = tokio::select! {
@@ -201,9 +236,15 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             // What is wanted may have changed meanwhile, and a success must be advertised.
             worker.wants.look_at(segment);
         }
+        if !may(&mut wanted) {
+            // Whoever is left takes what waits.
+            worker.copies.wake.notify_one();
+            return;
+        }
         tokio::select! {
             () = worker.shutdown.cancelled() => return,
             () = worker.copies.wake.notified() => {}
+            _ = wanted.changed() => {}
         }
     }
 }
@@ -281,7 +322,7 @@ fn options(worker: &Worker, want: &Want, done: Arc<AtomicU64>, resume: bool) -> 
     let (bytes, sha256) = (want.bytes, want.sha256.as_deref().map(str::to_owned));
     GetOptions {
         progress: Some(Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed))),
-        throttle: worker.copies.throttle.clone(),
+        throttle: Some(worker.copies.throttle.clone()),
         hash: want.sha256.is_some(),
         expected: want.mtime_ms.map(|mtime_ms| Expected { bytes, mtime_ms, sha256 }),
         resume,
