@@ -1,4 +1,4 @@
-//! Passing requests on to the master.
+//! Passing requests on to the master, in the client's name: with its token, if it showed one, and never with ours.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,8 +66,7 @@ async fn pass_on(api: &Api, master: &str, request: Request) -> Response {
         headers.insert(PASSED_ON_BY, own);
     }
     let sent = api
-        .context
-        .http
+        .passing
         .request(parts.method, url)
         .headers(headers)
         .body(reqwest::Body::wrap_stream(body.into_data_stream()))
