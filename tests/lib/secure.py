@@ -8,7 +8,6 @@ With TROUGH_TEST_SECURE=1, `harness` runs everything with them: see `Secure.envi
 
 import hashlib
 import json
-import os
 import pathlib
 import secrets
 import ssl
@@ -90,4 +89,3 @@ if __name__ == "__main__":
     made = Secure(pathlib.Path(sys.argv[1]).absolute())
     for key, value in {**made.environment(), "TROUGH_READ_TOKEN": made.tokens["read"]}.items():
         print(f"{key}={value}")
-    os.umask(0o077)
