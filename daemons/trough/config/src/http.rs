@@ -44,7 +44,8 @@ pub(crate) fn resolve(raw: &Raw) -> Result<HttpLimits, ConfigError> {
         max_header_bytes: count("MAX_HEADER_BYTES", 8192, 16 << 20, 64 << 10)? as usize,
         max_headers: count("MAX_HEADERS", 8, 10_000, 100)? as usize,
         max_connections: max_connections as usize,
-        max_connections_per_peer: count("MAX_CONNECTIONS_PER_PEER", 1, 1_000_000, max_connections.div_ceil(2))? as usize,
+        max_connections_per_peer: count("MAX_CONNECTIONS_PER_PEER", 1, 1_000_000, max_connections.div_ceil(2))?
+            as usize,
         max_requests: count("MAX_REQUESTS", 1, 1_000_000, 4096)? as usize,
         request_wait: raw.seconds("REQUEST_WAIT", 10.0)?,
         max_streams: count("MAX_STREAMS", 1, 100_000, 256)? as u32,

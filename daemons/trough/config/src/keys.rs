@@ -104,8 +104,16 @@ pub const KEYS: &[Key] = &[
         "",
         "most connections of a listener; further ones are closed; default: a quarter of the descriptors, 256 to 16384",
     ),
-    key("MAX_CONNECTIONS_PER_PEER", "", "most connections of a listener from one address; default: half of MAX_CONNECTIONS"),
-    key("MAX_REQUESTS", "4096", "requests that a listener works at; further ones wait for REQUEST_WAIT, then get status 503"),
+    key(
+        "MAX_CONNECTIONS_PER_PEER",
+        "",
+        "most connections of a listener from one address; default: half of MAX_CONNECTIONS",
+    ),
+    key(
+        "MAX_REQUESTS",
+        "4096",
+        "requests that a listener works at; further ones wait for REQUEST_WAIT, then get status 503",
+    ),
     key("REQUEST_WAIT", "10", "seconds that a request may wait while MAX_REQUESTS are worked at"),
     key("MAX_STREAMS", "256", "most requests at the same time on one HTTP/2 connection"),
     key(

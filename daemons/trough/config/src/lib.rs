@@ -167,7 +167,10 @@ pub struct Settings {
 impl std::fmt::Debug for Settings {
     /// Only what is certainly no secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("hostname", &self.hostname).field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("hostname", &self.hostname)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }
 

@@ -92,8 +92,7 @@ pub(crate) fn parse_list(list: &serde_yaml_ng::Value) -> Result<Vec<Token>, Stri
     Ok(tokens)
 }
 
-const SHAPE: &str =
-    "must be a list of {name, role, token_sha256 (or token), and if wanted segments, expires, rate}; see `trough token`";
+const SHAPE: &str = "must be a list of {name, role, token_sha256 (or token), and if wanted segments, expires, rate}; see `trough token`";
 
 fn parse(number: usize, item: &serde_yaml_ng::Value) -> Result<Token, String> {
     let written: Written = serde_yaml_ng::from_value(item.clone()).map_err(|e| match e.to_string() {
@@ -111,9 +110,7 @@ fn parse(number: usize, item: &serde_yaml_ng::Value) -> Result<Token, String> {
     let (sha256, clear) = match (written.token, written.token_sha256) {
         (Some(token), None) if token.is_empty() => return Err(bad("is empty")),
         (Some(token), None) => (Sha256::digest(&token).into(), Some(token)),
-        (None, Some(hex)) => {
-            (decode_hex(&hex).ok_or_else(|| bad("token_sha256 must be 64 hexadecimal digits"))?, None)
-        }
+        (None, Some(hex)) => (decode_hex(&hex).ok_or_else(|| bad("token_sha256 must be 64 hexadecimal digits"))?, None),
         _ => return Err(bad("needs either token_sha256 or token")),
     };
     let segments = written.segments.map(|pattern| segments(&pattern)).transpose().map_err(|e| bad(&e))?;
@@ -154,8 +151,9 @@ pub fn moment(text: &str) -> Result<SystemTime, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.into());
     }
-    let day: jiff::civil::Date =
-        text.parse().map_err(|_| format!("expires {text:?} is neither a day, 2027-01-31, nor a time, 2027-01-31T12:00:00Z"))?;
+    let day: jiff::civil::Date = text
+        .parse()
+        .map_err(|_| format!("expires {text:?} is neither a day, 2027-01-31, nor a time, 2027-01-31T12:00:00Z"))?;
     let end = day.tomorrow().and_then(|next| next.to_zoned(jiff::tz::TimeZone::UTC));
     end.map(|end| end.timestamp().into()).map_err(|e| format!("expires {text:?}: {e}"))
 }
@@ -219,10 +217,15 @@ mod tests {
         ] {
             cases.push((format!("- {{name: a, role: read, token_sha256: {HASH}, {more}}}"), why));
         }
-        cases.push((format!("- {{role: read, token_sha256: {HASH}}}\n- {{role: admin, token_sha256: {HASH}}}"), "twice"));
+        cases.push((
+            format!("- {{role: read, token_sha256: {HASH}}}\n- {{role: admin, token_sha256: {HASH}}}"),
+            "twice",
+        ));
         for (text, why) in cases {
             match parse_file(&text) {
-                Ok(tokens) => assert!(why.is_empty() && !tokens[0].segments.as_ref().expect("set").is_match("ab"), "{text}"),
+                Ok(tokens) => {
+                    assert!(why.is_empty() && !tokens[0].segments.as_ref().expect("set").is_match("ab"), "{text}")
+                }
                 Err(error) => assert!(error.contains(why) && !error.contains("SECRET"), "{text}: {error}"),
             }
         }

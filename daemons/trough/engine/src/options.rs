@@ -111,8 +111,9 @@ impl EngineOptions {
             return;
         }
         let bytes = i64::try_from(self.heap_limit).unwrap_or(i64::MAX);
-        let set = Connection::open_in_memory()
-            .and_then(|conn| conn.query_row(&format!("PRAGMA hard_heap_limit={bytes}"), [], |row| row.get::<_, i64>(0)));
+        let set = Connection::open_in_memory().and_then(|conn| {
+            conn.query_row(&format!("PRAGMA hard_heap_limit={bytes}"), [], |row| row.get::<_, i64>(0))
+        });
         match set {
             // A limit can only be lowered by a pragma: another engine of this process may have set a lower one.
             Ok(limit) => tracing::debug!(limit, "SQLite's memory is bounded"),

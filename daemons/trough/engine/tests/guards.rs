@@ -195,7 +195,8 @@ async fn reading_reads_the_segment_and_nothing_else() {
         }
     }
     assert_eq!(std::fs::read(b.path("s")).expect("a file"), before, "the file was changed");
-    let names: Vec<_> = std::fs::read_dir(b.dir.path()).expect("a directory").map(|e| e.expect("a name").file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(b.dir.path()).expect("a directory").map(|e| e.expect("a name").file_name()).collect();
     assert_eq!(names, ["s.sqlite"], "something was written beside it");
     assert_eq!(b.read("s", "select a from t").await.expect("still reads"), "[{\"a\":1}]\n");
 }
@@ -209,7 +210,10 @@ async fn writing_stays_within_the_segment() {
             ("script", b.write("s", &sql).await),
             ("script after a row", b.write("s", &format!("insert into t values(9); {sql}")).await),
             ("statement", statement(&b, &sql).await),
-            ("schema", b.engine.validate_schema(&sql).map_err(|e| SegmentError::new(trough_core::ErrorCode::BadSql, e))),
+            (
+                "schema",
+                b.engine.validate_schema(&sql).map_err(|e| SegmentError::new(trough_core::ErrorCode::BadSql, e)),
+            ),
             ("new segment", b.engine.create(b.path("new"), sql.clone()).await.map(drop)),
         ] {
             assert!(outcome.is_err(), "{path}: {sql} was done");
@@ -230,7 +234,8 @@ async fn writing_stays_within_the_segment() {
 async fn what_one_client_sets_does_not_stay_for_the_next() {
     let b = bench();
     segment(&b);
-    for sql in ["pragma foreign_keys=1", "pragma recursive_triggers=1", "pragma defer_foreign_keys=1", "savepoint mine"] {
+    for sql in ["pragma foreign_keys=1", "pragma recursive_triggers=1", "pragma defer_foreign_keys=1", "savepoint mine"]
+    {
         b.write("s", sql).await.expect(sql);
     }
     b.write("s", "insert into t values(2)").await.expect("written");
@@ -319,7 +324,8 @@ async fn a_hostile_file_does_no_harm() {
     .expect("made");
     drop(conn);
     let limits = Limits { query_timeout: Duration::from_millis(700), ..Limits::default() };
-    let b = Bench { engine: trough_engine::Engine::new(EngineOptions { limits, ..EngineOptions::default() }), dir: b.dir };
+    let b =
+        Bench { engine: trough_engine::Engine::new(EngineOptions { limits, ..EngineOptions::default() }), dir: b.dir };
     for table in ["loads", "tokenizes", "endless", "pages", "files", "generated where b = 1"] {
         let sql = format!("select * from {table}");
         let refused = b.read("s", &sql).await.is_err() && map(&b, &sql).await.is_err();

@@ -119,8 +119,7 @@ impl Auth {
             .map_err(|why| refuse(StatusCode::UNAUTHORIZED, why.to_owned(), &shared.nobody.name))?;
         let who = &token.caller.name;
         if !open && token.role < rule.role {
-            let why =
-                format!("the role {} is needed; this token has {}", name_of(rule.role), name_of(token.role));
+            let why = format!("the role {} is needed; this token has {}", name_of(rule.role), name_of(token.role));
             return Err(refuse(StatusCode::FORBIDDEN, why, who));
         }
         if !open && rule.whole && token.caller.is_restricted() {
@@ -268,7 +267,8 @@ where
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Either<Ready<Result<Response, S::Error>>, BoxFuture<'static, Result<Response, S::Error>>>>;
+    type Future =
+        Either<S::Future, Either<Ready<Result<Response, S::Error>>, BoxFuture<'static, Result<Response, S::Error>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -296,7 +296,8 @@ where
                 }
             }
             Err(refusal) => {
-                metrics::counter!("trough_http_refused_total", "status" => refusal.status.as_str().to_owned()).increment(1);
+                metrics::counter!("trough_http_refused_total", "status" => refusal.status.as_str().to_owned())
+                    .increment(1);
                 match audit {
                     Some(audit) => audit.write(&refusal.who, refusal.status),
                     None => {

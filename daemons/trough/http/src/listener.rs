@@ -119,7 +119,8 @@ impl Bound {
         let door = Arc::new(Door::new(router, settings.http.clone()));
         let task = tokio::spawn(async move {
             let (connections, kill) = (TaskTracker::new(), CancellationToken::new());
-            let acceptor = Acceptor { tcp: self.listener, setting, tls, door, stop: shutdown.clone(), kill: kill.clone() };
+            let acceptor =
+                Acceptor { tcp: self.listener, setting, tls, door, stop: shutdown.clone(), kill: kill.clone() };
             tokio::select! {
                 () = acceptor.accept(&connections) => {}
                 () = shutdown.cancelled() => {}
@@ -164,10 +165,16 @@ impl Acceptor {
         loop {
             let (stream, peer) = match self.tcp.accept().await {
                 Ok(accepted) => accepted,
-                Err(e) if matches!(
-                    e.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) => continue,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::ConnectionRefused
+                            | io::ErrorKind::ConnectionAborted
+                            | io::ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    continue;
+                }
                 Err(e) => {
                     // Out of descriptors, most likely: connections in flight must end first.
                     tracing::error!(error = %e, "accept connection");

@@ -162,8 +162,10 @@ impl Layout {
     pub(super) fn url(&self) -> String {
         let tls = match &self.shared.rethinkdb_tls {
             Some(ca) => {
-                let encoded: String =
-                    ca.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).into() } else { format!("%{b:02X}") }).collect();
+                let encoded: String = ca
+                    .bytes()
+                    .map(|b| if b.is_ascii_alphanumeric() { char::from(b).into() } else { format!("%{b:02X}") })
+                    .collect();
                 format!("?tls={encoded}")
             }
             None => String::new(),
@@ -196,9 +198,17 @@ impl Layout {
         let mut parts = vec![
             Part {
                 name: "meta".into(),
-                args: ["meta", "--dir", &meta_dir, "--listen", &format!("127.0.0.1:{base}"), "--config", &settings("meta")]
-                    .map(str::to_owned)
-                    .into(),
+                args: [
+                    "meta",
+                    "--dir",
+                    &meta_dir,
+                    "--listen",
+                    &format!("127.0.0.1:{base}"),
+                    "--config",
+                    &settings("meta"),
+                ]
+                .map(str::to_owned)
+                .into(),
                 ports: vec![(base, "metadata")],
             },
             Part {

@@ -29,7 +29,8 @@ const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The routes of the segment manager.
 pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
-    let admin = Router::new().route("/segment/{id}", delete(remove)).route_layer(daemon.require_per_segment(Role::Admin));
+    let admin =
+        Router::new().route("/segment/{id}", delete(remove)).route_layer(daemon.require_per_segment(Role::Admin));
     let write = Router::new()
         .route("/provision", post(old_provision))
         .route("/promote", post(old_promote))

@@ -20,7 +20,8 @@ use trough_http::{Caller, Daemon, plain};
 use crate::{
     locks::{self, Held},
     request::{
-        bad_request, body, decode, few_enough, is_msgpack, json, msgpack, new_error, old_error, segment, starting, text, trace,
+        bad_request, body, decode, few_enough, is_msgpack, json, msgpack, new_error, old_error, segment, starting,
+        text, trace,
     },
     state::Worker,
 };

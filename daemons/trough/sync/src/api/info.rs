@@ -76,7 +76,8 @@ pub(super) async fn copies(State(api): State<Arc<Api>>) -> Response {
 pub(super) async fn locks(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<Search>) -> Response {
     let limit = query.limit.unwrap_or(100).min(MAX_LISTED);
     let locks = api.context.locks.read();
-    let mut all: Vec<&trough_core::records::Lock> = locks.iter().filter(|l| caller.allows(l.segment.as_str())).collect();
+    let mut all: Vec<&trough_core::records::Lock> =
+        locks.iter().filter(|l| caller.allows(l.segment.as_str())).collect();
     let since = |l: &trough_core::records::Lock| l.acquired_on.as_ref().map_or(0.0, |t| t.epoch_time);
     all.sort_by(|a, b| since(a).total_cmp(&since(b)).then_with(|| a.segment.cmp(&b.segment)));
     let count = all.len();
