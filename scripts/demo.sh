@@ -13,7 +13,7 @@
 # Settings: DEMO_DIR (where its data lies), DEMO_PORT (PostgreSQL's port), DEMO_BASE_PORT (the cluster's first port),
 # DEMO_WORKERS, DEMO_KEEP=1 (go on with the data of an earlier run), DEMO_STOP=1 (stop everything at the end),
 # DEMO_LOAD_ONLY=1 (load, promote, and leave it running), DEMO_START_ONLY=1 (start what an earlier run loaded),
-# DEMO_NO_BUILD=1 (what is built is up to date), DEMO_TOURS (how often the tour is taken).
+# DEMO_SECURE=1 (everything with TLS, tokens and a password), DEMO_NO_BUILD=1 (what is built is up to date), DEMO_TOURS (how often the tour is taken).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,6 +75,17 @@ store_url=
 if [ "$store" = hdfs ]; then
   store_url=$(tests/lib/hadoop.py start "$dir/hadoop")
   echo "HDFS at $store_url"
+fi
+
+if [ -n "${DEMO_SECURE:-}" ]; then
+  # Made once, as what an earlier run loaded is still there with DEMO_KEEP or DEMO_START_ONLY.
+  [ -f "$dir/secure.env" ] || (umask 077 && tests/lib/secure.py "$dir/secure" >"$dir/secure.env")
+  chmod 755 "$dir/secure" && chmod 644 "$dir/secure/ca.pem"
+  set -a
+  # shellcheck disable=SC1091
+  . "$dir/secure.env"
+  set +a
+  echo "TLS on every listener, tokens and a password: $dir/secure.env"
 fi
 
 start_cluster() { # arguments of `trough dev`

@@ -56,6 +56,8 @@ python_env() {
 }
 pytest() { "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"; }
 cluster() { pytest tests/cluster; }
+# The same with TLS, tokens and a password everywhere; then what is tested of these themselves.
+secure() { TROUGH_TEST_SECURE=1 pytest tests/cluster && pytest tests/secure; }
 cluster_hdfs() {
   if [ -z "${TROUGH_TEST_HDFS:-}" ]; then
     [ -z "${CI:-}" ] || { echo "TROUGH_TEST_HDFS is not set: in CI HDFS must be tested" >&2; return 1; }
@@ -107,7 +109,7 @@ hdrs() {
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure gcs check versions build cluster cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster secure cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

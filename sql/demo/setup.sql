@@ -2,6 +2,15 @@
 CREATE EXTENSION pg_trough;
 CREATE SERVER archive FOREIGN DATA WRAPPER trough_fdw OPTIONS (rethinkdb :'url');
 CREATE USER MAPPING FOR CURRENT_USER SERVER archive;
+\set ca `echo "${TROUGH_TLS_CA:-}"`
+SELECT :'ca' <> '' AS secure \gset
+\if :secure
+  -- The secrets come from the environment: arguments of a command can be seen by everybody.
+  \set token `echo "$TROUGH_TOKEN"`
+  \set password `echo "$TROUGH_RETHINKDB_PASSWORD"`
+  ALTER SERVER archive OPTIONS (ADD ca_file :'ca');
+  ALTER USER MAPPING FOR CURRENT_USER SERVER archive OPTIONS (ADD token :'token', ADD rethinkdb_user 'admin', ADD rethinkdb_password :'password');
+\endif
 
 \set schema_sql `cat sql/demo/flights.sql`
 SELECT trough.register_schema('archive', 'flights', :'schema_sql');

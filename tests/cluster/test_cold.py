@@ -53,7 +53,7 @@ class Client:
     """A client that asks all the time, as `trough shell` does: it finds the copies by itself."""
 
     def __init__(self, cluster, segments, sql):
-        url = f"rethinkdb://127.0.0.1:{cluster.meta_port}/trough_configuration"
+        url = harness.metadata_url(cluster.meta_port)
         self.log = cluster.dir / "client.log"
         with open(self.log, "wb") as log:
             self.p = subprocess.Popen([harness.BIN, "shell", "-u", url, "-f", "raw", *segments], stdin=subprocess.PIPE,

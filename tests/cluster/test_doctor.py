@@ -46,7 +46,7 @@ def says(cluster, *what, **settings):
 
 
 def reql(cluster, statement):
-    with contextlib.closing(r.connect("127.0.0.1", cluster.meta_port, db="trough_configuration")) as connection:
+    with contextlib.closing(harness.metadata(cluster.meta_port)) as connection:
         return statement.run(connection)
 
 

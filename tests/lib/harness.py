@@ -12,7 +12,9 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -20,11 +22,19 @@ import urllib.parse
 import urllib.request
 
 import hadoop
+import secure
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Where the canonical stores of the tests lie: directory, or hdfs.
 STORE = os.environ.get("TROUGH_TEST_STORE", "directory")
 STORES = itertools.count()
+# With TROUGH_TEST_SECURE=1 every cluster has TLS, tokens and a password, and every request of the tests the token of an admin.
+SECURE = None
+if os.environ.get("TROUGH_TEST_SECURE"):
+    _directory = tempfile.TemporaryDirectory(prefix="trough-secure-", dir=os.environ.get("TMPDIR", "/var/tmp"))
+    os.chmod(_directory.name, 0o755)
+    SECURE = secure.Secure(_directory.name)
+    os.environ.update(SECURE.environment())
 BIN = os.environ.get("TROUGH_BIN", str(ROOT / "target/release/trough"))
 
 
@@ -88,8 +98,8 @@ class Answer:
         return f"<{self.status} {self.body[:600]!r}>"
 
 
-def http(method, url, body=None, headers=None, timeout=60):
-    """One request; a dict body goes as JSON."""
+def http(method, url, body=None, headers=None, timeout=60, insecure=False):
+    """One request; a dict body goes as JSON. `insecure`: to a server of the test's own, without TLS and token."""
     headers = dict(headers or {})
     if isinstance(body, (dict, list)):
         body = json.dumps(body)
@@ -97,9 +107,14 @@ def http(method, url, body=None, headers=None, timeout=60):
     if isinstance(body, str):
         body = body.encode()
     headers.setdefault("content-type", "application/octet-stream")
+    context = None
+    if SECURE and "://127.0.0.1:" in url and not insecure:
+        url = url.replace("http://", "https://", 1)
+        headers.setdefault("authorization", f"Bearer {SECURE.tokens['admin']}")
+        context = SECURE.context()
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as r:
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as r:
             return Answer(r.status, r.headers, r.read())
     except urllib.error.HTTPError as e:
         return Answer(e.code, e.headers, e.read())
@@ -107,6 +122,24 @@ def http(method, url, body=None, headers=None, timeout=60):
 
 def quote(segment):
     return urllib.parse.quote(segment, safe="")
+
+
+def metadata_url(port):
+    """What clients of a cluster connect to."""
+    return SECURE.url(port) if SECURE else f"rethinkdb://127.0.0.1:{port}/trough_configuration"
+
+
+def connect(address, timeout=10):
+    """A connection to a daemon's port, for what is sent by hand."""
+    connection = socket.create_connection(address, timeout=timeout)
+    return SECURE.context().wrap_socket(connection, server_hostname="127.0.0.1") if SECURE else connection
+
+
+def metadata(port):
+    """A connection of RethinkDB's own driver."""
+    from rethinkdb import RethinkDB
+    more = {"password": SECURE.password, "ssl": {"ca_certs": str(SECURE.ca)}} if SECURE else {}
+    return RethinkDB().connect("127.0.0.1", port, db="trough_configuration", **more)
 
 
 class Process:
@@ -163,7 +196,7 @@ class Dev:
         self.ready = self.process.p.stdout.readline().decode().strip()
         if not self.ready.startswith("ready rethinkdb://"):
             raise AssertionError(f"trough dev is not ready: {self.ready!r}\n{self.process.tail()}")
-        self.url = self.ready.split()[1]
+        self.url = metadata_url(self.base_port) if SECURE else self.ready.split()[1]
 
     def pids(self):
         return {name: entry if isinstance(entry, int) else entry["pid"]

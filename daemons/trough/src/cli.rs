@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use trough_config::Settings;
 
-use crate::{admin, dev, doctor, lifeline, shell};
+use crate::{admin, dev, doctor, lifeline, shell, token};
 
 const ABOUT: &str = "Keeps a very large set of small SQLite databases (segments) and answers SQL over any of them.";
 
@@ -32,6 +32,8 @@ enum Command {
     Sync(SyncArgs),
     /// A worker: copies, serves, writes, promotes
     Worker(WorkerArgs),
+    /// Makes a bearer token, and the line for TOKENS_FILE that lets it in
+    Token(token::TokenArgs),
     /// The interactive shell
     #[command(long_about = shell::LONG, override_usage = shell::USAGE)]
     Shell(shell::ShellArgs),
@@ -51,6 +53,8 @@ struct MetaArgs {
     /// Address to serve on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:28015")]
     listen: SocketAddr,
+    #[command(flatten)]
+    config: ConfigArg,
     #[command(flatten)]
     child: ChildArgs,
 }
@@ -134,18 +138,35 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Meta(args) => meta(args).await.map(|()| ExitCode::SUCCESS),
         Command::Sync(args) => sync(args).await.map(|()| ExitCode::SUCCESS),
         Command::Worker(args) => worker(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Token(args) => token::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Shell(args) => shell::run(args).await,
         Command::Admin(args) => admin::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }
 }
 
+/// RETHINKDB_PASSWORD and RETHINKDB_TLS say to the metadata server what they say to its clients.
 async fn meta(args: MetaArgs) -> anyhow::Result<()> {
-    let level = std::env::var("TROUGH_LOG_LEVEL").unwrap_or_else(|_| "INFO".into());
-    let json = std::env::var("TROUGH_LOG_FORMAT").is_ok_and(|f| f == "json");
-    trough_http::init_logging(&level, json)?;
+    let settings = args.config.load()?;
+    trough_http::init_logging(&settings.log_level, settings.log_json)?;
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
-    trough_meta::serve(trough_meta::MetaOptions::new(args.dir, args.listen), shutdown)
+    anyhow::ensure!(
+        settings.rethinkdb_user == "admin",
+        "RETHINKDB_USER is {:?}: `trough meta` knows the user admin only",
+        settings.rethinkdb_user
+    );
+    let tls = match (&settings.rethinkdb_tls, &settings.tls) {
+        (Some(_), None) => anyhow::bail!("RETHINKDB_TLS asks for TLS, which needs TLS_CERT and TLS_KEY here"),
+        (Some(_), Some(files)) => Some(trough_http::server_config(files, &[], shutdown.clone())?),
+        (None, Some(_)) => {
+            tracing::warn!("metadata are served without TLS, as RETHINKDB_TLS is not set");
+            None
+        }
+        (None, None) => None,
+    };
+    let password = Some(settings.rethinkdb_password.clone()).filter(|password| !password.is_empty());
+    let options = trough_meta::MetaOptions { password, tls, ..trough_meta::MetaOptions::new(args.dir, args.listen) };
+    trough_meta::serve(options, shutdown)
         .await
         .with_context(|| format!("metadata server on {} (--listen)", args.listen))
 }

@@ -1,5 +1,6 @@
 //! The program's command line ([`cli`]), the cluster on loopback ([`dev`]), the interactive shell ([`shell`]), the
-//! check-up ([`doctor`]) and what people do to a cluster ([`admin`]). The roles themselves are libraries of their own.
+//! check-up ([`doctor`]), what people do to a cluster ([`admin`]) and the maker of tokens ([`token`]). The roles themselves are
+//! libraries of their own.
 
 pub mod admin;
 pub mod cli;
@@ -7,3 +8,4 @@ pub mod dev;
 pub mod doctor;
 pub mod lifeline;
 pub mod shell;
+pub mod token;

@@ -69,16 +69,59 @@ pub const KEYS: &[Key] = &[
     key("RETHINKDB_PASSWORD", "", "its password"),
     key("RETHINKDB_TLS", "", "TLS to RethinkDB: a CA file, or `system` for the built-in roots; default: none"),
     key("LISTEN", "", "address to bind; default: 127.0.0.1, or 0.0.0.0 when there are TOKENS"),
-    key("TOKENS", "[]", "who may do what: a list of {token or token_sha256, role: read, write or admin}"),
+    key(
+        "TOKENS",
+        "[]",
+        "who may do what: a list of {name, token_sha256 or token, role: read, write or admin, and if wanted segments: REGEX, \
+         expires: DAY, rate: N}",
+    ),
+    key(
+        "TOKENS_FILE",
+        "",
+        "YAML file with more of such tokens, as hashes; read again when it changes (`trough token` makes its lines)",
+    ),
     key(
         "ANONYMOUS",
         "",
-        "role of a request without a token: none, read, write or admin; default: admin without TOKENS, none with them",
+        "role of a request without a token: none, read, write or admin; default: admin without TOKENS and TOKENS_FILE, none with them",
     ),
     key("TOKEN", "", "the token that this node shows to other nodes; default: the first admin token of TOKENS"),
     key("TLS_CERT", "", "PEM file with the certificate chain of every listener; reloaded when it changes"),
     key("TLS_KEY", "", "PEM file with its private key"),
     key("TLS_CA", "", "PEM file with the authorities that other nodes' certificates are checked against"),
+    key("HEADER_TIMEOUT", "30", "seconds that a client may take for a request's headers, and for a TLS handshake"),
+    key(
+        "BODY_TIMEOUT",
+        "60",
+        "seconds that a request's body may pause; after as long again it must have come at 1 kB/s or faster",
+    ),
+    key("SEND_TIMEOUT", "3600", "seconds that an answer may wait for a client that takes nothing of it; 0: no limit"),
+    key("IDLE_TIMEOUT", "600", "seconds that a connection without a request is kept"),
+    key("MAX_HEADER_BYTES", "64 KiB", "most bytes of a request's line and headers"),
+    key("MAX_HEADERS", "100", "most headers of a request"),
+    key(
+        "MAX_CONNECTIONS",
+        "",
+        "most connections of a listener; further ones are closed; default: a quarter of the descriptors, 256 to 16384",
+    ),
+    key(
+        "MAX_CONNECTIONS_PER_PEER",
+        "",
+        "most connections of a listener from one address; default: half of MAX_CONNECTIONS",
+    ),
+    key(
+        "MAX_REQUESTS",
+        "4096",
+        "requests that a listener works at; further ones wait for REQUEST_WAIT, then get status 503",
+    ),
+    key("REQUEST_WAIT", "10", "seconds that a request may wait while MAX_REQUESTS are worked at"),
+    key("MAX_STREAMS", "256", "most requests at the same time on one HTTP/2 connection"),
+    key(
+        "RATE_LIMIT",
+        "0",
+        "requests a second of one token, or of one address without a token; further ones get status 429; tokens with the role \
+         admin have no limit unless they have a rate of their own; 0: no limit",
+    ),
     key("ZONE", "", "failure domain of this worker (rack, room): copies are spread over zones"),
     key("DRAIN", "false", "whether this worker gives its segments away"),
     key(
@@ -92,9 +135,16 @@ pub const KEYS: &[Key] = &[
     key("MAX_BYTES", "0", "most bytes of one answer; 0: no limit"),
     key("MAX_SQL_BYTES", "1000000", "most bytes of one statement or script of a query"),
     key("MAX_BODY_BYTES", "256 MiB", "most bytes of one request"),
+    key("MAX_SEGMENTS", "200000", "most segments of one request to a worker or sync server"),
     key("MAX_EXPR_DEPTH", "1000", "deepest expression in a statement"),
     key("MAX_VARIABLES", "250000", "most parameters of a statement"),
     key("MAX_MEMORY_BYTES", "256 MiB", "memory of SQLite for one query's temporary tables and sorts"),
+    key(
+        "MAX_SQLITE_MEMORY",
+        "",
+        "memory of all of SQLite in a worker, page caches included: at the limit caches shrink, then statements fail; 0: no \
+         limit; default: half of the machine's or the control group's",
+    ),
     key("QUERY_TIMEOUT", "300", "seconds that one query may take; 0: no limit"),
     key("PROMOTION_POOL_SIZE", "32", "promotions that a worker makes at the same time"),
     key("PROMOTION_BANDWIDTH", "0", "bytes a second of all promotions of a worker together; 0: no limit"),

@@ -5,10 +5,12 @@
 
 pub mod error;
 pub mod expr;
+mod http;
 pub mod keys;
 mod raw;
 mod resolve;
 mod system;
+pub mod tokens;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +23,9 @@ use trough_core::NodeId;
 
 pub use error::ConfigError;
 pub use expr::{ExprError, SegmentExpr};
+pub use http::HttpLimits;
 use raw::Raw;
+pub use tokens::Token;
 
 /// Where the settings are looked for when nothing names a file.
 pub const DEFAULT_PATH: &str = "/etc/trough/settings.yml";
@@ -36,23 +40,6 @@ pub enum Role {
     Write,
     /// Shred segments, change schemas.
     Admin,
-}
-
-/// A bearer token's role. The token itself is kept only where it was given in the clear.
-#[derive(Clone)]
-pub struct Token {
-    /// SHA-256 of the token.
-    pub sha256: [u8; 32],
-    /// The token, if the settings hold it in the clear.
-    pub clear: Option<String>,
-    /// What it may do.
-    pub role: Role,
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("role", &self.role).finish_non_exhaustive()
-    }
 }
 
 /// What a promotion compares before the upload becomes the canonical copy.
@@ -93,7 +80,7 @@ pub struct TlsFiles {
 }
 
 /// All settings, resolved and checked. [`keys::KEYS`] documents each.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[allow(missing_docs, reason = "keys::KEYS documents every setting, in one place")]
 pub struct Settings {
     pub local_data: PathBuf,
@@ -133,12 +120,15 @@ pub struct Settings {
     pub rethinkdb_tls: Option<String>,
     pub listen: IpAddr,
     pub tokens: Vec<Token>,
+    /// More tokens; followed while it changes.
+    pub tokens_file: Option<PathBuf>,
     /// The role of a request without a token.
     pub anonymous: Option<Role>,
     /// Shown to other nodes.
     pub token: Option<String>,
     pub tls: Option<TlsFiles>,
     pub tls_ca: Option<PathBuf>,
+    pub http: HttpLimits,
     pub zone: Option<String>,
     pub drain: bool,
     pub lease: Duration,
@@ -150,9 +140,11 @@ pub struct Settings {
     pub max_bytes: Option<u64>,
     pub max_sql_bytes: usize,
     pub max_body_bytes: usize,
+    pub max_segments: usize,
     pub max_expr_depth: u32,
     pub max_variables: u32,
     pub max_memory_bytes: u64,
+    pub max_sqlite_memory: u64,
     /// None: no limit.
     pub query_timeout: Option<Duration>,
     pub promotion_pool_size: usize,
@@ -170,6 +162,16 @@ pub struct Settings {
     pub placement_epsilon: f64,
     pub keep_found: bool,
     pub shutdown_grace: Duration,
+}
+
+impl std::fmt::Debug for Settings {
+    /// Only what is certainly no secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("hostname", &self.hostname)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde_yaml_ng::Value;
-use sha2::{Digest as _, Sha256};
 use trough_core::NodeId;
 
-use crate::{ColdMode, ConfigError, Heartbeat, PromotionVerify, Role, Settings, TlsFiles, Token, raw::Raw, system};
+use crate::{
+    ColdMode, ConfigError, Heartbeat, PromotionVerify, Role, Settings, TlsFiles, Token, http, raw::Raw, system, tokens,
+};
 
 /// The default of COLD_STORAGE_PATH.
 const COLD_STORAGE_PATH: &str = "/mount/hdfs/trough-data/{prefix}/{segment_id}.sqlite";
@@ -31,9 +31,10 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
     }
     let hostname = raw.text("HOSTNAME")?.unwrap_or_else(system::hostname);
     let hostname = NodeId::new(&hostname).map_err(|e| raw.bad("HOSTNAME", e.to_string()))?;
-    let tokens = tokens(raw)?;
+    let (tokens, tokens_file) = tokens(raw)?;
+    let guarded = !tokens.is_empty() || tokens_file.is_some();
     let anonymous = match raw.text("ANONYMOUS")?.as_deref() {
-        None if tokens.is_empty() => Some(Role::Admin),
+        None if !guarded => Some(Role::Admin),
         None | Some("none") => None,
         Some(role) => Some(parse_role(raw, "ANONYMOUS", role)?),
     };
@@ -94,12 +95,14 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         rethinkdb_user: raw.text_or("RETHINKDB_USER", "admin")?,
         rethinkdb_password: raw.text_or("RETHINKDB_PASSWORD", "")?,
         rethinkdb_tls: raw.text("RETHINKDB_TLS")?,
-        listen: listen(raw, !tokens.is_empty())?,
+        listen: listen(raw, guarded)?,
         tokens,
+        tokens_file,
         anonymous,
         token,
         tls: tls(raw)?,
         tls_ca: raw.text("TLS_CA")?.map(Into::into),
+        http: http::resolve(raw)?,
         zone: raw.text("ZONE")?,
         drain: raw.flag("DRAIN", false)?,
         lease,
@@ -117,8 +120,13 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         max_sql_bytes: raw.whole("MAX_SQL_BYTES", 1 << 30)?.unwrap_or(1_000_000) as usize,
         max_body_bytes: raw.whole("MAX_BODY_BYTES", 1 << 40)?.unwrap_or(256 << 20) as usize,
         max_expr_depth: raw.whole("MAX_EXPR_DEPTH", 1000)?.unwrap_or(1000) as u32,
+        max_segments: raw.whole("MAX_SEGMENTS", 100_000_000)?.unwrap_or(200_000) as usize,
         max_variables: raw.whole("MAX_VARIABLES", 250_000)?.unwrap_or(250_000) as u32,
         max_memory_bytes: raw.whole_or("MAX_MEMORY_BYTES", 256 << 20)?,
+        max_sqlite_memory: match raw.whole("MAX_SQLITE_MEMORY", i64::MAX as u64)? {
+            Some(bytes) => bytes,
+            None => system::memory() / 2,
+        },
         query_timeout: (!query_timeout.is_zero()).then_some(query_timeout),
         promotion_pool_size: raw.whole("PROMOTION_POOL_SIZE", 65_536)?.unwrap_or(32).max(1) as usize,
         promotion_bandwidth: none_if_zero(raw.whole_or("PROMOTION_BANDWIDTH", 0)?),
@@ -211,7 +219,7 @@ fn listen(raw: &Raw, tokens: bool) -> Result<IpAddr, ConfigError> {
     if !address.is_loopback() && !tokens && raw.text("ANONYMOUS")?.is_none() {
         return Err(raw.bad(
             "LISTEN",
-            format!("{address} can be reached from other machines: set TOKENS, or say ANONYMOUS: admin if everyone may do everything"),
+            format!("{address} can be reached from other machines: set TOKENS or TOKENS_FILE, or say ANONYMOUS: admin if everyone may do everything"),
         ));
     }
     Ok(address)
@@ -235,49 +243,15 @@ fn parse_role(raw: &Raw, key: &str, role: &str) -> Result<Role, ConfigError> {
     }
 }
 
-fn tokens(raw: &Raw) -> Result<Vec<Token>, ConfigError> {
-    let shape = || raw.bad("TOKENS", "must be a list of {token: …, role: …} or {token_sha256: …, role: …}");
-    let items = match raw.get("TOKENS") {
-        None => return Ok(Vec::new()),
-        Some(Value::Sequence(items)) => items,
-        Some(_) => return Err(shape()),
+/// TOKENS; what TOKENS_FILE holds is only checked here, as it may change.
+fn tokens(raw: &Raw) -> Result<(Vec<Token>, Option<std::path::PathBuf>), ConfigError> {
+    let listed = match raw.get("TOKENS") {
+        None => Vec::new(),
+        Some(list) => tokens::parse_list(list).map_err(|e| raw.bad("TOKENS", e))?,
     };
-    items
-        .iter()
-        .map(|item| {
-            let item = item.as_mapping().ok_or_else(shape)?;
-            let field = |name: &str| item.get(name).and_then(Value::as_str);
-            if let Some(unknown) =
-                item.keys().find(|k| !matches!(k.as_str(), Some("token" | "token_sha256" | "role" | "name")))
-            {
-                return Err(
-                    raw.bad("TOKENS", format!("{unknown:?}: a token has token or token_sha256, role, and name"))
-                );
-            }
-            let role = parse_role(raw, "TOKENS", field("role").ok_or_else(shape)?)?;
-            match (field("token"), field("token_sha256")) {
-                (Some(""), None) => Err(raw.bad("TOKENS", "a token is empty")),
-                (Some(token), None) => {
-                    Ok(Token { sha256: Sha256::digest(token).into(), clear: Some(token.to_owned()), role })
-                }
-                (None, Some(hex)) => {
-                    let sha256 = decode_hex(hex)
-                        .ok_or_else(|| raw.bad("TOKENS", "token_sha256 must be 64 hexadecimal digits"))?;
-                    Ok(Token { sha256, clear: None, role })
-                }
-                _ => Err(shape()),
-            }
-        })
-        .collect()
-}
-
-fn decode_hex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0u8; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
+    let file = raw.text("TOKENS_FILE")?.map(std::path::PathBuf::from);
+    if let Some(file) = &file {
+        tokens::read_file(file).map_err(|e| raw.bad("TOKENS_FILE", e))?;
     }
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(out)
+    Ok((listed, file))
 }

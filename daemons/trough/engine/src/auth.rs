@@ -103,6 +103,11 @@ impl Trusted {
 fn writing(ctx: AuthContext<'_>) -> Authorization {
     match ctx.action {
         AuthAction::Attach { .. } | AuthAction::Detach { .. } | AuthAction::Unknown { .. } => Authorization::Deny,
+        // What is temporary would stay on the connection: a table of the same name would swallow the next client's rows.
+        AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. } => Authorization::Deny,
         AuthAction::Function { function_name } => function(function_name),
         AuthAction::Pragma { pragma_name, pragma_value } => {
             if telling(pragma_name, pragma_value) || listed(WRITABLE, pragma_name) {

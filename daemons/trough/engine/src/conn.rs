@@ -21,6 +21,9 @@ const STEPS_BETWEEN_CHECKS: i32 = 1000;
 /// What the engine may put around a client's text.
 const OWN_SQL_BYTES: usize = 1024;
 
+/// The longest pattern of LIKE and GLOB, in bytes: the work is the pattern's length times the text's, and cannot be interrupted.
+const LIKE_PATTERN: i32 = 10_000;
+
 /// How long a connection waits for a lock. Readers and the writer of a segment in WAL mode never wait for each other;
 /// what is waited for is the change of a file into WAL mode and back.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -45,6 +48,8 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
     for (option, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false),
+        (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
         // As in Python, whose clients may quote texts doubly; the new protocol's statements switch it off.
         (DbConfig::SQLITE_DBCONFIG_DQS_DML, true),
@@ -61,6 +66,7 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
     conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, clamp(limits.max_value_bytes))?;
     conn.set_limit(Limit::SQLITE_LIMIT_EXPR_DEPTH, clamp(limits.max_expr_depth as usize))?;
     conn.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, clamp(limits.max_variables as usize))?;
+    conn.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_PATTERN)?;
     conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     conn.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     functions::register(conn)?;

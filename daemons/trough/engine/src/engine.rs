@@ -123,6 +123,7 @@ impl Engine {
     /// Raises the process's limit of open files as far as it may, and keeps the budgets within it.
     pub fn new(mut options: EngineOptions) -> Self {
         options.fit_descriptors();
+        options.bound_heap();
         let inner = Inner {
             cache: HandleCache::new(options.handle_budget),
             point: Pool::new("trough-point", options.point_threads),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use crate::remote::Remote;
 
 /// What one statement may use. A limit that is exceeded is an error, never a silent cut.
@@ -73,6 +75,9 @@ pub struct EngineOptions {
     pub max_segment_pages: u32,
     /// Answer very quick statements on the calling thread when everything they need is already open.
     pub inline_reads: bool,
+    /// The most bytes that SQLite may take in this process, page caches included; 0 is no limit. At the limit caches shrink, then
+    /// statements fail.
+    pub heap_limit: u64,
     /// Where segments of [`crate::Mode::Remote`] are read.
     pub remote: Option<Remote>,
 }
@@ -93,12 +98,29 @@ impl Default for EngineOptions {
             checkpoint_pages: 1000,
             max_segment_pages: 0,
             inline_reads: true,
+            heap_limit: 0,
             remote: None,
         }
     }
 }
 
 impl EngineOptions {
+    /// Sets SQLite's limit on its memory. It is one for the process.
+    pub(crate) fn bound_heap(&self) {
+        if self.heap_limit == 0 {
+            return;
+        }
+        let bytes = i64::try_from(self.heap_limit).unwrap_or(i64::MAX);
+        let set = Connection::open_in_memory().and_then(|conn| {
+            conn.query_row(&format!("PRAGMA hard_heap_limit={bytes}"), [], |row| row.get::<_, i64>(0))
+        });
+        match set {
+            // A limit can only be lowered by a pragma: another engine of this process may have set a lower one.
+            Ok(limit) => tracing::debug!(limit, "SQLite's memory is bounded"),
+            Err(error) => tracing::warn!(%error, "SQLite's memory cannot be bounded"),
+        }
+    }
+
     /// Raises the soft limit of open files to the hard one; read connections may take half of them, writers a quarter.
     pub(crate) fn fit_descriptors(&mut self) {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

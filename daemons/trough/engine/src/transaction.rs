@@ -262,7 +262,7 @@ fn explain(file: &SegmentFile, failure: Failure) -> SegmentError {
     };
     if error.code == ErrorCode::Forbidden && error.message == "not authorized" {
         error.message =
-            "not authorized: a write may not ATTACH or DETACH, load extensions, ROLLBACK (it is one transaction, \
+            "not authorized: a write may not ATTACH or DETACH, load extensions, make anything temporary, ROLLBACK (it is one transaction, \
                          all or nothing) or set pragmas that change how the file is kept"
                 .into();
     }

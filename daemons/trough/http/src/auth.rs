@@ -1,89 +1,255 @@
-//! Bearer tokens and roles, as a tower layer that costs nothing where everybody may do everything.
+//! Bearer tokens and roles, as a tower layer before each route.
 
 use std::{
+    collections::HashMap,
     future::Ready,
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
     task::{Context, Poll},
+    time::{Duration, SystemTime},
 };
 
 use axum::{
-    extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    extract::{ConnectInfo, Request},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use futures::future::Either;
+use futures::future::{BoxFuture, Either};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use tower::{Layer, Service};
-use trough_config::{Role, Settings, Token};
+use trough_config::{Role, Settings, Token, tokens};
 
-use crate::respond::plain;
+use crate::{caller::Caller, files::Seen, listener::peer_key, respond::plain};
+
+/// How often TOKENS_FILE is looked at.
+const RELOAD_CHECK: Duration = Duration::from_secs(1);
 
 /// Who may do what.
-#[derive(Clone, Debug)]
-pub struct Auth {
-    tokens: Arc<[Token]>,
+#[derive(Clone)]
+pub struct Auth(Arc<Shared>);
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("anonymous", &self.0.anonymous).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    fixed: Vec<Token>,
+    /// TOKENS and TOKENS_FILE together.
+    known: RwLock<Arc<Vec<Known>>>,
+    /// Whether there can be tokens at all.
+    guarded: bool,
     anonymous: Option<Role>,
+    nobody: Caller,
+    rate: Option<NonZeroU32>,
+    /// By address, of requests without a token.
+    strangers: Option<DefaultKeyedRateLimiter<IpAddr>>,
+}
+
+/// A token with what belongs to it.
+struct Known {
+    sha256: [u8; 32],
+    role: Role,
+    expires: Option<SystemTime>,
+    caller: Caller,
+    limiter: Option<(NonZeroU32, Arc<DefaultDirectRateLimiter>)>,
+}
+
+/// Why a request is not let through.
+struct Refusal {
+    status: StatusCode,
+    why: String,
+    who: Arc<str>,
+    /// Seconds.
+    retry_after: Option<u64>,
 }
 
 impl Auth {
-    /// From TOKENS and ANONYMOUS.
+    /// From TOKENS, TOKENS_FILE and ANONYMOUS. Inside a runtime, the file is followed for as long as this lives.
     pub fn new(settings: &Settings) -> Self {
-        Self { tokens: settings.tokens.clone().into(), anonymous: settings.anonymous }
+        let rate = settings.http.rate_limit.and_then(NonZeroU32::new);
+        let shared = Arc::new(Shared {
+            fixed: settings.tokens.clone(),
+            known: RwLock::default(),
+            guarded: !settings.tokens.is_empty() || settings.tokens_file.is_some(),
+            anonymous: settings.anonymous,
+            nobody: Caller { name: "anonymous".into(), segments: None },
+            rate,
+            strangers: rate.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
+        });
+        let mut seen = None;
+        let listed = settings.tokens_file.as_ref().and_then(|path| {
+            seen = Some(Seen::of([path.as_path()]));
+            // It was readable when the settings were read. Should it be gone again, nobody of it is let in.
+            tokens::read_file(path).inspect_err(|error| tracing::error!(%error, "TOKENS_FILE cannot be used")).ok()
+        });
+        shared.take(listed.unwrap_or_default());
+        if let (Some(path), Ok(runtime)) = (&settings.tokens_file, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(follow(path.clone(), seen, Arc::downgrade(&shared)));
+        }
+        Self(shared)
     }
 
-    /// What the bearer of this `Authorization` header may do; none is a request without one.
-    ///
-    /// # Errors
-    /// A text for the client, if the header is no bearer token or the token is unknown.
-    pub fn role(&self, header: Option<&HeaderValue>) -> Result<Option<Role>, &'static str> {
-        let Some(header) = header else { return Ok(self.anonymous) };
-        let bearer = header
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .ok_or("the Authorization header holds no bearer token")?;
-        let hash: [u8; 32] = Sha256::digest(bearer.1.trim()).into();
-        // Hashes are compared, so the comparison's time tells nothing about a token.
-        match self.tokens.iter().find(|token| token.sha256 == hash) {
-            Some(token) => Ok(Some(self.anonymous.map_or(token.role, |role| role.max(token.role)))),
-            None if self.tokens.is_empty() => Ok(self.anonymous),
-            None => Err("the token is unknown"),
-        }
-    }
-
-    fn refuse(&self, needed: Role, request: &Request) -> Option<Response> {
-        if self.anonymous.is_some_and(|role| role >= needed) {
-            return None;
-        }
-        let (status, why) = match self.role(request.headers().get(header::AUTHORIZATION)) {
-            Ok(Some(role)) if role >= needed => return None,
-            Ok(Some(role)) => {
-                (StatusCode::FORBIDDEN, format!("the role {needed:?} is needed; this token has {role:?}"))
+    /// Lets a request through, with who makes it.
+    fn admit(&self, rule: Rule, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Caller, Refusal> {
+        let shared = &*self.0;
+        let open = shared.anonymous.is_some_and(|role| role >= rule.role);
+        let refuse = |status, why: String, who: &Arc<str>| Refusal { status, why, who: who.clone(), retry_after: None };
+        let bearer = headers.get(header::AUTHORIZATION).filter(|_| shared.guarded);
+        let Some(bearer) = bearer else {
+            if !open {
+                let why = format!("a token with the role {} is needed", name_of(rule.role));
+                return Err(refuse(StatusCode::UNAUTHORIZED, why, &shared.nobody.name));
             }
-            Ok(None) => (StatusCode::UNAUTHORIZED, format!("a token with the role {needed:?} is needed")),
-            Err(why) => (StatusCode::UNAUTHORIZED, why.to_owned()),
+            if let (Some(limiter), Some(rate), Some(peer)) = (&shared.strangers, shared.rate, peer)
+                && limiter.check_key(&peer_key(peer.ip())).is_err()
+            {
+                return Err(too_many(rate, &shared.nobody.name));
+            }
+            return Ok(shared.nobody.clone());
         };
-        let reason = status.canonical_reason().unwrap_or("Refused");
-        let mut response = plain(status, format!("{} {reason}: {}\n", status.as_u16(), why.to_lowercase()));
-        if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        let known = shared.known.read().clone();
+        let token = find(&known, bearer)
+            .map_err(|why| refuse(StatusCode::UNAUTHORIZED, why.to_owned(), &shared.nobody.name))?;
+        let who = &token.caller.name;
+        if !open && token.role < rule.role {
+            let why = format!("the role {} is needed; this token has {}", name_of(rule.role), name_of(token.role));
+            return Err(refuse(StatusCode::FORBIDDEN, why, who));
         }
-        Some(response)
+        if !open && rule.whole && token.caller.is_restricted() {
+            let why = format!("the token '{who}' is for some segments only, and this is about all of them");
+            return Err(refuse(StatusCode::FORBIDDEN, why, who));
+        }
+        if let Some((rate, limiter)) = &token.limiter
+            && limiter.check().is_err()
+        {
+            return Err(too_many(*rate, who));
+        }
+        // What everybody may do, the holder of a restricted token may do too.
+        let segments = if open { None } else { token.caller.segments.clone() };
+        Ok(Caller { name: who.clone(), segments })
     }
 }
 
-/// A layer that lets only requests with a role through.
+fn name_of(role: Role) -> &'static str {
+    match role {
+        Role::Read => "read",
+        Role::Write => "write",
+        Role::Admin => "admin",
+    }
+}
+
+fn too_many(rate: NonZeroU32, who: &Arc<str>) -> Refusal {
+    Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        why: format!("more than {rate} requests a second (RATE_LIMIT, or the token's rate)"),
+        who: who.clone(),
+        retry_after: Some(1),
+    }
+}
+
+/// The token of an `Authorization` header. Hashes are compared, all of them and in constant time, so that neither how long it
+/// takes nor where it ends tells anything of a token.
+fn find<'a>(known: &'a [Known], header: &HeaderValue) -> Result<&'a Known, &'static str> {
+    let bearer = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .ok_or("the authorization header holds no bearer token")?;
+    let hash: [u8; 32] = Sha256::digest(bearer.1.trim()).into();
+    let mut found = None;
+    for token in known {
+        if bool::from(token.sha256.ct_eq(&hash)) {
+            found = Some(token);
+        }
+    }
+    match found {
+        None => Err("the token is unknown"),
+        Some(token) if token.expires.is_some_and(|end| SystemTime::now() >= end) => Err("the token has expired"),
+        Some(token) => Ok(token),
+    }
+}
+
+impl Shared {
+    /// Takes what TOKENS_FILE lists. Tokens that stay keep what they have used of their rates.
+    fn take(&self, listed: Vec<Token>) {
+        let before = self.known.read().clone();
+        let limiters: HashMap<[u8; 32], _> =
+            before.iter().filter_map(|k| Some((k.sha256, k.limiter.clone()?))).collect();
+        let known = self.fixed.iter().cloned().chain(listed).map(|token| {
+            let rate = token.rate.and_then(NonZeroU32::new).or(self.rate.filter(|_| token.role < Role::Admin));
+            let limiter = rate.map(|rate| match limiters.get(&token.sha256) {
+                Some((same, limiter)) if *same == rate => (rate, limiter.clone()),
+                _ => (rate, Arc::new(RateLimiter::direct(Quota::per_second(rate)))),
+            });
+            Known {
+                sha256: token.sha256,
+                role: token.role,
+                expires: token.expires,
+                caller: Caller { name: token.name, segments: token.segments },
+                limiter,
+            }
+        });
+        let known = Arc::new(known.collect());
+        *self.known.write() = known;
+    }
+}
+
+/// Reads the file again when it changes. One that cannot be used changes nothing.
+async fn follow(path: PathBuf, mut seen: Option<Seen>, shared: Weak<Shared>) {
+    let mut ticks = tokio::time::interval(RELOAD_CHECK);
+    loop {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        if let Some(strangers) = &shared.strangers {
+            strangers.retain_recent();
+        }
+        let now = Some(Seen::of([path.as_path()]));
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        reload(&path, &shared);
+    }
+}
+
+fn reload(path: &Path, shared: &Shared) {
+    match tokens::read_file(path) {
+        Ok(listed) => {
+            let names: Vec<&str> = listed.iter().map(|token| &*token.name).collect();
+            tracing::info!(file = %path.display(), tokens = names.join(", "), "tokens reloaded");
+            shared.take(listed);
+        }
+        Err(error) => tracing::error!(%error, "TOKENS_FILE changed and cannot be used: the tokens stay as they were"),
+    }
+}
+
+/// What a route asks of its callers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    pub(crate) role: Role,
+    /// Whether it is about all segments, so that tokens for some are refused.
+    pub(crate) whole: bool,
+}
+
+/// A layer that lets only requests with a role through, and tells the handlers who makes them.
 #[derive(Clone, Debug)]
 pub struct RequireRole {
     pub(crate) auth: Auth,
-    pub(crate) role: Role,
+    pub(crate) rule: Rule,
 }
 
 impl<S> Layer<S> for RequireRole {
     type Service = RoleGuard<S>;
     fn layer(&self, inner: S) -> RoleGuard<S> {
-        RoleGuard { inner, rule: self.clone() }
+        RoleGuard { inner, require: self.clone() }
     }
 }
 
@@ -91,22 +257,89 @@ impl<S> Layer<S> for RequireRole {
 #[derive(Clone, Debug)]
 pub struct RoleGuard<S> {
     inner: S,
-    rule: RequireRole,
+    require: RequireRole,
 }
 
-impl<S: Service<Request, Response = Response>> Service<Request> for RoleGuard<S> {
+impl<S> Service<Request> for RoleGuard<S>
+where
+    S: Service<Request, Response = Response>,
+    S::Future: Send + 'static,
+{
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+    type Future =
+        Either<S::Future, Either<Ready<Result<Response, S::Error>>, BoxFuture<'static, Result<Response, S::Error>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        match self.rule.auth.refuse(self.rule.role, &request) {
-            None => Either::Left(self.inner.call(request)),
-            Some(response) => Either::Right(std::future::ready(Ok(response))),
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let rule = self.require.rule;
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let admitted = self.require.auth.admit(rule, request.headers(), peer);
+        let audit = (rule.role == Role::Admin).then(|| Audit::of(&request, peer));
+        match admitted {
+            Ok(caller) => {
+                let who = caller.name.clone();
+                request.extensions_mut().insert(caller);
+                let answer = self.inner.call(request);
+                match audit {
+                    None => Either::Left(answer),
+                    Some(audit) => Either::Right(Either::Right(Box::pin(async move {
+                        let answer = answer.await;
+                        if let Ok(answer) = &answer {
+                            audit.write(&who, answer.status());
+                        }
+                        answer
+                    }))),
+                }
+            }
+            Err(refusal) => {
+                metrics::counter!("trough_http_refused_total", "status" => refusal.status.as_str().to_owned())
+                    .increment(1);
+                match audit {
+                    Some(audit) => audit.write(&refusal.who, refusal.status),
+                    None => {
+                        let (method, path) = (request.method(), request.uri().path());
+                        tracing::debug!(who = &*refusal.who, peer = ?peer, %method, path, status = refusal.status.as_u16(), "refused");
+                    }
+                }
+                Either::Right(Either::Left(std::future::ready(Ok(refusal.answer()))))
+            }
         }
+    }
+}
+
+impl Refusal {
+    fn answer(self) -> Response {
+        let reason = self.status.canonical_reason().unwrap_or("Refused");
+        let mut response = plain(self.status, format!("{} {reason}: {}\n", self.status.as_u16(), self.why));
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// What the log keeps of an admin's request: who, from where, what, with what outcome.
+struct Audit {
+    peer: Option<SocketAddr>,
+    method: axum::http::Method,
+    path: String,
+}
+
+impl Audit {
+    fn of(request: &Request, peer: Option<SocketAddr>) -> Self {
+        // A route layer runs inside the router, where `nest` may have cut the path; nothing here is nested.
+        Self { peer, method: request.method().clone(), path: request.uri().path().to_owned() }
+    }
+
+    fn write(&self, who: &str, status: StatusCode) {
+        let peer = self.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        tracing::info!(who, peer, method = %self.method, path = self.path, status = status.as_u16(), "admin action");
     }
 }

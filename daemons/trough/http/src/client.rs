@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use trough_config::Settings;
 use trough_core::protocol::{PROTOCOL, PROTOCOL_HEADER};
 
@@ -11,12 +12,33 @@ use trough_core::protocol::{PROTOCOL, PROTOCOL_HEADER};
 /// # Errors
 /// If TLS_CA cannot be read or TOKEN cannot stand in a header.
 pub fn peer_client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
-    let mut headers = reqwest::header::HeaderMap::new();
-    headers.insert(PROTOCOL_HEADER, PROTOCOL.into());
+    let mut builder = builder(settings)?;
+    if let Some(token) = &settings.token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .context("TOKEN holds characters that cannot stand in a header")?;
+        value.set_sensitive(true);
+        builder = builder.default_headers([(AUTHORIZATION, value)].into_iter().collect());
+    }
+    builder.build().context("build the HTTP client")
+}
+
+/// The same without a token, for requests that are passed on in another's name.
+///
+/// # Errors
+/// If TLS_CA cannot be read.
+pub fn stranger_client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
+    builder(settings)?.build().context("build the HTTP client")
+}
+
+fn builder(settings: &Settings) -> anyhow::Result<reqwest::ClientBuilder> {
+    let protocol = (HeaderName::from_static(PROTOCOL_HEADER), HeaderValue::from(PROTOCOL));
     let mut builder = reqwest::Client::builder()
+        .default_headers([protocol].into_iter().collect())
         .connect_timeout(Duration::from_secs(5))
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_nodelay(true)
+        // A redirect could lead the token elsewhere.
+        .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
     if let Some(ca) = &settings.tls_ca {
         let pem = std::fs::read(ca).with_context(|| format!("read TLS_CA {}", ca.display()))?;
@@ -26,11 +48,5 @@ pub fn peer_client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
             builder = builder.add_root_certificate(certificate);
         }
     }
-    if let Some(token) = &settings.token {
-        let mut value = reqwest::header::HeaderValue::from_str(&format!("Bearer {token}"))
-            .context("TOKEN holds characters that cannot stand in a header")?;
-        value.set_sensitive(true);
-        headers.insert(reqwest::header::AUTHORIZATION, value);
-    }
-    builder.default_headers(headers).build().context("build the HTTP client")
+    Ok(builder)
 }

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use trough_config::{Role, Settings};
 
 use crate::{
-    auth::{Auth, RequireRole},
+    auth::{Auth, RequireRole, Rule},
     respond::{json_bytes, plain},
 };
 
@@ -78,12 +78,18 @@ impl Daemon {
         &self.readiness
     }
 
-    /// The layer that lets only requests with `role` through: `router.route_layer(daemon.require(Role::Write))`.
+    /// The layer that lets only requests with `role` through: `router.route_layer(daemon.require(Role::Write))`. Tokens for some
+    /// segments only are refused: what such a route does is about all of them.
     pub fn require(&self, role: Role) -> RequireRole {
-        RequireRole { auth: self.auth.clone(), role }
+        RequireRole { auth: self.auth.clone(), rule: Rule { role, whole: true } }
     }
 
-    /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read.
+    /// The same for routes that ask [`Caller`](crate::Caller) about each segment, or that are about none.
+    pub fn require_per_segment(&self, role: Role) -> RequireRole {
+        RequireRole { auth: self.auth.clone(), rule: Rule { role, whole: false } }
+    }
+
+    /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read over all segments.
     pub fn common_routes(&self) -> Router {
         let readiness = self.readiness.clone();
         let metrics = self.metrics.clone();

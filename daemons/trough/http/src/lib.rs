@@ -1,26 +1,33 @@
-//! What every daemon's listeners share: binding with clear errors, TLS that follows its files, bearer tokens with
-//! roles, `/livez`, `/readyz`, `/metrics` and `/status`, graceful shutdown, logging.
+//! What every daemon's listeners share: binding with clear errors, limits against slow and too many clients, TLS that follows
+//! its files, bearer tokens with roles and segments, `/livez`, `/readyz`, `/metrics` and `/status`, graceful shutdown, logging.
 //!
 //! Nothing is stored. A daemon makes one [`Daemon`], adds its routes behind [`Daemon::require`], merges
 //! [`Daemon::common_routes`], and serves the router on as many [`Bound`] listeners as it has ports.
 
 mod auth;
+mod caller;
 mod client;
 mod daemon;
+mod files;
+mod gate;
 mod listener;
 mod logging;
+mod pace;
 mod protocol;
 mod respond;
+mod serve;
 mod tls;
 
 pub use auth::{Auth, RequireRole};
-pub use client::peer_client;
+pub use caller::Caller;
+pub use client::{peer_client, stranger_client};
 pub use daemon::{Daemon, Readiness, StatusFn};
 pub use listener::{BindError, Bound, Served};
 pub use logging::init_logging;
+pub use pace::BodyTimeout;
 pub use protocol::{protocol_of, read_document, read_json};
 pub use respond::{json_bytes, plain, server_error};
-pub use tls::TlsError;
+pub use tls::{TlsError, server_config};
 
 #[cfg(test)]
 mod tests;

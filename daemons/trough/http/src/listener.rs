@@ -2,29 +2,32 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{Router, extract::DefaultBodyLimit, serve::Listener};
+use axum::{Router, extract::DefaultBodyLimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trough_config::Settings;
 
 use crate::{
+    gate::Doors,
     protocol,
+    serve::{self, Door},
     tls::{self, TlsError},
 };
 
-/// A peer that has not finished its TLS handshake by then is dropped.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the log says that connections are turned away.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
@@ -89,7 +92,7 @@ impl Bound {
         socket.bind(SocketAddr::new(address, port)).map_err(fail)?;
         let listener = socket.listen(BACKLOG).map_err(fail)?;
         let addr = listener.local_addr().map_err(fail)?;
-        if address.is_loopback() && settings.tokens.is_empty() {
+        if address.is_loopback() && settings.tokens.is_empty() && settings.tokens_file.is_none() {
             tracing::info!(%addr, setting, "listening on loopback only, as there are no TOKENS");
         } else {
             tracing::info!(%addr, setting, tls = settings.tls.is_some(), "listening");
@@ -108,27 +111,26 @@ impl Bound {
     /// # Errors
     /// [`TlsError`] if TLS_CERT and TLS_KEY are set but unusable.
     pub fn serve(self, settings: &Settings, router: Router, shutdown: CancellationToken) -> Result<Served, TlsError> {
-        let acceptor = match &settings.tls {
+        let tls = match &settings.tls {
             None => None,
-            Some(files) => Some(TlsAcceptor::from(tls::server_config(files, shutdown.clone())?)),
+            Some(files) => Some(TlsAcceptor::from(tls::server_config(files, tls::HTTP, shutdown.clone())?)),
         };
-        let listener = Acceptor { tcp: self.listener, tls: acceptor, handshakes: JoinSet::new() };
         let router = protocol::layer(router).layer(DefaultBodyLimit::max(settings.max_body_bytes));
         let (addr, setting, grace) = (self.addr, self.setting, settings.shutdown_grace);
+        let door = Arc::new(Door::new(router, settings.http.clone()));
         let task = tokio::spawn(async move {
-            let stopped = shutdown.clone();
-            let serving = axum::serve(listener, router)
-                .with_graceful_shutdown(async move { stopped.cancelled().await })
-                .into_future();
-            let deadline = async {
-                shutdown.cancelled().await;
-                tokio::time::sleep(grace).await;
-            };
+            let (connections, kill) = (TaskTracker::new(), CancellationToken::new());
+            let acceptor =
+                Acceptor { tcp: self.listener, setting, tls, door, stop: shutdown.clone(), kill: kill.clone() };
             tokio::select! {
-                result = serving => if let Err(e) = result {
-                    tracing::error!(%addr, setting, error = %e, "listener failed");
-                },
-                () = deadline => tracing::info!(%addr, setting, "requests still in flight at shutdown are dropped"),
+                () = acceptor.accept(&connections) => {}
+                () = shutdown.cancelled() => {}
+            }
+            connections.close();
+            if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+                tracing::info!(%addr, setting, "requests still in flight at shutdown are dropped");
+                kill.cancel();
+                connections.wait().await;
             }
         });
         Ok(Served { addr, task })
@@ -146,59 +148,88 @@ impl Served {
     }
 }
 
-/// Accepts connections; TLS handshakes go on beside, so that a slow peer holds nobody up.
+/// Accepts connections.
 struct Acceptor {
     tcp: TcpListener,
+    setting: &'static str,
     tls: Option<TlsAcceptor>,
-    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    door: Arc<Door>,
+    stop: CancellationToken,
+    kill: CancellationToken,
 }
 
-impl Listener for Acceptor {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+impl Acceptor {
+    /// Hands each connection to a task of its own, in which the TLS handshake goes on too, so that a slow peer holds nobody up.
+    async fn accept(self, connections: &TaskTracker) {
+        let doors = Arc::<Doors>::default();
+        let mut told: Option<Instant> = None;
         loop {
-            tokio::select! {
-                accepted = self.tcp.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        if let Err(e) = stream.set_nodelay(true) {
-                            tracing::debug!(%peer, error = %e, "connection lost before it was accepted");
-                            continue;
-                        }
-                        let Some(tls) = self.tls.clone() else { return (Connection::Plain(stream), peer) };
-                        self.handshakes.spawn(async move {
-                            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => Some((stream, peer)),
-                                Ok(Err(e)) => {
-                                    tracing::debug!(%peer, error = %e, "tls handshake failed");
-                                    None
-                                }
-                                Err(_) => None,
-                            }
-                        });
-                    }
-                    Err(e) if matches!(
+            let (stream, peer) = match self.tcp.accept().await {
+                Ok(accepted) => accepted,
+                Err(e)
+                    if matches!(
                         e.kind(),
-                        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                    ) => {}
-                    Err(e) => {
-                        // Out of descriptors, most likely: connections in flight must end first.
-                        tracing::error!(error = %e, "accept connection");
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        io::ErrorKind::ConnectionRefused
+                            | io::ErrorKind::ConnectionAborted
+                            | io::ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    continue;
+                }
+                Err(e) => {
+                    // Out of descriptors, most likely: connections in flight must end first.
+                    tracing::error!(error = %e, "accept connection");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    continue;
+                }
+            };
+            let place = match doors.enter(peer_key(peer.ip()), &self.door.limits) {
+                Ok(place) => place,
+                Err(limit) => {
+                    metrics::counter!("trough_http_turned_away_total").increment(1);
+                    if told.is_none_or(|at| at.elapsed() > TOLD_AGAIN) {
+                        told = Some(Instant::now());
+                        tracing::warn!(%peer, setting = self.setting, limit, "too many connections, further ones are closed");
                     }
-                },
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some((stream, peer))) = done {
-                        return (Connection::Tls(Box::new(stream)), peer);
+                    continue;
+                }
+            };
+            if let Err(e) = stream.set_nodelay(true) {
+                tracing::debug!(%peer, error = %e, "connection lost before it was accepted");
+                continue;
+            }
+            let (tls, door, stop, kill) = (self.tls.clone(), self.door.clone(), self.stop.clone(), self.kill.clone());
+            connections.spawn(async move {
+                let _place = place;
+                match tls {
+                    None => serve::connection(door, Connection::Plain(stream), peer, stop, kill).await,
+                    Some(tls) => {
+                        let shaken = tokio::select! {
+                            shaken = tokio::time::timeout(door.limits.header_timeout, tls.accept(stream)) => shaken,
+                            () = stop.cancelled() => return,
+                        };
+                        match shaken {
+                            Ok(Ok(stream)) => {
+                                serve::connection(door, Connection::Tls(Box::new(stream)), peer, stop, kill).await;
+                            }
+                            Ok(Err(e)) => tracing::debug!(%peer, error = %e, "tls handshake failed"),
+                            Err(_) => tracing::debug!(%peer, "tls handshake did not end (HEADER_TIMEOUT)"),
+                        }
                     }
                 }
-            }
+            });
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+/// What a client's connections are counted by: its address, in IPv6 the network of it, which is one client's.
+pub(crate) fn peer_key(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.into(),
+            None => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
+        },
     }
 }
 

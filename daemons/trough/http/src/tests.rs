@@ -6,7 +6,7 @@ use axum::{Router, routing::post};
 use tokio_util::sync::CancellationToken;
 use trough_config::{Role, Settings};
 
-use crate::{Bound, Daemon, peer_client, server_error};
+use crate::{Bound, Caller, Daemon, peer_client, server_error};
 
 fn settings(extra: &str) -> Settings {
     Settings::from_yaml(&format!("LISTEN: 127.0.0.1\nSHUTDOWN_GRACE: 0.2\n{extra}")).expect("valid settings")
@@ -74,6 +74,43 @@ async fn roles_are_checked() {
     assert_eq!(status(None, "/status").await, 401);
     assert_eq!(status(Some("r"), "/status").await, 200);
     assert_eq!(status(None, "/livez").await, 200);
+    shutdown.cancel();
+    served.stopped().await;
+}
+
+#[tokio::test]
+async fn some_segments_only() {
+    let settings = settings(
+        "TOKENS: [{token: all, role: write}, {token: some, role: write, name: some, segments: a.*}]\nANONYMOUS: read\n",
+    );
+    let daemon = daemon(&settings);
+    let told =
+        |caller: Caller| async move { format!("{} {} {}", caller.name(), caller.allows("a1"), caller.allows("b1")) };
+    let each = Router::new().route("/each", post(told)).route_layer(daemon.require_per_segment(Role::Write));
+    let open = Router::new().route("/open", post(told)).route_layer(daemon.require_per_segment(Role::Read));
+    let whole = Router::new().route("/whole", post(told)).route_layer(daemon.require(Role::Write));
+    let unguarded = Router::new().route("/unguarded", post(told));
+    let shutdown = CancellationToken::new();
+    let served = Bound::bind(&settings, "READ_PORT", 0)
+        .expect("bind")
+        .serve(&settings, each.merge(open).merge(whole).merge(unguarded), shutdown.clone())
+        .expect("serve");
+    let client = reqwest::Client::new();
+    let ask = async |token: &str, path: &str| {
+        let request = client.post(format!("http://{}{path}", served.addr));
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let answer = request.send().await.expect("answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    assert_eq!(ask("all", "/each").await, (200, "token-1 true true".to_owned()));
+    assert_eq!(ask("some", "/each").await, (200, "some true false".to_owned()));
+    assert_eq!(ask("all", "/whole").await.0, 200);
+    assert_eq!(ask("some", "/whole").await.0, 403);
+    // What everybody may do, a token does not take away; but an unknown one is no token.
+    assert_eq!(ask("some", "/open").await, (200, "some true true".to_owned()));
+    assert_eq!(ask("", "/open").await, (200, "anonymous true true".to_owned()));
+    assert_eq!(ask("unknown", "/open").await.0, 401);
+    assert_eq!(ask("all", "/unguarded").await.0, 500, "a route without a rule serves nobody");
     shutdown.cancel();
     served.stopped().await;
 }

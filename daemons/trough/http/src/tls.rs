@@ -1,10 +1,6 @@
 //! TLS for listeners: the certificate is read again when its files change.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use rustls::{
@@ -16,8 +12,10 @@ use rustls::{
 use tokio_util::sync::CancellationToken;
 use trough_config::TlsFiles;
 
+use crate::files::Seen;
+
 /// How often the files' times are looked at.
-const RELOAD_CHECK: Duration = Duration::from_secs(5);
+const RELOAD_CHECK: Duration = Duration::from_secs(1);
 
 /// Why TLS cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -57,27 +55,40 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// Reads the files and follows them until `shutdown`.
-pub(crate) fn server_config(files: &TlsFiles, shutdown: CancellationToken) -> Result<Arc<ServerConfig>, TlsError> {
+/// The protocols of a listener that speaks HTTP.
+pub(crate) const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// A configuration for a listener, whose certificate follows its files until `shutdown`. `protocols` are those that a client may
+/// choose from, if it wants to. Must be called inside a runtime.
+///
+/// # Errors
+/// [`TlsError`] if the files are unusable.
+pub fn server_config(
+    files: &TlsFiles,
+    protocols: &[&[u8]],
+    shutdown: CancellationToken,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let current = Arc::new(Current(RwLock::new(Arc::new(load(files)?))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(current.clone());
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     tokio::spawn(follow(files.clone(), current, shutdown));
     Ok(Arc::new(config))
 }
 
 async fn follow(files: TlsFiles, current: Arc<Current>, shutdown: CancellationToken) {
-    let mut seen = changed(&files);
+    let look = || Seen::of([files.cert.as_path(), files.key.as_path()]);
+    let mut seen = look();
+    let mut failed: Option<String> = None;
     let mut ticks = tokio::time::interval(RELOAD_CHECK);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let now = changed(&files);
+        let now = look();
         if now == seen {
             continue;
         }
@@ -85,16 +96,18 @@ async fn follow(files: TlsFiles, current: Arc<Current>, shutdown: CancellationTo
             Ok(key) => {
                 *current.0.write() = Arc::new(key);
                 tracing::info!(cert = %files.cert.display(), "certificate reloaded");
-                seen = now;
+                (seen, failed) = (now, None);
             }
             // Often the two files are written one after the other; the old pair serves until both fit.
-            Err(e) => tracing::warn!(error = %e, "certificate changed but is not usable yet"),
+            Err(e) => {
+                let error = e.to_string();
+                if failed.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the certificate has changed and is not usable: the old one serves on");
+                    failed = Some(error);
+                }
+            }
         }
     }
-}
-
-fn changed(files: &TlsFiles) -> [Option<SystemTime>; 2] {
-    [&files.cert, &files.key].map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
 }
 
 fn load(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {

@@ -10,6 +10,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use trough_config::Settings;
+
+/// How long a part may take to say whether it is ready.
+const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
+/// The first line of every settings file.
+const WRITTEN: &str = "# Written by `trough dev` at each start.\n";
 
 /// What the command line asks for; none: as before, or the default.
 #[derive(Debug, Default)]
@@ -44,7 +50,7 @@ pub(super) struct Part {
 
 impl Part {
     /// Whether it serves.
-    pub(super) async fn is_ready(&self, http: &reqwest::Client) -> Result<(), String> {
+    pub(super) async fn is_ready(&self, http: &reqwest::Client, scheme: &str) -> Result<(), String> {
         let port = self.ports[0].0;
         if self.name == "meta" {
             return tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))
@@ -52,7 +58,8 @@ impl Part {
                 .map(drop)
                 .map_err(|e| format!("port {port}: {e}"));
         }
-        let answer = http.get(format!("http://127.0.0.1:{port}/readyz")).send().await.map_err(|e| e.to_string())?;
+        let url = format!("{scheme}://127.0.0.1:{port}/readyz");
+        let answer = http.get(url).timeout(ANSWER_LIMIT).send().await.map_err(|e| e.to_string())?;
         match answer.status().as_u16() {
             200 => Ok(()),
             status => Err(format!("/readyz says {status}: {}", answer.text().await.unwrap_or_default().trim())),
@@ -79,6 +86,7 @@ pub(super) struct Layout {
     dir: PathBuf,
     choices: Choices,
     parts: Vec<Part>,
+    shared: Settings,
     _lock: fs::File,
 }
 
@@ -121,7 +129,12 @@ impl Layout {
                 choices.base_port
             );
         }
-        let mut layout = Self { dir, choices, parts: Vec::new(), _lock: lock };
+        let own = |name: &str| OWN_SETTINGS.iter().any(|key| name.strip_prefix("TROUGH_") == Some(key));
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| !own(name));
+        let shared = Settings::from_parts("", environment).context("the environment's settings")?;
+        let mut layout = Self { dir, choices, parts: Vec::new(), shared, _lock: lock };
         layout.parts = layout.make_parts();
         for sub in ["logs", "meta", "nodes"] {
             fs::create_dir_all(layout.dir.join(sub)).with_context(|| format!("make {sub}"))?;
@@ -147,7 +160,22 @@ impl Layout {
 
     /// What clients connect to.
     pub(super) fn url(&self) -> String {
-        format!("rethinkdb://127.0.0.1:{}/trough_configuration", self.choices.base_port)
+        let tls = match &self.shared.rethinkdb_tls {
+            Some(ca) => {
+                let encoded: String = ca
+                    .bytes()
+                    .map(|b| if b.is_ascii_alphanumeric() { char::from(b).into() } else { format!("%{b:02X}") })
+                    .collect();
+                format!("?tls={encoded}")
+            }
+            None => String::new(),
+        };
+        format!("rethinkdb://127.0.0.1:{}/trough_configuration{tls}", self.choices.base_port)
+    }
+
+    /// What the environment says to all parts.
+    pub(super) fn shared(&self) -> &Settings {
+        &self.shared
     }
 
     /// Whether all ports can be bound.
@@ -170,7 +198,17 @@ impl Layout {
         let mut parts = vec![
             Part {
                 name: "meta".into(),
-                args: vec!["meta".into(), "--dir".into(), meta_dir, "--listen".into(), format!("127.0.0.1:{base}")],
+                args: [
+                    "meta",
+                    "--dir",
+                    &meta_dir,
+                    "--listen",
+                    &format!("127.0.0.1:{base}"),
+                    "--config",
+                    &settings("meta"),
+                ]
+                .map(str::to_owned)
+                .into(),
                 ports: vec![(base, "metadata")],
             },
             Part {
@@ -204,8 +242,14 @@ impl Layout {
         };
         let directory = store.starts_with('/') || store.starts_with("file://");
         let mount = store.strip_prefix("file://").unwrap_or(&store);
-        for part in self.parts.iter().filter(|p| p.name != "meta") {
+        for part in &self.parts {
             let dir = self.node_dir(&part.name);
+            if part.name == "meta" {
+                // It has all it needs from its arguments and the environment, and must not take the host's own settings.
+                fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+                write_file(&dir.join("settings.yml"), WRITTEN)?;
+                continue;
+            }
             fs::create_dir_all(dir.join("data")).with_context(|| format!("make {}", dir.display()))?;
             let mut settings = vec![
                 ("HOSTNAME", json!(part.name)),
@@ -231,7 +275,7 @@ impl Layout {
             if part.ports.len() == names.len() {
                 settings.extend(names.into_iter().zip(&part.ports).map(|(name, (port, _))| (name, json!(port))));
             }
-            let mut text = String::from("# Written by `trough dev` at each start.\n");
+            let mut text = String::from(WRITTEN);
             for (key, value) in settings {
                 // JSON is YAML; every value stands on one line.
                 text.push_str(&format!("{key}: {value}\n"));

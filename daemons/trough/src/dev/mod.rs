@@ -102,14 +102,14 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
 
 async fn start(layout: &Layout, children: &mut Children) -> anyhow::Result<()> {
     let limit = tokio::time::Instant::now() + START_LIMIT;
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build()?;
+    let http = trough_http::stranger_client(layout.shared())?;
     // The metadata first, since everything else asks it at once; then the rest together.
     for batch in [&layout.parts()[..1], &layout.parts()[1..]] {
         for part in batch {
             children.spawn(part).with_context(|| format!("start {}", part.name))?;
         }
         for part in batch {
-            wait_ready(&http, part, children, limit).await?;
+            wait_ready(&http, layout.shared().scheme(), part, children, limit).await?;
         }
     }
     Ok(())
@@ -117,6 +117,7 @@ async fn start(layout: &Layout, children: &mut Children) -> anyhow::Result<()> {
 
 async fn wait_ready(
     http: &reqwest::Client,
+    scheme: &str,
     part: &Part,
     children: &mut Children,
     limit: tokio::time::Instant,
@@ -126,7 +127,7 @@ async fn wait_ready(
         if let Some((name, status)) = children.reap()?.into_iter().next() {
             bail!("{name} ended with {status} while starting; its log says:\n{}", children.log_tail(&name));
         }
-        match part.is_ready(http).await {
+        match part.is_ready(http, scheme).await {
             Ok(()) => return Ok(()),
             Err(why) => last.clone_from(&why),
         }

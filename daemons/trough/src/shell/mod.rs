@@ -124,7 +124,7 @@ pub async fn run(args: ShellArgs) -> anyhow::Result<ExitCode> {
 
 fn session(args: &ShellArgs, interactive: bool) -> anyhow::Result<Session> {
     let options =
-        trough_reql::Options::from_url(&args.url).with_context(|| format!("read the URL {:?} (-u)", args.url))?;
+        trough_reql::Options::from_url(&args.url).context("read the URL of the metadata (-u, or TROUGH_URL)")?;
     let catalog = Catalog::new(trough_reql::Client::new(options));
     let discovery = Discovery::new(catalog, DiscoveryOptions { ttl: LOOKED_UP, ..DiscoveryOptions::default() });
     let ca_pem = match &args.tls_ca {

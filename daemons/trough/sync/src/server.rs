@@ -52,6 +52,7 @@ impl Server {
             context: context.clone(),
             engine: Engine::new(schema_engine()),
             queries,
+            passing: trough_http::stranger_client(&settings)?,
             own_url: own_url.clone(),
         });
         let status_of = api.clone();

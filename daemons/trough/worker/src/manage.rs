@@ -16,11 +16,11 @@ use serde::Deserialize;
 use serde_json::json as document;
 use trough_config::Role;
 use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, wire::NDJSON};
-use trough_http::{Daemon, plain, read_json, server_error};
+use trough_http::{Caller, Daemon, plain, read_json, server_error};
 
 use crate::{
     collect, promote, provision,
-    request::{bad_request, body, json, new_error, starting},
+    request::{bad_request, body, few_enough, json, new_error, starting},
     scrub,
     state::Worker,
 };
@@ -32,6 +32,8 @@ const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(10);
 pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
     let admin = Router::new()
         .route("/segment/{id}", delete(remove))
+        .route_layer(daemon.require_per_segment(Role::Admin));
+    let whole = Router::new()
         .route("/v1/scrub", post(scrub::http::scrub))
         .route("/v1/restore", post(scrub::http::restore))
         .route_layer(daemon.require(Role::Admin));
@@ -40,13 +42,13 @@ pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
         .route("/promote", post(old_promote))
         .route("/v1/provision", post(provision_many))
         .route("/v1/promote", post(promote_many))
-        .route_layer(daemon.require(Role::Write));
+        .route_layer(daemon.require_per_segment(Role::Write));
     let read = Router::new()
         .route("/schema", get(schemas))
         .route("/schema/{id}", get(schema))
         .route("/schema/{id}/sql", get(schema_sql))
-        .route_layer(daemon.require(Role::Read));
-    admin.merge(write).merge(read).with_state(worker)
+        .route_layer(daemon.require_per_segment(Role::Read));
+    admin.merge(whole).merge(write).merge(read).with_state(worker)
 }
 
 async fn read(worker: &Worker, request: Request) -> Result<(Parts, Bytes), Response> {
@@ -80,6 +82,9 @@ async fn old_provision(State(worker): State<Arc<Worker>>, request: Request) -> R
         Ok(wish) => wish,
         Err(e) => return bad_request(format_args!("provisioning wants {{\"segment\": ID, \"schema\": ID}}: {e}")),
     };
+    if let Err(refusal) = Caller::of(&parts.extensions).and_then(|caller| caller.check_plain(&wish.segment)) {
+        return refusal;
+    }
     let schema = match provision::schema(&worker, &wish.schema).await {
         Ok(schema) => schema,
         Err(error) => return told(&error),
@@ -139,6 +144,9 @@ async fn provision_many(State(worker): State<Arc<Worker>>, request: Request) -> 
         Ok(wish) => wish,
         Err(e) => return bad(format!("provisioning wants {{\"segments\": [ID, …], \"schema\": ID}}: {e}")),
     };
+    if let Err(refusal) = may_use(&worker, &parts, &wish.segments) {
+        return refusal;
+    }
     if let Some(epoch) = wish.epoch
         && let Err(error) = worker.see_epoch(epoch)
     {
@@ -167,7 +175,7 @@ struct OldPromote {
 }
 
 async fn old_promote(State(worker): State<Arc<Worker>>, request: Request) -> Response {
-    let (_, body) = match read(&worker, request).await {
+    let (parts, body) = match read(&worker, request).await {
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
@@ -175,6 +183,9 @@ async fn old_promote(State(worker): State<Arc<Worker>>, request: Request) -> Res
         Ok(wish) => wish,
         Err(e) => return bad_request(format_args!("promotion wants {{\"segment\": ID}}: {e}")),
     };
+    if let Err(refusal) = Caller::of(&parts.extensions).and_then(|caller| caller.check_plain(&wish.segment)) {
+        return refusal;
+    }
     let mut results = std::pin::pin!(promote::promote_all(worker, vec![wish.segment]));
     match results.next().await {
         Some((_, Ok(entry))) => json(StatusCode::OK, &document!({ "remote_path": entry.path })),
@@ -202,6 +213,9 @@ async fn promote_many(State(worker): State<Arc<Worker>>, request: Request) -> Re
             return new_error(&SegmentError::new(ErrorCode::BadRequest, why));
         }
     };
+    if let Err(refusal) = may_use(&worker, &parts, &wish.segments) {
+        return refusal;
+    }
     if let Some(epoch) = wish.epoch
         && let Err(error) = worker.see_epoch(epoch)
     {
@@ -219,8 +233,16 @@ async fn promote_many(State(worker): State<Arc<Worker>>, request: Request) -> Re
     response
 }
 
+/// Whether the client may use all of the segments. The new endpoints of this port are the sync master's, so that one segment too
+/// many refuses the whole request.
+fn may_use(worker: &Worker, parts: &Parts, segments: &[SegmentId]) -> Result<(), Response> {
+    let caller = Caller::of(&parts.extensions)?;
+    few_enough(worker, segments.len()).map_err(|e| new_error(&e))?;
+    segments.iter().try_for_each(|segment| caller.check(segment)).map_err(|e| new_error(&e))
+}
+
 /// Removes this worker's copy, for SHRED: not while anybody may write the segment.
-async fn remove(State(worker): State<Arc<Worker>>, Path(id): Path<String>) -> Response {
+async fn remove(State(worker): State<Arc<Worker>>, Path(id): Path<String>, caller: Caller) -> Response {
     if !worker.is_started() {
         return starting();
     }
@@ -228,6 +250,9 @@ async fn remove(State(worker): State<Arc<Worker>>, Path(id): Path<String>) -> Re
         Ok(segment) => segment,
         Err(e) => return bad_request(e),
     };
+    if let Err(refusal) = caller.check_plain(&segment) {
+        return refusal;
+    }
     let _busy = worker.busy.acquire(std::slice::from_ref(&segment)).await;
     if !worker.files.contains(&segment) {
         let text = format!("404 Not Found: node '{}' has no copy of segment '{segment}'\n", worker.node);

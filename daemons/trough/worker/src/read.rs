@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use trough_config::Role;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, wire::QueryRequest};
 use trough_engine::{ByteStream, Format};
-use trough_http::{Daemon, json_bytes};
+use trough_http::{Caller, Daemon, json_bytes};
 
 use crate::{
-    request::{PROXIED, bad_request, body, decode, new_error, old_error, segment, starting, text, trace},
+    request::{PROXIED, bad_request, body, decode, few_enough, new_error, old_error, segment, starting, text, trace},
     state::{Route, Worker},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
     Router::new()
         .route("/", get(old).post(old))
         .route("/v1/query", post(query))
-        .route_layer(daemon.require(Role::Read))
+        .route_layer(daemon.require_per_segment(Role::Read))
         .with_state(worker)
 }
 
@@ -45,6 +45,9 @@ async fn old(State(worker): State<Arc<Worker>>, request: Request) -> Response {
         Ok(segment) => segment,
         Err(why) => return bad_request(why),
     };
+    if let Err(refusal) = Caller::of(&parts.extensions).and_then(|caller| caller.check_plain(&segment)) {
+        return refusal;
+    }
     let response = match worker.route(&segment) {
         Route::Here(file) => {
             let sql = match text(body) {
@@ -85,7 +88,8 @@ fn answer(mut stream: ByteStream, media_type: &'static str) -> Response {
     response
 }
 
-/// Passes a read on to the holder of the segment's write lock and streams its answer back.
+/// Passes a read on to the holder of the segment's write lock and streams its answer back. Whether the client may read the
+/// segment was decided before; the holder is asked with this node's own token.
 async fn proxy(worker: &Arc<Worker>, segment: &SegmentId, node: &NodeId, parts: &Parts, body: Bytes) -> Response {
     worker.meters.proxied.increment(1);
     let fail = |why: String| {
@@ -140,10 +144,17 @@ async fn query(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
+    let caller = match Caller::of(&parts.extensions) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
     let request: QueryRequest = match decode(&parts, body).await {
         Ok(request) => request,
         Err(why) => return new_error(&SegmentError::new(ErrorCode::BadRequest, why)),
     };
+    if let Err(error) = few_enough(&worker, request.segments.len()) {
+        return new_error(&error);
+    }
     worker.meters.queries.increment(1);
     if let Some(trace) = trace(&parts) {
         tracing::debug!(trace, segments = request.segments.len(), reduce = request.reduce.is_some(), "query");
@@ -154,10 +165,13 @@ async fn query(State(worker): State<Arc<Worker>>, request: Request) -> Response 
     let files = request
         .segments
         .iter()
-        .map(|segment| match worker.route(segment) {
-            Route::Here(file) => Ok(file),
-            Route::Holder(node) => Err(moved(&worker, segment, &node)),
-            Route::Nowhere(error) => Err(error),
+        .map(|segment| {
+            caller.check(segment)?;
+            match worker.route(segment) {
+                Route::Here(file) => Ok(file),
+                Route::Holder(node) => Err(moved(&worker, segment, &node)),
+                Route::Nowhere(error) => Err(error),
+            }
         })
         .collect();
     let stream = worker.engine.query(files, request, format, CancellationToken::new()).await;

@@ -10,7 +10,9 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use trough_client::http::TRACE_HEADER;
 use trough_core::{ErrorCode, SegmentError, SegmentId, wire::MSGPACK};
-use trough_http::{json_bytes, plain, read_document, read_json, server_error};
+use trough_http::{BodyTimeout, json_bytes, plain, read_document, read_json, server_error};
+
+use crate::state::Worker;
 
 /// Set on a request that a worker passes on, so that it goes one step only.
 pub(crate) const PROXIED: &str = "x-trough-proxied";
@@ -33,8 +35,24 @@ pub(crate) async fn body(request: Request, limit: usize) -> Result<(Parts, Bytes
         Err(e) if std::error::Error::source(&e).is_some_and(|s| s.to_string().contains("limit")) => {
             Err(too_large(limit))
         }
+        Err(e) if came_too_slowly(&e) => {
+            Err(plain(StatusCode::REQUEST_TIMEOUT, format!("408 Request Timeout: {BodyTimeout}\n")))
+        }
         Err(e) => Err(bad_request(format_args!("the body broke off: {e}"))),
     }
+}
+
+/// Whether so many segments may stand in one request.
+///
+/// # Errors
+/// What the client is told.
+pub(crate) fn few_enough(worker: &Worker, segments: usize) -> Result<(), SegmentError> {
+    let most = worker.settings.max_segments;
+    if segments <= most {
+        return Ok(());
+    }
+    let message = format!("{segments} segments in one request, more than {most} (MAX_SEGMENTS)");
+    Err(SegmentError::new(ErrorCode::Limit, message))
 }
 
 fn too_large(limit: usize) -> Response {
@@ -42,6 +60,17 @@ fn too_large(limit: usize) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("413 Payload Too Large: the body exceeds {limit} bytes (MAX_BODY_BYTES)\n"),
     )
+}
+
+fn came_too_slowly(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<BodyTimeout>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// 400 with a text.
@@ -141,7 +170,7 @@ pub(crate) fn new_error(error: &SegmentError) -> Response {
         | ErrorCode::NoSuchTable
         | ErrorCode::NoSuchColumn => StatusCode::BAD_REQUEST,
         ErrorCode::UnknownSegment => StatusCode::NOT_FOUND,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::Forbidden | ErrorCode::Unauthorized => StatusCode::FORBIDDEN,
         ErrorCode::Moved | ErrorCode::NotWritable | ErrorCode::Constraint => StatusCode::CONFLICT,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

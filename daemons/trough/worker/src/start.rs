@@ -235,6 +235,7 @@ fn engine_options(settings: &Settings) -> EngineOptions {
         point_threads: settings.read_threads,
         handle_budget: settings.handle_budget,
         limits,
+        heap_limit: settings.max_sqlite_memory,
         // A mount may keep a thread waiting for long.
         inline_reads: !settings.run_as_cold_storage_node,
         ..EngineOptions::default()

@@ -15,12 +15,13 @@ use trough_core::{
     wire::{SegmentWrite, WriteRequest, WriteResponse, WriteResult},
 };
 use trough_engine::{Guard, SegmentFile};
-use trough_http::{Daemon, plain};
+use trough_http::{Caller, Daemon, plain};
 
 use crate::{
     locks::{self, Held},
     request::{
-        bad_request, body, decode, is_msgpack, json, msgpack, new_error, old_error, segment, starting, text, trace,
+        bad_request, body, decode, few_enough, is_msgpack, json, msgpack, new_error, old_error, segment, starting,
+        text, trace,
     },
     state::Worker,
 };
@@ -30,7 +31,7 @@ pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
     Router::new()
         .route("/", post(old))
         .route("/v1/write", post(write))
-        .route_layer(daemon.require(Role::Write))
+        .route_layer(daemon.require_per_segment(Role::Write))
         .with_state(worker)
 }
 
@@ -48,6 +49,9 @@ async fn old(State(worker): State<Arc<Worker>>, request: Request) -> Response {
         Ok(segment) => segment,
         Err(why) => return bad_request(why),
     };
+    if let Err(refusal) = Caller::of(&parts.extensions).and_then(|caller| caller.check_plain(&segment)) {
+        return refusal;
+    }
     let sql = match text(body) {
         Ok(sql) => sql,
         Err(why) => return bad_request(why),
@@ -146,17 +150,24 @@ async fn write(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
+    let caller = match Caller::of(&parts.extensions) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
     let request: WriteRequest = match decode(&parts, body).await {
         Ok(request) => request,
         Err(why) => return new_error(&SegmentError::new(ErrorCode::BadRequest, why)),
     };
+    if let Err(error) = few_enough(&worker, request.writes.len()) {
+        return new_error(&error);
+    }
     worker.meters.writes.increment(request.writes.len() as u64);
     if let Some(trace) = trace(&parts) {
         tracing::debug!(trace, segments = request.writes.len(), "write");
     }
     let deadline = request.deadline_ms.map(|ms| begun + std::time::Duration::from_millis(ms));
     // All are submitted at once, and share durable transactions where they can; the results are in order.
-    let writes = request.writes.into_iter().map(|one| write_one(&worker, one, deadline));
+    let writes = request.writes.into_iter().map(|one| write_one(&worker, &caller, one, deadline));
     let results = futures::future::join_all(writes).await;
     worker.meters.write_micros.increment(begun.elapsed().as_micros() as u64);
     let failed = results.iter().filter(|r| matches!(r, WriteResult::Err { .. })).count();
@@ -170,8 +181,16 @@ async fn write(State(worker): State<Arc<Worker>>, request: Request) -> Response 
     }
 }
 
-async fn write_one(worker: &Arc<Worker>, write: SegmentWrite, deadline: Option<Instant>) -> WriteResult {
+async fn write_one(
+    worker: &Arc<Worker>,
+    caller: &Caller,
+    write: SegmentWrite,
+    deadline: Option<Instant>,
+) -> WriteResult {
     let SegmentWrite { segment, statements } = write;
+    if let Err(error) = caller.check(&segment) {
+        return WriteResult::Err { error };
+    }
     let tenure = match tenure(worker, &segment) {
         Ok(tenure) => tenure,
         Err(error) => return WriteResult::Err { error },

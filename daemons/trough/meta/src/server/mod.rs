@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trough_reql::proto::scram::Credentials;
@@ -18,6 +19,11 @@ use crate::error::Error;
 use crate::eval::About;
 use crate::store::Store;
 use pool::Pool;
+
+/// A client has this long for its TLS handshake.
+const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(20);
+/// Clients at the same time; further ones are sent away.
+const MAX_CLIENTS: usize = 16_384;
 
 /// The version whose protocol and behaviour this server has.
 const VERSION: &str = "2.4.4";
@@ -82,6 +88,7 @@ impl MetaServer {
         if password.is_empty() && !options.listen.ip().is_loopback() {
             return Err(Error::Unprotected { address: options.listen });
         }
+        let protected = !password.is_empty();
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -110,9 +117,16 @@ impl MetaServer {
             tasks: TaskTracker::new(),
         });
         let stop = CancellationToken::new();
+        let options_tls = options.tls.is_some();
         let tls = options.tls.map(tokio_rustls::TlsAcceptor::from);
         shared.tasks.spawn(accept(listener, shared.clone(), tls, stop.clone()));
-        tracing::info!(%address, dir = %options.dir.display(), "serving metadata");
+        tracing::info!(
+            %address,
+            dir = %options.dir.display(),
+            tls = options_tls,
+            password = protected,
+            "serving metadata"
+        );
         Ok(MetaServer { address, shared, stop, writer: Some(writer) })
     }
 
@@ -179,6 +193,7 @@ async fn accept(
     tls: Option<tokio_rustls::TlsAcceptor>,
     stop: CancellationToken,
 ) {
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -186,7 +201,12 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                shared.tasks.spawn(client(stream, shared.clone(), tls.clone(), stop.clone()));
+                let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                let serving = client(stream, shared.clone(), tls.clone(), stop.clone());
+                shared.tasks.spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a client");
@@ -207,9 +227,16 @@ async fn client(
     let _ = stream.set_nodelay(true);
     match tls {
         None => connection::serve(shared, stream, stop).await,
-        Some(acceptor) => match acceptor.accept(stream).await {
-            Ok(stream) => connection::serve(shared, stream, stop).await,
-            Err(error) => tracing::debug!(%error, "a client's TLS handshake failed"),
-        },
+        Some(acceptor) => {
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
+                () = stop.cancelled() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => connection::serve(shared, stream, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a client's TLS handshake failed"),
+                Err(_) => tracing::debug!("a client's TLS handshake did not end"),
+            }
+        }
     }
 }

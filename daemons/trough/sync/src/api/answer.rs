@@ -24,7 +24,8 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::BadRequest | ErrorCode::Forbidden | ErrorCode::BadSql | ErrorCode::NotWritable => {
             StatusCode::BAD_REQUEST
         }
-        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        // Who has no token at all does not come this far.
+        ErrorCode::Unauthorized => StatusCode::FORBIDDEN,
         ErrorCode::UnknownSegment => StatusCode::NOT_FOUND,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -42,6 +43,7 @@ pub(super) fn old_error(error: &SegmentError) -> Response {
         ErrorCode::BadRequest | ErrorCode::Forbidden | ErrorCode::BadSql => {
             plain(StatusCode::BAD_REQUEST, format!("400 Bad Request: {}\n", error.message))
         }
+        ErrorCode::Unauthorized => plain(StatusCode::FORBIDDEN, format!("403 Forbidden: {}\n", error.message)),
         _ => trough_http::server_error(&error.message),
     }
 }
@@ -49,6 +51,15 @@ pub(super) fn old_error(error: &SegmentError) -> Response {
 /// A bad request's error.
 pub(super) fn bad(message: impl Into<String>) -> SegmentError {
     SegmentError::new(ErrorCode::BadRequest, message)
+}
+
+/// Whether so many segments may stand in one request.
+pub(super) fn few_enough(api: &super::Api, segments: usize) -> Result<(), SegmentError> {
+    let most = api.context.settings.max_segments;
+    if segments <= most {
+        return Ok(());
+    }
+    Err(bad(format!("{segments} segments in one request, more than {most} (MAX_SEGMENTS)")))
 }
 
 /// A catalog's error as clients see it.

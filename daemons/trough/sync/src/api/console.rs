@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use trough_client::{QueryOptions, QueryTemplate, SegmentPattern, SegmentSet};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_http::Caller;
 
 use super::{Api, answer};
 use crate::rows::rows;
@@ -32,18 +33,24 @@ struct Wish {
 }
 
 /// Runs `sql` on the segments, and `reduce` over its rows if given.
-pub(super) async fn run(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn run(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let wish: Wish = match trough_http::read_json(&headers, &body) {
         Ok(wish) => wish,
         Err(e) => return answer::error(&answer::bad(format!("the body is no query: {e}"))),
     };
-    match ask(&api, wish).await {
+    match ask(&api, &caller, wish).await {
         Ok(found) => answer::json(StatusCode::OK, &found),
         Err(e) => answer::error(&e),
     }
 }
 
-async fn ask(api: &Api, wish: Wish) -> Result<Json, SegmentError> {
+/// The workers are asked with this node's own token: what the caller may not see must not be asked for.
+async fn ask(api: &Api, caller: &Caller, wish: Wish) -> Result<Json, SegmentError> {
     let segments = match wish.matching.as_deref() {
         Some("") => SegmentSet::Pattern(SegmentPattern::All),
         Some(pattern) => {
@@ -51,6 +58,16 @@ async fn ask(api: &Api, wish: Wish) -> Result<Json, SegmentError> {
         }
         None if wish.segments.is_empty() => return Err(answer::bad("name a segment or a pattern")),
         None => SegmentSet::Ids(wish.segments),
+    };
+    let segments = match (&caller.pattern(), segments) {
+        (Some(allowed), SegmentSet::Pattern(pattern)) => {
+            SegmentSet::Pattern(SegmentPattern::And(vec![pattern, SegmentPattern::Regex((*allowed).clone())]))
+        }
+        (_, SegmentSet::Ids(ids)) => {
+            ids.iter().try_for_each(|id| caller.check(id))?;
+            SegmentSet::Ids(ids)
+        }
+        (None, all) => all,
     };
     let limit = wish.limit.unwrap_or(200).min(MAX_ROWS);
     let reduced = wish.reduce.is_some();

@@ -10,6 +10,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use trough_core::{ErrorCode, SegmentError, SegmentId, protocol::PROTOCOL};
+use trough_http::Caller;
 
 use super::{Api, answer, controls};
 
@@ -73,10 +74,11 @@ pub(super) async fn copies(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// `GET /v1/locks`: the write locks, oldest first.
-pub(super) async fn locks(State(api): State<Arc<Api>>, Query(query): Query<Search>) -> Response {
+pub(super) async fn locks(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<Search>) -> Response {
     let limit = query.limit.unwrap_or(100).min(MAX_LISTED);
     let locks = api.context.locks.read();
-    let mut all: Vec<&trough_core::records::Lock> = locks.iter().collect();
+    let mut all: Vec<&trough_core::records::Lock> =
+        locks.iter().filter(|l| caller.allows(l.segment.as_str())).collect();
     let since = |l: &trough_core::records::Lock| l.acquired_on.as_ref().map_or(0.0, |t| t.epoch_time);
     all.sort_by(|a, b| since(a).total_cmp(&since(b)).then_with(|| a.segment.cmp(&b.segment)));
     let count = all.len();
@@ -92,7 +94,7 @@ pub(super) struct Search {
 }
 
 /// `GET /v1/segments?matching=REGEX&limit=N`: segments that are served or locked.
-pub(super) async fn segments(State(api): State<Arc<Api>>, Query(query): Query<Search>) -> Response {
+pub(super) async fn segments(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<Search>) -> Response {
     let limit = query.limit.unwrap_or(50).min(MAX_LISTED);
     let pattern = match regex::Regex::new(query.matching.as_deref().unwrap_or("")) {
         Ok(pattern) => pattern,
@@ -104,7 +106,7 @@ pub(super) async fn segments(State(api): State<Arc<Api>>, Query(query): Query<Se
         let mut found = std::collections::BTreeSet::new();
         let (serving, locks) = (context.serving.read(), context.locks.read());
         let all = serving.segments().chain(locks.iter().map(|l| &l.segment));
-        for segment in all.filter(|s| pattern.is_match(s.as_str())) {
+        for segment in all.filter(|s| pattern.is_match(s.as_str()) && caller.allows(s.as_str())) {
             found.insert(segment.clone());
             if found.len() > limit {
                 // The first ones by id are kept, so that the answer does not depend on the order of the table.
@@ -120,11 +122,14 @@ pub(super) async fn segments(State(api): State<Arc<Api>>, Query(query): Query<Se
 }
 
 /// `GET /v1/segment/ID`: all that is known of one segment.
-pub(super) async fn segment(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
+pub(super) async fn segment(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>) -> Response {
     let id = match SegmentId::new(&id) {
         Ok(id) => id,
         Err(e) => return answer::error(&answer::bad(e.to_string())),
     };
+    if let Err(e) = caller.check(&id) {
+        return answer::error(&e);
+    }
     match everything_of(&api, &id).await {
         Ok(Some(known)) => answer::json(StatusCode::OK, &known),
         Ok(None) => answer::error(&SegmentError::new(ErrorCode::UnknownSegment, format!("segment {id} is unknown"))),

@@ -40,6 +40,8 @@ pub(crate) struct Api {
     /// Checks and describes schemas; opens no segment.
     pub(crate) engine: Engine,
     pub(crate) queries: QueryClient,
+    /// Passes requests on to the master, with the client's token and none of ours.
+    pub(crate) passing: reqwest::Client,
     /// Our own base URL, so that nothing is passed on to ourselves.
     pub(crate) own_url: String,
 }
@@ -54,10 +56,13 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
         .route("/v1/provision", post(provision::batch))
         .route("/v1/promote", post(promote::batch))
         .route_layer(passed_on.clone())
-        .route_layer(daemon.require(Role::Write));
+        .route_layer(daemon.require_per_segment(Role::Write));
     let admin = Router::new()
         .route("/segment/{id}", delete(shred::old_style))
         .route("/v1/segment/{id}", delete(shred::with_steps))
+        .route_layer(passed_on.clone())
+        .route_layer(daemon.require_per_segment(Role::Admin));
+    let nodes = Router::new()
         .route("/v1/drain", post(drain::drain))
         .route("/v1/pause", post(controls::pause))
         .route("/v1/resume", post(controls::resume))
@@ -76,22 +81,27 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
         .route("/schema/{id}", get(schema::get_json))
         .route("/schema/{id}/sql", get(schema::get_sql))
         .route("/v1/schema/{id}/describe", get(describe::describe))
-        .route_layer(daemon.require(Role::Read));
-    let read = Router::new()
+        .route_layer(daemon.require_per_segment(Role::Read));
+    let whole = Router::new()
         .route("/v1/cluster", get(info::cluster))
         .route("/v1/controls", get(controls::get))
         .route("/v1/copies", get(info::copies))
+        .route_layer(passed_on.clone())
+        .route_layer(daemon.require(Role::Read));
+    let read = Router::new()
         .route("/v1/locks", get(info::locks))
         .route("/v1/segments", get(info::segments))
         .route("/v1/segment/{id}", get(info::segment))
         .route("/v1/console", post(console::run))
         .route_layer(passed_on)
-        .route_layer(daemon.require(Role::Read));
+        .route_layer(daemon.require_per_segment(Role::Read));
     let page = Router::new().route("/", get(page::page));
     write
         .merge(admin)
+        .merge(nodes)
         .merge(schemas_admin)
         .merge(schemas)
+        .merge(whole)
         .merge(read)
         .merge(page)
         .with_state(api)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, records::Lock};
+use trough_http::Caller;
 
 use super::{Api, answer, provision::unreachable};
 use crate::context::{Context, by_name};
@@ -45,22 +46,23 @@ struct Wishes {
 }
 
 /// `POST /promote`.
-pub(super) async fn one(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+pub(super) async fn one(State(api): State<Arc<Api>>, caller: Caller, body: Bytes) -> Response {
     let wish: Wish = match serde_json::from_slice(&body) {
         Ok(wish) => wish,
         Err(e) => return answer::old_error(&answer::bad(format!("the body is no promotion request: {e}"))),
     };
-    match promote_one(&api.context, &wish.segment).await {
+    match promote_one(&api.context, &caller, &wish.segment).await {
         Ok(remote_path) => answer::json(StatusCode::OK, &json!({ "remote_path": remote_path })),
         Err(e) => answer::old_error(&e),
     }
 }
 
-async fn promote_one(context: &Arc<Context>, text: &str) -> Result<String, SegmentError> {
+async fn promote_one(context: &Arc<Context>, caller: &Caller, text: &str) -> Result<String, SegmentError> {
     let id = SegmentId::new(text).map_err(|e| answer::bad(e.to_string()))?;
+    caller.check(&id)?;
     let (sender, mut lines) = mpsc::channel(4);
     let locks = context.catalog.lock(&id).await.map_err(answer::of_catalog)?;
-    promote_all(context.clone(), vec![text.to_owned()], locks.into_iter().collect(), sender).await;
+    promote_all(context.clone(), caller, vec![text.to_owned()], locks.into_iter().collect(), sender).await;
     match lines.recv().await {
         Some(Promoted { remote_path: Some(path), .. }) => Ok(path),
         Some(Promoted { error: Some(error), .. }) => Err(error),
@@ -69,17 +71,23 @@ async fn promote_one(context: &Arc<Context>, text: &str) -> Result<String, Segme
 }
 
 /// `POST /v1/promote`: one line per segment as it is done.
-pub(super) async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn batch(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let wishes: Wishes = match trough_http::read_json(&headers, &body) {
         Ok(wishes) => wishes,
         Err(e) => return answer::error(&answer::bad(format!("the body is no promotion request: {e}"))),
     };
-    let (segments, locks) = match find(&api.context, wishes).await {
+    let (segments, locks) = match find(&api, &caller, wishes).await {
         Ok(found) => found,
         Err(e) => return answer::error(&e),
     };
     let (sender, lines) = mpsc::channel(256);
-    tokio::spawn(promote_all(api.context.clone(), segments, locks, sender));
+    let context = api.context.clone();
+    tokio::spawn(async move { promote_all(context, &caller, segments, locks, sender).await });
     let lines = tokio_stream::wrappers::ReceiverStream::new(lines).map(|line| {
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
@@ -89,9 +97,12 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body:
 }
 
 /// The segments that are meant, and the locks that there are of them.
-async fn find(context: &Context, wishes: Wishes) -> Result<(Vec<String>, Vec<Lock>), SegmentError> {
+/// A pattern means those of its segments that the caller may use.
+async fn find(api: &Api, caller: &Caller, wishes: Wishes) -> Result<(Vec<String>, Vec<Lock>), SegmentError> {
+    let context = &api.context;
     match wishes {
         Wishes { segments: Some(segments), matching: None } => {
+            answer::few_enough(api, segments.len())?;
             let ids: Vec<SegmentId> = segments.iter().filter_map(|s| SegmentId::new(s).ok()).collect();
             let locks = context.catalog.locks_of_segments(&ids).await.map_err(answer::of_catalog)?;
             Ok((segments, locks))
@@ -102,7 +113,7 @@ async fn find(context: &Context, wishes: Wishes) -> Result<(Vec<String>, Vec<Loc
             let mut locks = Vec::new();
             while let Some(lock) = stream.next().await {
                 let lock = lock.map_err(answer::of_catalog)?;
-                if pattern.is_match(lock.segment.as_str()) {
+                if pattern.is_match(lock.segment.as_str()) && caller.allows(lock.segment.as_str()) {
                     locks.push(lock);
                 }
             }
@@ -113,12 +124,19 @@ async fn find(context: &Context, wishes: Wishes) -> Result<(Vec<String>, Vec<Loc
 }
 
 /// Promotes the segments at the holders of their locks, all holders in parallel; one line for each.
-async fn promote_all(context: Arc<Context>, segments: Vec<String>, locks: Vec<Lock>, lines: mpsc::Sender<Promoted>) {
+async fn promote_all(
+    context: Arc<Context>,
+    caller: &Caller,
+    segments: Vec<String>,
+    locks: Vec<Lock>,
+    lines: mpsc::Sender<Promoted>,
+) {
     let mut by_node: BTreeMap<NodeId, Vec<SegmentId>> = BTreeMap::new();
     let holders: std::collections::HashMap<&str, &NodeId> =
         locks.iter().map(|l| (l.segment.as_str(), &l.node)).collect();
     for text in segments {
         let error = match (SegmentId::new(&text), holders.get(text.as_str())) {
+            (Ok(id), _) if !caller.allows(id.as_str()) => caller.refusal(id.as_str()),
             (Ok(id), Some(holder)) => {
                 by_node.entry((*holder).clone()).or_default().push(id);
                 continue;

@@ -21,6 +21,7 @@ use trough_core::{
     ErrorCode, NodeId, SchemaId, SegmentError, SegmentId,
     records::{Lock, ROLE_READ},
 };
+use trough_http::Caller;
 
 use super::{Api, answer};
 use crate::context::{Context, by_name};
@@ -75,16 +76,16 @@ fn default_schema() -> String {
 }
 
 /// `POST /` with a segment's id as the body: the write URL as text.
-pub(super) async fn old_style(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+pub(super) async fn old_style(State(api): State<Arc<Api>>, caller: Caller, body: Bytes) -> Response {
     let id = String::from_utf8_lossy(&body).trim().to_owned();
-    match provision_one(&api.context, &id, "default").await {
+    match provision_one(&api.context, &caller, &id, "default").await {
         Ok((url, _)) => trough_http::plain(StatusCode::OK, url),
         Err(e) => answer::old_error(&e),
     }
 }
 
 /// `POST /provision`.
-pub(super) async fn one(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn one(State(api): State<Arc<Api>>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     if !kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json")) {
         let message = "415 Unsupported Media Type: the content type must be application/json\n";
@@ -94,7 +95,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, headers: HeaderMap, body: B
         Ok(wish) => wish,
         Err(e) => return answer::old_error(&answer::bad(format!("the body is no provisioning request: {e}"))),
     };
-    match provision_one(&api.context, &wish.segment, &wish.schema).await {
+    match provision_one(&api.context, &caller, &wish.segment, &wish.schema).await {
         Ok((write_url, size)) => answer::json(
             StatusCode::OK,
             &json!({"write_url": write_url, "result": "success", "size": size, "schema": wish.schema}),
@@ -107,19 +108,32 @@ pub(super) async fn one(State(api): State<Arc<Api>>, headers: HeaderMap, body: B
 }
 
 /// `POST /v1/provision`.
-pub(super) async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn batch(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let wishes: Wishes = match trough_http::read_json(&headers, &body) {
         Ok(wishes) => wishes,
         Err(e) => return answer::error(&answer::bad(format!("the body is no provisioning request: {e}"))),
     };
-    match provision(&api.context, &wishes.segments, &wishes.schema).await {
+    if let Err(error) = answer::few_enough(&api, wishes.segments.len()) {
+        return answer::error(&error);
+    }
+    match provision(&api.context, &caller, &wishes.segments, &wishes.schema).await {
         Ok(results) => answer::json(StatusCode::OK, &json!({ "results": results })),
         Err(e) => answer::error(&e),
     }
 }
 
-async fn provision_one(context: &Arc<Context>, id: &str, schema: &str) -> Result<(String, u64), SegmentError> {
-    let mut results = provision(context, &[id.to_owned()], schema).await?;
+async fn provision_one(
+    context: &Arc<Context>,
+    caller: &Caller,
+    id: &str,
+    schema: &str,
+) -> Result<(String, u64), SegmentError> {
+    let mut results = provision(context, caller, &[id.to_owned()], schema).await?;
     match results.pop() {
         Some(Provisioned { write_url: Some(url), size, .. }) => Ok((url, size.unwrap_or(0))),
         Some(Provisioned { error: Some(error), .. }) => Err(error),
@@ -130,6 +144,7 @@ async fn provision_one(context: &Arc<Context>, id: &str, schema: &str) -> Result
 /// Makes the segments writable; the results stand in the order of the request.
 async fn provision(
     context: &Arc<Context>,
+    caller: &Caller,
     segments: &[String],
     schema: &str,
 ) -> Result<Vec<Provisioned>, SegmentError> {
@@ -138,7 +153,7 @@ async fn provision(
     let mut done: HashMap<String, Provisioned> = HashMap::new();
     let mut wanted: Vec<SegmentId> = Vec::with_capacity(segments.len());
     for text in segments {
-        match admit(context, text) {
+        match admit(context, caller, text) {
             Ok(id) => wanted.push(id),
             Err(error) => drop(done.insert(text.clone(), Provisioned::failed(text, error))),
         }
@@ -171,8 +186,9 @@ async fn provision(
     Ok(segments.iter().map(|id| done.get(id).cloned().unwrap_or_else(|| missing(id))).collect())
 }
 
-fn admit(context: &Context, text: &str) -> Result<SegmentId, SegmentError> {
+fn admit(context: &Context, caller: &Caller, text: &str) -> Result<SegmentId, SegmentError> {
     let id = SegmentId::new(text).map_err(|e| answer::bad(e.to_string()))?;
+    caller.check(&id)?;
     context.store.allows(&id).map_err(|e| SegmentError::new(e.code(), e.to_string()))?;
     let cold = context
         .settings

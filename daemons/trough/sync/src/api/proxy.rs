@@ -1,4 +1,4 @@
-//! Passing requests on to the master.
+//! Passing requests on to the master, in the client's name: with its token, if it showed one, and never with ours.
 
 use std::{
     sync::Arc,
@@ -103,7 +103,14 @@ async fn pass_on(api: &Api, master: &str, parts: &Parts, body: Bytes) -> Result<
     if let Ok(own) = HeaderValue::from_str(&api.own_url) {
         headers.insert(PASSED_ON_BY, own);
     }
-    match api.context.http.request(parts.method.clone(), url).headers(headers).body(body).send().await {
+    let sent = api
+        .passing
+        .request(parts.method.clone(), url)
+        .headers(headers)
+        .body(body)
+        .send()
+        .await;
+    match sent {
         Ok(response)
             if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_MASTER) =>
         {

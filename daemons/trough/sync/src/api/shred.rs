@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 use trough_client::catalog::NodeStatus;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId};
+use trough_http::Caller;
 
 use super::{Api, answer, provision::unreachable};
 use crate::context::{Context, by_name};
@@ -46,8 +47,8 @@ fn failed(step: &'static str, detail: impl Into<String>, error: impl std::fmt::D
 }
 
 /// `DELETE /segment/ID`.
-pub(super) async fn old_style(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
-    match shred(&api.context, &id).await {
+pub(super) async fn old_style(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>) -> Response {
+    match shred(&api.context, &caller, &id).await {
         Ok(steps) => match steps.iter().find(|s| s.error.is_some()) {
             None => trough_http::plain(StatusCode::NO_CONTENT, ""),
             Some(step) => trough_http::server_error(format!(
@@ -68,8 +69,8 @@ pub(super) async fn old_style(State(api): State<Arc<Api>>, Path(id): Path<String
 }
 
 /// `DELETE /v1/segment/ID`.
-pub(super) async fn with_steps(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
-    match shred(&api.context, &id).await {
+pub(super) async fn with_steps(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>) -> Response {
+    match shred(&api.context, &caller, &id).await {
         Ok(steps) => {
             let status = if steps.iter().all(|s| s.error.is_none()) {
                 StatusCode::OK
@@ -82,8 +83,9 @@ pub(super) async fn with_steps(State(api): State<Arc<Api>>, Path(id): Path<Strin
     }
 }
 
-async fn shred(context: &Arc<Context>, text: &str) -> Result<Vec<Step>, SegmentError> {
+async fn shred(context: &Arc<Context>, caller: &Caller, text: &str) -> Result<Vec<Step>, SegmentError> {
     let id = SegmentId::new(text).map_err(|e| answer::bad(e.to_string()))?;
+    caller.check(&id)?;
     let Some(term) = context.term() else {
         return Err(SegmentError::new(ErrorCode::Unavailable, "this server is no longer the sync master; try again"));
     };

@@ -1,0 +1,218 @@
+"""Every route of every daemon: without a token, with a wrong one, with each role, with a token for some segments. What stands in
+docs/SECURITY.md is what is tested, and the routes in the source are those that stand there."""
+
+import json
+import re
+
+import harness
+import pytest
+
+SOURCES = {
+    "worker: READ_PORT": ["worker/src/read.rs"],
+    "worker: WRITE_PORT": ["worker/src/write.rs"],
+    "worker: SYNC_LOCAL_PORT": ["worker/src/manage.rs"],
+    "sync: SYNC_SERVER_PORT": ["sync/src/api/mod.rs"],
+    "all": ["http/src/daemon.rs"],
+}
+ROLES = ["none", "read", "write", "admin"]
+NDJSON = {"accept": "application/x-ndjson"}
+
+
+def table():
+    """(listener, method, path) → (role, what tokens for some segments get)."""
+    text = (harness.ROOT / "docs/SECURITY.md").read_text()
+    rows = text.partition("<!-- routes: begin -->")[2].partition("<!-- routes: end -->")[0].strip().splitlines()[2:]
+    found = {}
+    for row in rows:
+        listener, method, path, role, scope, _ = (cell.strip().strip("`") for cell in row.strip("|").split("|"))
+        assert role in ROLES and scope in ("open", "no segment", "each segment", "refused"), row
+        for one in method.split(", "):
+            found[listener, one, path] = role, scope
+    return found
+
+
+ROUTES = table()
+
+
+def test_the_table_is_the_routers():
+    folder = harness.ROOT / "daemons/trough"
+    found, seen = set(), set()
+    for listener, files in SOURCES.items():
+        for file in files:
+            seen.add(folder / file)
+            for path, methods in re.findall(r'\.route\(\s*"([^"]+)",\s*((?:[^()"]|\((?:[^()]|\([^()]*\))*\))*)\)', (folder / file).read_text()):
+                for method in re.findall(r"(?:^|\.)\s*(get|post|put|delete|patch|head|options)\(", methods):
+                    found.add((listener, method.upper(), path))
+    assert found == set(ROUTES), f"docs/SECURITY.md and the routers differ: {sorted(found ^ set(ROUTES))}"
+    for file in folder.glob("*/src/**/*.rs"):
+        if file not in seen and not file.name.endswith("tests.rs"):
+            assert ".route(" not in file.read_text(), f"{file} has routes: add it to SOURCES"
+
+
+def sample(listener, method, path, segment):
+    """A request that does something, if it is let through: path with query, and body."""
+    schema = path.replace("{id}", "secured" if method == "PUT" else "default")
+    if path.startswith(("/schema", "/v1/schema")):
+        body = {"PUT": '{"id": "secured", "sql": ""}' if path == "/schema/{id}" else "create table secured (a)"}.get(method)
+        return schema, body
+    if path in ("/segment/{id}", "/v1/segment/{id}"):
+        return path.replace("{id}", segment), None
+    rows = [{"sql": "insert into t values (?1)", "rows": [["by v1"]]}]
+    return {
+        ("worker: READ_PORT", "GET", "/"): (f"/?segment={segment}", "select * from t"),
+        ("worker: READ_PORT", "POST", "/"): (f"/?segment={segment}", "select * from t"),
+        ("worker: READ_PORT", "POST", "/v1/query"): (path, {"segments": [segment], "map": "select a from t"}),
+        ("worker: WRITE_PORT", "POST", "/"): (f"/?segment={segment}", "insert into t values ('by the old endpoint')"),
+        ("worker: WRITE_PORT", "POST", "/v1/write"): (path, {"writes": [{"segment": segment, "statements": rows}]}),
+        ("sync: SYNC_SERVER_PORT", "POST", "/"): ("/", segment + "-new"),
+        ("sync: SYNC_SERVER_PORT", "GET", "/"): ("/", None),
+        ("sync: SYNC_SERVER_PORT", "POST", "/v1/console"): (path, {"segments": [segment], "sql": "select a from t"}),
+        ("sync: SYNC_SERVER_PORT", "POST", "/v1/drain"): (path, {"node": "nobody", "drain": True}),
+    }.get((listener, method, path)) or {
+        "/provision": (path, {"segment": segment + "-new"}),
+        "/v1/provision": (path, {"segments": [segment + "-new"]}),
+        "/promote": (path, {"segment": segment}),
+        "/v1/promote": (path, {"segments": [segment]}),
+        # Those that are not asked about segments at all.
+        "/livez": (path, None), "/readyz": (path, None), "/metrics": (path, None), "/status": (path, None),
+        "/v1/cluster": (path, None), "/v1/copies": (path, None),
+        "/v1/locks": (path, None), "/v1/segments": (path, None),
+    }[path]
+
+
+def ports(cluster, listener):
+    worker = cluster.workers[0]
+    all_ports = {"worker: READ_PORT": worker.read_port, "worker: WRITE_PORT": worker.write_port,
+                 "worker: SYNC_LOCAL_PORT": worker.manage_port, "sync: SYNC_SERVER_PORT": cluster.sync_port}
+    return list(all_ports.values()) if listener == "all" else [all_ports[listener]]
+
+
+def ask(cluster, route, token, segment):
+    listener, method, path = route
+    target, body = sample(listener, method, path, segment)
+    headers = {**NDJSON, "authorization": f"Bearer {token}" if token else ""}
+    if isinstance(body, dict) or path == "/schema/{id}":
+        headers["content-type"] = "application/json"
+    answers = [harness.http(method, f"http://127.0.0.1:{port}{target}", body, headers) for port in ports(cluster, listener)]
+    assert len({a.status for a in answers}) == 1, answers
+    return answers[0]
+
+
+def state(cluster):
+    """Everything that a request could change."""
+    with harness.metadata(cluster.meta_port) as connection:
+        from rethinkdb import RethinkDB
+        r = RethinkDB()
+        tables = {name: sorted(json.dumps(row, sort_keys=True, default=str) for row in r.table(name).without(
+            "last_heartbeat", "load", "available_bytes", "used_bytes", "first_heartbeat").run(connection)) for name in ("lock", "assignment", "schema")}
+    rows = {s: cluster.read(s, "select a from t order by a").text for s in ("mine-1", "other-1")}
+    files = sorted(p.name for p in cluster.workers[0].data.iterdir() if p.suffix == ".sqlite")
+    return tables, rows, files, sorted(p.name for p in cluster.store.iterdir())
+
+
+def refused(answer):
+    """Whether the segment was refused: by the status, or in an answer of several segments."""
+    return answer.status == 403 or answer.status == 200 and b'"unauthorized"' in answer.body and b"may not use segment" in answer.body
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+def test_who_may_not_is_refused_and_nothing_happens(cluster, route):
+    role, scope = ROUTES[route]
+    tokens = harness.SECURE.tokens
+    before = state(cluster)
+    if role == "none":
+        assert ask(cluster, route, None, "mine-1").status not in (401, 403)
+        return
+    for token in (None, "wrong", tokens["admin"][:-1], tokens["admin"] + "x"):
+        answer = ask(cluster, route, token, "mine-1")
+        assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer", answer
+        assert token is None or token not in answer.text
+    for lower in ROLES[1:ROLES.index(role)]:
+        answer = ask(cluster, route, tokens[lower], "mine-1")
+        assert answer.status == 403 and f"role {role} is needed" in answer.text, answer
+    assert state(cluster) == before
+
+
+@pytest.mark.parametrize("route", [route for route, (role, _) in ROUTES.items() if role != "none"], ids=" ".join)
+def test_a_token_for_some_segments(cluster, route):
+    """One whose pattern lets `mine-…` in touches nothing of `other-…`, on any route."""
+    role, scope = ROUTES[route]
+    name = f"some-{role}"
+    token = harness.SECURE.tokens.get(name) or harness.SECURE.add_token(name, role, segments="mine-.*")
+    harness.wait_for("the token to be known", lambda: ask(cluster, route, token, "other-1").status != 401)
+    before = state(cluster)
+    answer = ask(cluster, route, token, "other-1")
+    if scope == "refused":
+        assert answer.status == 403 and "some segments only" in answer.text, answer
+    elif scope == "each segment" and route[2] not in ("/v1/locks", "/v1/segments"):
+        assert refused(answer) and b"other-1" in answer.body and b'"other-1"]' not in answer.body.replace(b" ", b""), answer
+    else:
+        assert answer.status < 400 and "other-1" not in answer.text, answer
+    if "PUT" not in route:
+        assert state(cluster) == before
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+def test_who_may_is_let_through(cluster, route):
+    role, scope = ROUTES[route]
+    segment = "mine-none" if route[1] == "DELETE" else "mine-1"
+    for enough in ROLES[max(1, ROLES.index(role)):]:
+        answer = ask(cluster, route, harness.SECURE.tokens[enough], segment)
+        assert answer.status not in (401, 403), answer
+    token = harness.SECURE.tokens.get(f"some-{role}")
+    if scope in ("each segment", "no segment") and token:
+        answer = ask(cluster, route, token, segment)
+        assert answer.status not in (401, 403) and not refused(answer), answer
+
+
+def test_many_segments_at_once(cluster):
+    """Those that the token is not for are told as failed, not left out; the others are done."""
+    token = harness.SECURE.tokens.get("some-write") or harness.SECURE.add_token("some-write", "write", segments="mine-.*")
+    headers = {**NDJSON, "authorization": f"Bearer {token}"}
+    worker = f"http://127.0.0.1:{cluster.workers[0].read_port}/v1/query"
+    harness.wait_for("the token", lambda: harness.http("POST", worker, {"segments": [], "map": "select 1"}, headers).status != 401)
+    both = ["mine-1", "other-1", "mine-1x"]
+    lines = [json.loads(line) for line in harness.http("POST", worker, {"segments": both, "map": "select a from t limit 1"}, headers).text.splitlines()]
+    text = json.dumps(lines)
+    assert "mine-1" in text and text.count("may not use segment 'other-1'") == 1, text
+    write = {"writes": [{"segment": s, "statements": [{"sql": "insert into t values (?1)", "rows": [["both"]]}]} for s in both[:2]]}
+    answer = harness.http("POST", f"http://127.0.0.1:{cluster.workers[0].write_port}/v1/write", write, headers)
+    assert "may not use segment 'other-1'" in answer.text
+    count = "select count(*) n from t where a = 'both'"
+    assert cluster.read("mine-1", count).json == [{"n": 1}] and cluster.read("other-1", count).json == [{"n": 0}]
+    # A pattern means those of its segments that the token is for.
+    console = harness.http("POST", cluster.sync_url("/v1/console"), {"matching": "", "sql": "select a from t"}, headers)
+    assert console.status == 200 and "mine-1" in console.text and "other-1" not in console.text, console
+    listed = harness.http("GET", cluster.sync_url("/v1/segments?matching="), headers=headers).json
+    assert "mine-1" in listed and all(s.startswith("mine-") for s in listed), listed
+    locks = harness.http("GET", cluster.sync_url("/v1/locks"), headers=headers).json
+    assert locks["locks"] and all(lock["segment"].startswith("mine-") for lock in locks["locks"])
+
+
+def test_tokens_come_go_and_end(cluster):
+    """The file is followed; a broken one changes nothing; several tokens of one holder are good at the same time."""
+    def status(token):
+        return harness.http("GET", cluster.sync_url("/schema"), headers={"authorization": f"Bearer {token}"}).status
+    first, second = (harness.SECURE.add_token(f"rotated-{i}", "read") for i in (1, 2))
+    ended = harness.SECURE.add_token("ended", "admin", expires="2020-01-01")
+    harness.wait_for("both", lambda: status(first) == status(second) == 200)
+    assert status(ended) == 401
+    del harness.SECURE.token_lines["rotated-1"]
+    harness.SECURE.write_tokens()
+    harness.wait_for("the old one to go", lambda: status(first) == 401)
+    assert status(second) == 200
+    good = harness.SECURE.tokens_file.read_text()
+    harness.SECURE.tokens_file.write_text("- {name: broken, role: read, token: in-the-clear}\n")
+    harness.wait_for("a word about it", lambda: "cannot be used: the tokens stay as they were" in cluster.sync.log.read_text())
+    assert status(second) == 200 and "in-the-clear" not in cluster.sync.log.read_text()
+    harness.SECURE.tokens_file.write_text(good)
+
+
+def test_admin_actions_are_in_the_log(cluster):
+    who = harness.SECURE.tokens
+    for token in (who["admin"], who["read"], "wrong"):
+        harness.http("PUT", cluster.sync_url("/schema/audited/sql"), "", {"authorization": f"Bearer {token}"})
+    lines = [line for line in cluster.sync.log.read_text().splitlines() if "admin action" in line and "/schema/audited/sql" in line]
+    assert len(lines) == 3 and all("peer=" in line and "127.0.0.1" in line for line in lines), lines
+    for line, (name, status) in zip(lines, (("admin", "20"), ("read", "403"), ("anonymous", "401"))):
+        assert f'who="{name}"' in line and f"status={status}" in line, line
