@@ -9,16 +9,26 @@ mod client;
 mod daemon;
 mod listener;
 mod logging;
+mod metrics;
+mod observe;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod rate;
 mod respond;
 mod tls;
+mod trace;
 
 pub use auth::{Auth, RequireRole};
 pub use client::peer_client;
-pub use daemon::{Daemon, Readiness, StatusFn};
+pub use daemon::{CollectFn, Daemon, Readiness, StatusFn};
 pub use listener::{BindError, Bound, Served};
-pub use logging::init_logging;
+pub use logging::{Logged, Logging, init_logging};
+pub use metrics::build_info;
+pub use observe::Failed;
+pub use rate::Rate;
 pub use respond::{json_bytes, plain, server_error};
 pub use tls::TlsError;
+pub use trace::{current_trace, new_trace, traced};
 
 #[cfg(test)]
 mod tests;
