@@ -22,6 +22,11 @@ pub struct Logging<'a> {
 }
 
 impl<'a> Logging<'a> {
+    /// Lines of text, and no spans.
+    pub fn of_level(part: &'static str, level: &'a str) -> Self {
+        Self { part, node: "", level, json: false, otlp_endpoint: None }
+    }
+
     /// As the settings say.
     pub fn new(part: &'static str, settings: &'a Settings) -> Self {
         Self {

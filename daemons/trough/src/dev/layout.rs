@@ -170,8 +170,16 @@ impl Layout {
         let mut parts = vec![
             Part {
                 name: "meta".into(),
-                args: vec!["meta".into(), "--dir".into(), meta_dir, "--listen".into(), format!("127.0.0.1:{base}")],
-                ports: vec![(base, "metadata")],
+                args: vec![
+                    "meta".into(),
+                    "--dir".into(),
+                    meta_dir,
+                    "--listen".into(),
+                    format!("127.0.0.1:{base}"),
+                    "--http".into(),
+                    format!("127.0.0.1:{}", base + 2),
+                ],
+                ports: vec![(base, "metadata"), (base + 2, "metadata's health and metrics")],
             },
             Part {
                 name: "sync".into(),

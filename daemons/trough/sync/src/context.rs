@@ -40,6 +40,8 @@ pub struct Context {
     pub locks: RwLock<Locks>,
     /// What the last reconciliation saw and did.
     pub view: RwLock<Arc<ClusterView>>,
+    /// The epoch of the last reconciliation that was done here; 0: none.
+    pub reconciled: watch::Sender<u64>,
     /// Tells the reconciliation that something is waiting.
     pub nudge: Notify,
     /// Held while assignments are planned and committed, and while a segment is shredded: a plan that was made before
@@ -74,6 +76,7 @@ impl Context {
             serving: RwLock::default(),
             locks: RwLock::default(),
             view: RwLock::default(),
+            reconciled: watch::Sender::new(0),
             nudge: Notify::new(),
             committing: tokio::sync::Mutex::default(),
             dirty: Mutex::default(),

@@ -32,6 +32,7 @@ mod start;
 mod state;
 mod status;
 mod system;
+mod told;
 mod write;
 
 pub use start::{Addresses, run};

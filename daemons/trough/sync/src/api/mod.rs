@@ -22,7 +22,7 @@ use axum::{
 use trough_client::QueryClient;
 use trough_config::Role;
 use trough_engine::Engine;
-use trough_http::Daemon;
+use trough_http::{Daemon, Rate};
 
 pub(crate) use info::document;
 
@@ -34,6 +34,8 @@ pub(crate) struct Api {
     /// Checks and describes schemas; opens no segment.
     pub(crate) engine: Engine,
     pub(crate) queries: QueryClient,
+    /// Bounds the lines about slow queries of the console.
+    pub(crate) slow: Rate,
     /// Our own base URL, so that nothing is passed on to ourselves.
     pub(crate) own_url: String,
 }

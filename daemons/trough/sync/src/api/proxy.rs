@@ -65,14 +65,8 @@ async fn pass_on(api: &Api, master: &str, request: Request) -> Response {
     if let Ok(own) = HeaderValue::from_str(&api.own_url) {
         headers.insert(PASSED_ON_BY, own);
     }
-    let sent = api
-        .context
-        .http
-        .request(parts.method, url)
-        .headers(headers)
-        .body(reqwest::Body::wrap_stream(body.into_data_stream()))
-        .send()
-        .await;
+    let request = api.context.http.request(parts.method, url).headers(headers);
+    let sent = trough_http::traced(request).body(reqwest::Body::wrap_stream(body.into_data_stream())).send().await;
     match sent {
         Ok(response) => {
             let mut answer = Response::new(Body::empty());
