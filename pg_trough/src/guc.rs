@@ -19,7 +19,8 @@ pub(crate) static WRITE_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(128 * 1
 /// How long one request to a worker may take.
 pub(crate) static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// The trace of this session's statements.
-pub(crate) static TRACEPARENT: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(None);
+pub(crate) static TRACEPARENT: GucSetting<Option<std::ffi::CString>> =
+    GucSetting::<Option<std::ffi::CString>>::new(None);
 
 /// Segments that ANALYZE samples.
 pub(crate) static ANALYZE_SEGMENTS: GucSetting<i32> = GucSetting::<i32>::new(1000);

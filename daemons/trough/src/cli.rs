@@ -145,6 +145,8 @@ async fn meta(args: MetaArgs) -> anyhow::Result<()> {
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let settings = Settings::from_parts("", environment)?;
     let _logged = init_logging(&Logging::new("meta", &settings))?;
+    // First: it makes the recorder.
+    trough_http::build_info("meta", settings.hostname.as_str(), trough_engine::sqlite_version());
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
     let server = trough_meta::MetaServer::start(trough_meta::MetaOptions::new(args.dir, args.listen))
         .await
@@ -169,7 +171,6 @@ fn meta_http(
     shutdown: CancellationToken,
 ) -> anyhow::Result<Served> {
     let settings = Settings { listen: address.ip(), ..settings.clone() };
-    trough_http::build_info("meta", settings.hostname.as_str(), trough_engine::sqlite_version());
     let (of_status, of_gauges) = (server.figures(), server.figures());
     let node = settings.hostname.to_string();
     let status: StatusFn = Arc::new(move || {

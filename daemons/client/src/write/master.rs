@@ -16,10 +16,7 @@ use trough_core::{
 };
 
 use super::{MASTER_AGE, WriteClient, WriteError, left};
-use crate::{
-    discovery::base_url,
-    http,
-};
+use crate::{discovery::base_url, http};
 
 /// A segment that can be written now.
 #[derive(Clone, Debug, PartialEq, Eq)]

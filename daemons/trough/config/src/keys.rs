@@ -131,7 +131,11 @@ pub const KEYS: &[Key] = &[
     key("LOG_FORMAT", "text", "text or json"),
     key("ACCESS_LOG", "false", "whether every request is logged, at the target trough::access"),
     key("SLOW_QUERY", "1", "seconds after which a query is logged as slow, with its plan; 0: never"),
-    key("SLOW_QUERY_SQL", "true", "whether the log of slow and failed queries holds their SQL, whose literals may be private"),
+    key(
+        "SLOW_QUERY_SQL",
+        "true",
+        "whether the log of slow and failed queries holds their SQL, whose literals may be private",
+    ),
     key(
         "OTLP_ENDPOINT",
         "",

@@ -122,7 +122,7 @@ pub(crate) async fn plan(
             return Err(SegmentError::new(ErrorCode::BadSql, "only one statement that reads has a plan"));
         }
         let control = Control::new(PLAN_LIMIT, Some(PLAN_LIMIT), None::<CancellationToken>);
-        let mut lease = inner.cache.checkout(&file, &inner.options, &control)?;
+        let lease = inner.cache.checkout(&file, &inner.options, &control)?;
         lease.obey(&control);
         let failed = |e: rusqlite::Error| conn::explain_read(&file, &e);
         conn::take_quoted_names_for_texts(lease.conn(), dialect == Dialect::Old).map_err(failed)?;

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -24,7 +24,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 use trough_core::trace::{TRACE_HEADER, TRACEPARENT, Trace};
 
-use crate::{metrics::recorder, trace};
+use crate::{metrics::recorder, rate::Rate, trace};
 
 /// What is asked so often, and says so little, that it is in no log.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -41,6 +41,7 @@ struct Listener {
     name: &'static str,
     access_log: bool,
     in_flight: Gauge,
+    failures: Rate,
     /// One a route and method that was asked for: a few dozen at most.
     routes: RwLock<Vec<Arc<Route>>>,
 }
@@ -65,10 +66,12 @@ impl Observe {
             "WRITE_PORT" => "write",
             "SYNC_LOCAL_PORT" => "manage",
             "SYNC_SERVER_PORT" => "sync",
+            "--http" => "health",
             other => other,
         };
         let in_flight = gauge!("trough_http_requests_in_flight", "listener" => name);
-        Self(Arc::new(Listener { name, access_log, in_flight, routes: RwLock::default() }))
+        let failures = Rate::new(20, Duration::from_secs(10));
+        Self(Arc::new(Listener { name, access_log, in_flight, failures, routes: RwLock::default() }))
     }
 }
 
@@ -83,11 +86,7 @@ impl Listener {
         if let Some(route) = routes.iter().find(same) {
             return route.clone();
         }
-        let labels = [
-            ("listener", self.name.to_owned()),
-            ("route", path.to_owned()),
-            ("method", method.to_owned()),
-        ];
+        let labels = [("listener", self.name.to_owned()), ("route", path.to_owned()), ("method", method.to_owned())];
         let answered = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
             let mut labels = labels.to_vec();
             labels.push(("status", status.to_owned()));
@@ -159,13 +158,15 @@ where
         let uri = (listener.access_log && !route.quiet).then(|| request.uri().clone());
         let span = if route.quiet { Span::none() } else { span(&listener, &route, trace) };
         listener.in_flight.increment(1.0);
-        let mut end = End { route, listener, span: span.clone(), uri, begun, status: StatusCode::OK, bytes: 0 };
+        let mut end = End { route, listener, span: span.clone(), uri, begun, status: gone(), bytes: 0 };
         let answered = trace::under(trace, self.inner.call(request)).instrument(span);
         Box::pin(async move {
             let mut response = answered.await?;
             end.status = response.status();
-            if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>() {
-                tracing::info!(parent: &end.span, status = end.status.as_u16(), error, "request failed");
+            if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>()
+                && let Some(held_back) = end.listener.failures.pass()
+            {
+                tracing::info!(parent: &end.span, status = end.status.as_u16(), error, held_back, "request failed");
             }
             // Hexadecimal digits can stand in a header.
             if let Ok(id) = HeaderValue::from_str(&trace.id().to_string()) {
@@ -181,6 +182,11 @@ where
             }
         })
     }
+}
+
+/// What a request has as its status whose client left before there was one.
+fn gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 fn span(listener: &Listener, route: &Route, trace: Trace) -> Span {

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter as counts, describe_gauge as shows, describe_histogram as times, gauge,
-    histogram,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter as counts, describe_gauge as shows,
+    describe_histogram as times, gauge, histogram,
 };
 
 /// Handles of what is counted as it happens.
@@ -22,7 +22,11 @@ impl Meters {
         shows!("trough_meta_connections", "Clients connected");
         counts!("trough_meta_queries_total", "Queries");
         counts!("trough_meta_query_errors_total", "Queries that failed");
-        times!("trough_meta_query_seconds", Unit::Seconds, "Time until a query's first answer; waiting for changes is left out");
+        times!(
+            "trough_meta_query_seconds",
+            Unit::Seconds,
+            "Time until a query's first answer; waiting for changes is left out"
+        );
         shows!("trough_meta_changefeeds", "Changefeeds open");
         shows!("trough_meta_database_bytes", Unit::Bytes, "Bytes of the database's files");
         Self {

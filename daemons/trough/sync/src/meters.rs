@@ -15,13 +15,20 @@ pub(crate) fn describe() {
     static DESCRIBED: Once = Once::new();
     DESCRIBED.call_once(|| {
         counts!("trough_sync_elections_total", "Rounds of the election that were held");
-        counts!("trough_sync_election_failures_total", "Rounds of the election in which the metadata could not be asked");
+        counts!(
+            "trough_sync_election_failures_total",
+            "Rounds of the election in which the metadata could not be asked"
+        );
         counts!("trough_sync_standing_changes_total", "Times that this server became master, or ceased to be");
         shows!("trough_sync_master", "Whether this server is the sync master");
         shows!("trough_sync_knows_master", "Whether this server knows who is the sync master");
         shows!("trough_sync_epoch", "The epoch of the last reconciliation here");
         shows!("trough_sync_generation", "The generation of the assignments");
-        shows!("trough_sync_reconciled_timestamp_seconds", Unit::Seconds, "When the last reconciliation was done, since 1970");
+        shows!(
+            "trough_sync_reconciled_timestamp_seconds",
+            Unit::Seconds,
+            "When the last reconciliation was done, since 1970"
+        );
         times!("trough_sync_reconcile_seconds", Unit::Seconds, "Time of a reconciliation");
         counts!("trough_sync_reconcile_failures_total", "Reconciliations that failed");
         times!("trough_sync_listing_seconds", Unit::Seconds, "Time of a listing of the canonical store");
@@ -61,7 +68,9 @@ pub(crate) fn describe() {
 
 /// Counts what a plan changed.
 pub(crate) fn assignments_changed(summary: &Summary) {
-    let changed = |why: &'static str, count: u64| counter!("trough_sync_assignments_changed_total", "why" => why).increment(count);
+    let changed = |why: &'static str, count: u64| {
+        counter!("trough_sync_assignments_changed_total", "why" => why).increment(count)
+    };
     changed("repair", summary.repairs);
     changed("move", summary.moves);
     changed("refresh", summary.refreshes);
@@ -87,7 +96,7 @@ pub(crate) fn gauge(api: &Api) {
     let s = &view.summary;
     show!("trough_sync_epoch"; view.epoch);
     show!("trough_sync_generation"; view.generation);
-    show!("trough_sync_reconciled_timestamp_seconds"; view.at);
+    gauge!("trough_sync_reconciled_timestamp_seconds").set(view.at);
     show!("trough_sync_segments", "tier" = "hot"; s.segments.saturating_sub(s.cold));
     show!("trough_sync_segments", "tier" = "cold"; s.cold);
     show!("trough_sync_segment_bytes"; s.bytes);

@@ -128,7 +128,9 @@ async fn tell_readiness(context: Arc<Context>, readiness: Readiness, shutdown: C
     loop {
         let planned = *reconciled.borrow_and_update();
         match &*standing.borrow_and_update() {
-            Standing::Unknown => readiness.set_waiting("no sync master is known: the metadata does not answer, or none is elected yet"),
+            Standing::Unknown => {
+                readiness.set_waiting("no sync master is known: the metadata does not answer, or none is elected yet")
+            }
             Standing::Master(term) if term.epoch != planned => {
                 readiness.set_waiting("this sync master has not listed the canonical store yet");
             }

@@ -4,8 +4,8 @@
 use std::sync::Once;
 
 use metrics::{
-    Counter, Histogram, Unit, counter, describe_counter as counts, describe_gauge as shows, describe_histogram as times, gauge,
-    histogram,
+    Counter, Histogram, Unit, counter, describe_counter as counts, describe_gauge as shows,
+    describe_histogram as times, gauge, histogram,
 };
 use trough_engine::EngineStats;
 
@@ -109,7 +109,11 @@ fn describe() {
     counts!("trough_worker_query_segment_errors_total", "Segments that failed in queries");
     counts!("trough_worker_query_rows_total", "Rows that queries gave");
     counts!("trough_worker_query_bytes_total", Unit::Bytes, "Bytes of those rows");
-    times!("trough_worker_query_seconds", Unit::Seconds, "Time that a query took here, waiting for its client included");
+    times!(
+        "trough_worker_query_seconds",
+        Unit::Seconds,
+        "Time that a query took here, waiting for its client included"
+    );
     counts!("trough_worker_slow_queries_total", "Queries that took longer than SLOW_QUERY");
     counts!("trough_worker_reads_proxied_total", "Reads on the old endpoint passed on to a lock's holder");
     counts!("trough_worker_writes_total", "Writes to a segment");
@@ -124,7 +128,11 @@ fn describe() {
     counts!("trough_worker_copy_errors_total", "Copies that failed, to be tried again");
     times!("trough_worker_copy_seconds", Unit::Seconds, "Time of a copy that was fetched");
     counts!("trough_worker_copied_bytes_total", Unit::Bytes, "Bytes fetched for copies");
-    counts!("trough_worker_resumed_bytes_total", Unit::Bytes, "Bytes of interrupted copies that were not fetched again");
+    counts!(
+        "trough_worker_resumed_bytes_total",
+        Unit::Bytes,
+        "Bytes of interrupted copies that were not fetched again"
+    );
     counts!("trough_worker_quarantined_total", "Copies found broken and put into quarantine");
     counts!("trough_worker_collected_total", "Copies deleted because they are assigned elsewhere");
     counts!("trough_worker_locks_released_total", "Write locks given back");
@@ -142,7 +150,11 @@ fn describe() {
     shows!("trough_worker_copies_failing", "Segments whose last copy failed");
     shows!("trough_worker_promotions_in_flight", "Promotions under way, by stage");
     shows!("trough_worker_lease_ttl_seconds", Unit::Seconds, "How long a lease runs (LEASE)");
-    shows!("trough_worker_lease_remaining_seconds", Unit::Seconds, "How long the lease still runs, by this process's clock");
+    shows!(
+        "trough_worker_lease_remaining_seconds",
+        Unit::Seconds,
+        "How long the lease still runs, by this process's clock"
+    );
     shows!("trough_worker_lease_age_seconds", Unit::Seconds, "Time since the lease was renewed");
     shows!("trough_worker_epoch", "The highest epoch seen");
     shows!("trough_worker_capacity_bytes", Unit::Bytes, "Bytes that this node may hold (STORAGE_IN_BYTES)");
@@ -182,6 +194,7 @@ impl Worker {
                 gauge!($name, "node" => node.to_owned(), $label => $at).set($value as f64)
             };
         }
+        let seconds = |name: &'static str, value: f64| gauge!(name, "node" => node.to_owned()).set(value);
         let (segments, bytes) = self.files.totals();
         show!("trough_worker_segments", "tier" = tier, segments);
         show!("trough_worker_segment_bytes", "tier" = tier, bytes);
@@ -197,9 +210,9 @@ impl Worker {
         for (stage, count) in promotions::STAGES.into_iter().zip(self.promotions.by_stage()) {
             show!("trough_worker_promotions_in_flight", "stage" = stage, count);
         }
-        show!("trough_worker_lease_ttl_seconds", self.lease.ttl().as_secs_f64());
-        show!("trough_worker_lease_remaining_seconds", self.lease.remaining());
-        show!("trough_worker_lease_age_seconds", self.lease.age().unwrap_or(0.0));
+        seconds("trough_worker_lease_ttl_seconds", self.lease.ttl().as_secs_f64());
+        seconds("trough_worker_lease_remaining_seconds", self.lease.remaining());
+        seconds("trough_worker_lease_age_seconds", self.lease.age().unwrap_or(0.0));
         show!("trough_worker_epoch", self.highest_epoch());
         show!("trough_worker_capacity_bytes", self.settings.storage_in_bytes);
         if let Ok(disk) = rustix::fs::statvfs(&self.settings.local_data) {
@@ -212,8 +225,11 @@ impl Worker {
 
 fn gauge_engine(node: &str, stats: &EngineStats, cold: bool) {
     macro_rules! show {
-        ($name:literal, $($label:literal = $at:literal,)? $value:expr) => {
-            gauge!($name, "node" => node.to_owned() $(, $label => $at)?).set($value as f64)
+        ($name:literal, $value:expr) => {
+            gauge!($name, "node" => node.to_owned()).set($value as f64)
+        };
+        ($name:literal, $label:literal = $at:literal, $value:expr) => {
+            gauge!($name, "node" => node.to_owned(), $label => $at).set($value as f64)
         };
     }
     macro_rules! count {

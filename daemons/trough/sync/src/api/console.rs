@@ -94,7 +94,8 @@ fn slow(api: &Api, took: Duration, stats: FanOutStats, sql: String) {
     }
     metrics::counter!("trough_sync_slow_queries_total").increment(1);
     let Some(held_back) = api.slow.pass() else { return };
-    let sql = if settings.slow_query_sql { &sql[..sql.floor_char_boundary(SQL_BYTES)] } else { "(SLOW_QUERY_SQL is off)" };
+    let sql =
+        if settings.slow_query_sql { &sql[..sql.floor_char_boundary(SQL_BYTES)] } else { "(SLOW_QUERY_SQL is off)" };
     let FanOutStats { segments, workers, rows, bytes, .. } = stats;
     tracing::info!(node = %settings.hostname, ms = took.as_millis() as u64, segments, workers, rows, bytes, sql, held_back, "slow query");
 }
