@@ -37,3 +37,7 @@ BEGIN ATOMIC
     ORDER BY 1;
 END;
 COMMENT ON FUNCTION tables(text, text) IS 'The tables and views of a segment, and the SQLite statements that make them.';
+
+CREATE FUNCTION last_trace() RETURNS text
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'trough_last_trace_wrapper';
+COMMENT ON FUNCTION last_trace() IS 'The trace id that this session''s requests carried last, as the workers'' logs have it.';

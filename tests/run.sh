@@ -76,6 +76,8 @@ bi() {
   "$python" -m pip install --quiet --disable-pip-version-check -r tests/bi/requirements.txt
   "$python" -m pytest -q -p no:cacheprovider tests/bi
 }
+# Metrics, traces, logs, and a real Prometheus over them.
+obs() { pytest -rs tests/obs; }
 chaos() { pytest tests/chaos; }
 # These kill servers, so they start an HDFS of their own.
 chaos_hdfs() {
@@ -109,7 +111,7 @@ hdrs() {
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure gcs check versions build cluster secure cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster secure cluster_hdfs compat shell fdw bi obs chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

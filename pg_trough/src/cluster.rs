@@ -28,6 +28,7 @@ use crate::{
     plandata::Wanted,
     runtime::{self, Feed},
     table::{Limits, OnFault},
+    trace,
 };
 
 /// The clients of one cluster, as one user.
@@ -296,7 +297,7 @@ impl Cluster {
             buffer_bytes: guc::BUFFER.get() as usize * 1024,
             unknown_is_error: named && limits.on_missing == OnFault::Error,
             skip_failed: limits.on_failed != OnFault::Error,
-            trace_id: Some(trace_id()),
+            trace: Some(trace::current()),
             ..QueryOptions::default()
         };
         if let Wanted::Any(rows) = wanted {
@@ -371,7 +372,7 @@ impl Cluster {
         let options = QueryOptions {
             timeout: Some(patience),
             unknown_is_error: false,
-            trace_id: Some(trace_id()),
+            trace: Some(trace::current()),
             ..QueryOptions::default()
         };
         let client = self.query.clone();
@@ -395,7 +396,7 @@ impl Cluster {
         self.write.with_options(WriteOptions {
             schema: schema.clone(),
             timeout,
-            trace_id: Some(trace_id()),
+            trace: Some(trace::current()),
             ..WriteOptions::default()
         })
     }
@@ -414,18 +415,9 @@ impl Cluster {
 /// How often trough.activity() is told while nothing comes.
 const SHOWN: Duration = Duration::from_millis(250);
 
-/// Names this backend's query in the workers' logs.
-fn trace_id() -> String {
-    // SAFETY: both are set in every backend.
-    let (pid, session) = unsafe { (pg_sys::MyProcPid, pg_sys::MyStartTime) };
-    // SAFETY: only reads the current transaction's state.
-    let statement = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
-    format!("pg-{session:x}-{pid}-{statement:x}")
-}
-
 /// A failed query as PostgreSQL reports it.
 pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
-    let failure = |code, message: String| Failure::new(code, message);
+    let failure = |code, message: String| Failure::new(code, message).traced();
     match error {
         QueryError::Segment { segment, node, url, error } => {
             let message = match error.message.strip_prefix("type mismatch: ") {
@@ -470,7 +462,7 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
 /// A failed change of the cluster as PostgreSQL reports it.
 pub(crate) fn write_failure(server: &str, error: &WriteError) -> Failure {
     let code = SegmentError::new(error.code(), String::new());
-    let failure = Failure::new(sqlstate(&code), format!("server \"{server}\": {error}"));
+    let failure = Failure::new(sqlstate(&code), format!("server \"{server}\": {error}")).traced();
     match error.code() {
         trough_core::ErrorCode::Unauthorized => {
             failure.hint("The option token of the user mapping must hold a token with the role write, or admin.")

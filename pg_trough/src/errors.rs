@@ -3,6 +3,8 @@
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
 use trough_core::{ErrorCode, SegmentError};
 
+use crate::trace;
+
 /// An error on its way to PostgreSQL.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -14,12 +16,14 @@ pub(crate) struct Failure {
     pub(crate) detail: Option<String>,
     /// What to do.
     pub(crate) hint: Option<String>,
+    /// Whether it came of a request, and so shall say which.
+    traced: bool,
 }
 
 impl Failure {
     /// An error without detail and hint.
     pub(crate) fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, hint: None }
+        Self { code, message: message.into(), detail: None, hint: None, traced: false }
     }
 
     /// Adds a hint.
@@ -31,6 +35,12 @@ impl Failure {
     /// Adds a detail.
     pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// Has it say the statement's trace, by which the workers' logs tell more.
+    pub(crate) fn traced(mut self) -> Self {
+        self.traced = true;
         self
     }
 
@@ -53,7 +63,11 @@ impl Failure {
         if let Some(hint) = self.hint {
             report = report.set_hint(hint);
         }
+        if self.traced {
+            trace::arm();
+        }
         report.report(level);
+        trace::disarm();
     }
 }
 

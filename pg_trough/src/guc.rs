@@ -18,12 +18,23 @@ pub(crate) static BUFFER: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 pub(crate) static WRITE_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
 /// How long one request to a worker may take.
 pub(crate) static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// The trace of this session's statements.
+pub(crate) static TRACEPARENT: GucSetting<Option<std::ffi::CString>> =
+    GucSetting::<Option<std::ffi::CString>>::new(None);
 
 /// Segments that ANALYZE samples.
 pub(crate) static ANALYZE_SEGMENTS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 
 /// Defines them.
 pub(crate) fn register() {
+    GucRegistry::define_string_guc(
+        c"pg_trough.traceparent",
+        c"The trace (W3C traceparent) that requests to workers carry, and errors name.",
+        c"Empty makes one for each statement. A comment traceparent='...' in the statement goes before it.",
+        &TRACEPARENT,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
     GucRegistry::define_bool_guc(
         c"pg_trough.pushdown",
         c"Evaluates conditions and aggregates in SQLite, and asks only the segments that a condition allows.",

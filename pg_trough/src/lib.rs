@@ -44,6 +44,7 @@ mod scan;
 mod segments;
 mod state;
 mod table;
+mod trace;
 mod upper;
 mod walk;
 mod warn;

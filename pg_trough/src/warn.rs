@@ -1,6 +1,6 @@
 //! Warnings about segments that a scan left out.
 
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
+use pgrx::PgSqlErrorCode;
 use trough_client::{QueryError, query::LeftOut};
 
 use crate::{
@@ -47,10 +47,11 @@ pub(crate) fn impossible(server: &str, name: &str, count: u64) -> Failure {
 }
 
 fn warn(message: String, detail: String, option: &str) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_trough")
-        .set_detail(detail)
-        .set_hint(format!("The option {option} says so."))
-        .report(PgLogLevel::WARNING);
+    Failure::new(PgSqlErrorCode::ERRCODE_WARNING, message)
+        .detail(detail)
+        .hint(format!("The option {option} says so."))
+        .traced()
+        .warn();
 }
 
 /// What was said of a segment, with its name.

@@ -123,7 +123,9 @@ def test_a_sync_master_that_starts_while_the_name_node_is_gone_deletes_nothing(c
     hdfs.kill("namenode")
     cluster.sync.kill()
     cluster.sync.start()
-    harness.wait_for("the sync server", lambda: harness.http("GET", cluster.sync_url("/readyz")).status == 200)
+    harness.wait_for("the sync master", lambda: harness.http("GET", cluster.sync_url("/status")).json["standing"] == "master")
+    # It is ready once it has listed the store.
+    assert harness.http("GET", cluster.sync_url("/readyz")).status == 503
     harness.wait_for("rounds of the sync master", lambda: support.rounds(cluster) >= 4)
     assert support.placed(cluster, HOT + COLD) == steady
     hdfs.run("namenode")

@@ -51,9 +51,6 @@ pub enum HttpError {
     Client(String),
 }
 
-/// The header that carries a query's trace id to the workers and back.
-pub const TRACE_HEADER: &str = "x-trough-trace";
-
 /// The pooled client. It takes no proxy from the environment and follows no redirect.
 ///
 /// # Errors

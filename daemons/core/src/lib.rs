@@ -8,9 +8,11 @@ pub mod moments;
 pub mod placement;
 pub mod protocol;
 pub mod records;
+pub mod trace;
 pub mod value;
 pub mod wire;
 
 pub use error::{ErrorCode, SegmentError};
 pub use ids::{IdError, NodeId, SchemaId, SegmentId};
+pub use trace::{Trace, TraceId};
 pub use value::Value;

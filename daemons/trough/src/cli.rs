@@ -4,7 +4,9 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 use trough_config::Settings;
+use trough_http::{Bound, Daemon, Logging, Served, StatusFn, init_logging};
 
 use crate::{admin, dev, doctor, lifeline, shell, token};
 
@@ -53,6 +55,9 @@ struct MetaArgs {
     /// Address to serve on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:28015")]
     listen: SocketAddr,
+    /// Address of /livez, /readyz, /metrics and /status (HTTP) [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
     #[command(flatten)]
     config: ConfigArg,
     #[command(flatten)]
@@ -148,7 +153,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// RETHINKDB_PASSWORD and RETHINKDB_TLS say to the metadata server what they say to its clients.
 async fn meta(args: MetaArgs) -> anyhow::Result<()> {
     let settings = args.config.load()?;
-    trough_http::init_logging(&settings.log_level, settings.log_json)?;
+    let _logged = init_logging(&Logging::new("meta", &settings))?;
+    // First: it makes the recorder.
+    trough_http::build_info("meta", settings.hostname.as_str(), trough_engine::sqlite_version());
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
     anyhow::ensure!(
         settings.rethinkdb_user == "admin",
@@ -166,9 +173,43 @@ async fn meta(args: MetaArgs) -> anyhow::Result<()> {
     };
     let password = Some(settings.rethinkdb_password.clone()).filter(|password| !password.is_empty());
     let options = trough_meta::MetaOptions { password, tls, ..trough_meta::MetaOptions::new(args.dir, args.listen) };
-    trough_meta::serve(options, shutdown)
+    let server = trough_meta::MetaServer::start(options)
         .await
-        .with_context(|| format!("metadata server on {} (--listen)", args.listen))
+        .with_context(|| format!("metadata server on {} (--listen)", args.listen))?;
+    let health = match args.http {
+        Some(address) => Some(meta_http(&settings, address, &server, shutdown.clone())?),
+        None => None,
+    };
+    shutdown.cancelled().await;
+    server.shutdown().await;
+    if let Some(health) = health {
+        health.stopped().await;
+    }
+    Ok(())
+}
+
+/// The metadata server's health, metrics and status.
+fn meta_http(
+    settings: &Settings,
+    address: SocketAddr,
+    server: &trough_meta::MetaServer,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Served> {
+    let settings = Settings { listen: address.ip(), ..settings.clone() };
+    let (of_status, of_gauges) = (server.figures(), server.figures());
+    let node = settings.hostname.to_string();
+    let status: StatusFn = Arc::new(move || {
+        let document = serde_json::json!({
+            "part": "meta", "version": env!("CARGO_PKG_VERSION"), "node": node, "pid": std::process::id(),
+            "figures": of_status.now(),
+        });
+        Box::pin(async move { document })
+    });
+    let daemon = Daemon::new(&settings, status).with_gauges(Arc::new(move || of_gauges.gauge()));
+    // The metadata is served already.
+    daemon.readiness().set_ready();
+    let bound = Bound::bind(&settings, "--http", address.port())?;
+    Ok(bound.serve(&settings, daemon.common_routes(), shutdown)?)
 }
 
 async fn sync(args: SyncArgs) -> anyhow::Result<()> {
@@ -177,7 +218,7 @@ async fn sync(args: SyncArgs) -> anyhow::Result<()> {
         print!("{}", trough_sync::plan_only(settings).await?);
         return Ok(());
     }
-    trough_http::init_logging(&settings.log_level, settings.log_json)?;
+    let _logged = init_logging(&Logging::new("sync", &settings))?;
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
     trough_sync::run(settings, shutdown, |_| {}).await
 }
@@ -185,7 +226,8 @@ async fn sync(args: SyncArgs) -> anyhow::Result<()> {
 async fn worker(args: WorkerArgs) -> anyhow::Result<()> {
     let mut settings = args.config.load()?;
     settings.run_as_cold_storage_node |= args.cold;
-    trough_http::init_logging(&settings.log_level, settings.log_json)?;
+    let settings = Arc::new(settings);
+    let _logged = init_logging(&Logging::new("worker", &settings))?;
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
-    trough_worker::run(Arc::new(settings), shutdown, |_| {}).await
+    trough_worker::run(settings, shutdown, |_| {}).await
 }

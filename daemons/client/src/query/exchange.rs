@@ -15,13 +15,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use trough_core::{
     ErrorCode, SegmentError, SegmentId,
+    trace::TRACEPARENT,
     wire::{Frame, FrameDecoder, MSGPACK, QueryRequest, QueryStats},
 };
 
 use super::{Batch, Shared, python, skip};
 use crate::{
     discovery::{Endpoint, InFlight},
-    http::{self, TRACE_HEADER},
+    http,
 };
 
 /// How much of an answer without reduce is held back.
@@ -227,7 +228,7 @@ impl Exchange {
             let first = self.asked;
             let some = &self.targets[first..(first + PYTHON_AT_ONCE).min(self.targets.len())];
             self.asked += some.len();
-            let trace = options.trace_id.as_deref();
+            let trace = options.trace;
             let asked = some.iter().map(|t| python::ask(client, &self.endpoint.url, &t.segment, template, left, trace));
             let (answers, reduced) = (futures::future::join_all(asked).await, template.reduce.is_some());
             let mut rows = Vec::new();
@@ -278,8 +279,8 @@ impl Exchange {
             .map_err(|e| SegmentError::new(ErrorCode::BadRequest, format!("write the request: {e}")))?;
         let url = format!("{}v1/query", self.endpoint.url);
         let mut post = http::post(client, url, "application/json", MSGPACK, body);
-        if let Some(trace) = &options.trace_id {
-            post = post.header(TRACE_HEADER, trace);
+        if let Some(trace) = options.trace {
+            post = post.header(TRACEPARENT, trace.to_string());
         }
         let sent = tokio::time::timeout(options.stall, post.send()).await;
         let response = match sent {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use trough_core::{SegmentId, Value};
+use trough_core::{SegmentId, Trace, Value};
 
 use crate::{
     discovery::{Discovery, SegmentPattern},
@@ -91,7 +91,7 @@ pub struct QueryOptions {
     /// more, so that the first ends come soon.
     pub tell_done: bool,
     /// Goes with every request, so that logs of PostgreSQL and of the workers can be brought together.
-    pub trace_id: Option<String>,
+    pub trace: Option<Trace>,
 }
 
 impl Default for QueryOptions {
@@ -109,7 +109,7 @@ impl Default for QueryOptions {
             unknown_is_error: true,
             skip_failed: false,
             tell_done: false,
-            trace_id: None,
+            trace: None,
         }
     }
 }

@@ -7,10 +7,10 @@ use serde::{
     Deserialize,
     de::{Deserializer, MapAccess, Visitor},
 };
-use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
+use trough_core::{ErrorCode, SegmentError, SegmentId, Trace, Value, trace::TRACEPARENT};
 
 use super::QueryTemplate;
-use crate::http::{self, TRACE_HEADER};
+use crate::http;
 
 /// The most bytes of one answer, which comes as one JSON text.
 const MAX_BYTES: u64 = 256 << 20;
@@ -36,13 +36,13 @@ pub(super) async fn ask(
     segment: &SegmentId,
     template: &QueryTemplate,
     left: Option<Duration>,
-    trace: Option<&str>,
+    trace: Option<Trace>,
 ) -> Result<Rows, SegmentError> {
     let sql = statement(template, segment);
     let url = format!("{base}?segment={}", segment.url_encoded());
     let mut post = http::post(client, url, "application/sql;charset=utf-8", "application/json", sql.into_bytes());
     if let Some(trace) = trace {
-        post = post.header(TRACE_HEADER, trace);
+        post = post.header(TRACEPARENT, trace.to_string());
     }
     let limit = template.max_bytes.unwrap_or(MAX_BYTES).min(MAX_BYTES);
     let answer = async {

@@ -4,12 +4,12 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_core::{ErrorCode, SegmentError, SegmentId, trace::TRACEPARENT};
 
 use super::{WriteClient, WriteError, left};
 use crate::{
     discovery::{base_url, pick},
-    http::{self, TRACE_HEADER},
+    http,
 };
 
 /// An old answer's bytes: `[` rows as JSON objects `]`.
@@ -81,8 +81,8 @@ impl WriteClient {
         let url = format!("{}?segment={}", base_url(&provisioned.write_url), segment.url_encoded());
         let mut request = http::post(&self.client, url, "application/sql", "text/plain", sql.as_bytes().to_vec())
             .timeout(left(deadline));
-        if let Some(trace) = &self.options.trace_id {
-            request = request.header(TRACE_HEADER, trace);
+        if let Some(trace) = self.options.trace {
+            request = request.header(TRACEPARENT, trace.to_string());
         }
         match request.send().await {
             Ok(answer) if answer.status().is_success() => Ok(()),

@@ -11,13 +11,12 @@ use futures::{Stream, StreamExt};
 use reqwest::{Method, header::CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, describe::SchemaDescription, wire::NDJSON};
+use trough_core::{
+    ErrorCode, SchemaId, SegmentError, SegmentId, describe::SchemaDescription, trace::TRACEPARENT, wire::NDJSON,
+};
 
 use super::{MASTER_AGE, WriteClient, WriteError, left};
-use crate::{
-    discovery::base_url,
-    http::{self, TRACE_HEADER},
-};
+use crate::{discovery::base_url, http};
 
 /// A segment that can be written now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,8 +228,8 @@ impl WriteClient {
             if let Some(body) = &body {
                 request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
             }
-            if let Some(trace) = &self.options.trace_id {
-                request = request.header(TRACE_HEADER, trace);
+            if let Some(trace) = self.options.trace {
+                request = request.header(TRACEPARENT, trace.to_string());
             }
             match request.send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),

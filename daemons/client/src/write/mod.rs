@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use trough_core::{ErrorCode, NodeId, SchemaId, SegmentError, SegmentId};
+use trough_core::{ErrorCode, NodeId, SchemaId, SegmentError, SegmentId, Trace};
 
 use crate::{
     catalog::{Catalog, CatalogError, Master},
@@ -37,7 +37,7 @@ pub struct WriteOptions {
     /// Requests in flight.
     pub max_in_flight: usize,
     /// Goes with every request.
-    pub trace_id: Option<String>,
+    pub trace: Option<Trace>,
 }
 
 impl Default for WriteOptions {
@@ -48,7 +48,7 @@ impl Default for WriteOptions {
             segments_per_request: 500,
             bytes_per_request: 4 << 20,
             max_in_flight: 16,
-            trace_id: None,
+            trace: None,
         }
     }
 }

@@ -10,11 +10,12 @@ use futures::{StreamExt, stream};
 use reqwest::{StatusCode, header::CONTENT_TYPE};
 use trough_core::{
     ErrorCode, SegmentError, SegmentId,
+    trace::TRACEPARENT,
     wire::{MSGPACK, SegmentWrite, WriteRequest, WriteResponse, WriteResult},
 };
 
 use super::{WriteClient, WriteError, left};
-use crate::http::{self, TRACE_HEADER};
+use crate::http;
 
 /// Some writes of one request, by their place in the caller's list.
 struct Group {
@@ -142,8 +143,8 @@ impl WriteClient {
         };
         let url = format!("{}v1/write", group.base);
         let mut post = http::post(&self.client, url, MSGPACK, MSGPACK, body).timeout(time_left);
-        if let Some(trace) = &self.options.trace_id {
-            post = post.header(TRACE_HEADER, trace);
+        if let Some(trace) = self.options.trace {
+            post = post.header(TRACEPARENT, trace.to_string());
         }
         let unknown = |why: String| {
             let text = format!("worker at {}: {why}; whether the transaction was kept is not known", group.base);

@@ -179,6 +179,18 @@ pub const KEYS: &[Key] = &[
     key("COLD_READ_TIMEOUT", "30", "seconds that one read of a worker in direct mode may take"),
     key("SHUTDOWN_GRACE", "10", "seconds that requests in flight may take at shutdown"),
     key("LOG_FORMAT", "text", "text or json"),
+    key("ACCESS_LOG", "false", "whether every request is logged, at the target trough::access"),
+    key("SLOW_QUERY", "1", "seconds after which a query is logged as slow, with its plan; 0: never"),
+    key(
+        "SLOW_QUERY_SQL",
+        "true",
+        "whether the log of slow and failed queries holds their SQL, whose literals may be private",
+    ),
+    key(
+        "OTLP_ENDPOINT",
+        "",
+        "URL of an OpenTelemetry collector (OTLP over HTTP) that gets spans; default: OTEL_EXPORTER_OTLP_ENDPOINT, else none",
+    ),
     key(
         "CRASH_AT",
         "",

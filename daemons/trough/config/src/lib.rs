@@ -107,6 +107,12 @@ pub struct Settings {
     pub copy_thread_pool_size: usize,
     pub log_level: String,
     pub log_json: bool,
+    pub access_log: bool,
+    /// None: no query is slow.
+    pub slow_query: Option<Duration>,
+    pub slow_query_sql: bool,
+    /// None: OTEL_EXPORTER_OTLP_ENDPOINT decides.
+    pub otlp_endpoint: Option<String>,
     pub read_threads: usize,
     /// URL of the canonical store.
     pub store: String,

@@ -52,6 +52,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         return Err(raw.bad("PLACEMENT_EPSILON", format!("must lie between 0.001 and 10, not {epsilon}")));
     }
     let query_timeout = raw.seconds("QUERY_TIMEOUT", 300.0)?;
+    let slow_query = raw.seconds("SLOW_QUERY", 1.0)?;
     Ok(Settings {
         storage_in_bytes: match raw.whole("STORAGE_IN_BYTES", u64::MAX)? {
             Some(bytes) => bytes,
@@ -84,6 +85,10 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
             "json" => true,
             other => return Err(raw.bad("LOG_FORMAT", format!("must be text or json, not {other:?}"))),
         },
+        access_log: raw.flag("ACCESS_LOG", false)?,
+        slow_query: (!slow_query.is_zero()).then_some(slow_query),
+        slow_query_sql: raw.flag("SLOW_QUERY_SQL", true)?,
+        otlp_endpoint: otlp_endpoint(raw)?,
         read_threads: match raw.whole("READ_THREADS", 4096)? {
             Some(threads) => threads.max(1) as usize,
             None => std::thread::available_parallelism().map_or(4, |n| 2 * n.get()),
@@ -163,6 +168,14 @@ fn cold_mode(raw: &Raw) -> Result<ColdMode, ConfigError> {
 fn more_than_zero(raw: &Raw, key: &str, default: f64) -> Result<std::time::Duration, ConfigError> {
     let seconds = raw.seconds(key, default)?;
     if seconds.is_zero() { Err(raw.bad(key, "must be more than 0 seconds")) } else { Ok(seconds) }
+}
+
+fn otlp_endpoint(raw: &Raw) -> Result<Option<String>, ConfigError> {
+    let Some(endpoint) = raw.text("OTLP_ENDPOINT")? else { return Ok(None) };
+    match url::Url::parse(&endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Some(endpoint)),
+        _ => Err(raw.bad("OTLP_ENDPOINT", format!("{endpoint:?} is no URL; write http://HOST:4318"))),
+    }
 }
 
 /// STORE, else the URL that HDFS_HOST, HDFS_PORT and HDFS_PATH make.

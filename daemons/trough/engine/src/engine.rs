@@ -22,6 +22,7 @@ use crate::{
     query,
     remote::RemoteStats,
     render::Format,
+    report::{self, Dialect, OnEnd},
     stream::ByteStream,
     sync::Syncer,
     writer::{self, Writers},
@@ -155,7 +156,21 @@ impl Engine {
         sql: String,
         cancel: CancellationToken,
     ) -> Result<ByteStream, SegmentError> {
-        legacy::read(&self.inner, segment, sql, cancel).await
+        self.legacy_read_told(segment, sql, cancel, None).await
+    }
+
+    /// [`Engine::legacy_read`], with `on_end` told what came of it.
+    ///
+    /// # Errors
+    /// As there; `on_end` is told them too.
+    pub async fn legacy_read_told(
+        &self,
+        segment: SegmentFile,
+        sql: String,
+        cancel: CancellationToken,
+        on_end: Option<OnEnd>,
+    ) -> Result<ByteStream, SegmentError> {
+        legacy::read(&self.inner, segment, sql, cancel, on_end).await
     }
 
     /// `POST /v1/query`. `files` stands for `request.segments`, in the same order: what to read, or why it cannot be
@@ -168,7 +183,27 @@ impl Engine {
         format: Format,
         cancel: CancellationToken,
     ) -> ByteStream {
-        query::run(&self.inner, files, request, format, cancel).await
+        self.query_told(files, request, format, cancel, None).await
+    }
+
+    /// [`Engine::query`], with `on_end` told what came of it.
+    pub async fn query_told(
+        &self,
+        files: Vec<Result<SegmentFile, SegmentError>>,
+        request: QueryRequest,
+        format: Format,
+        cancel: CancellationToken,
+        on_end: Option<OnEnd>,
+    ) -> ByteStream {
+        query::run(&self.inner, files, request, format, cancel, on_end).await
+    }
+
+    /// How SQLite would run a statement on a segment (EXPLAIN QUERY PLAN), a line a step; it is not run.
+    ///
+    /// # Errors
+    /// What SQLite says to the statement.
+    pub async fn plan(&self, segment: SegmentFile, sql: String, dialect: Dialect) -> Result<Vec<String>, SegmentError> {
+        report::plan(&self.inner, segment, sql, dialect).await
     }
 
     /// The old write endpoint: an SQL script, in one durable transaction, all or nothing.

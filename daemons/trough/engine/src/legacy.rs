@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Row, types::ValueRef};
 use tokio_util::sync::CancellationToken;
-use trough_core::{ErrorCode, SegmentError};
+use trough_core::{ErrorCode, SegmentError, wire::QueryStats};
 
 use crate::{
     conn,
@@ -13,6 +14,7 @@ use crate::{
     json::{self, Fields},
     output::{INLINE_BYTES, INLINE_TIME},
     query::BATCH_BYTES,
+    report::{Notes, OnEnd},
     sql,
     statement::{Failure, Verdict, check_reads, judge},
     stream::{ByteStream, Chunk, Sender},
@@ -27,24 +29,38 @@ pub(crate) async fn read(
     file: SegmentFile,
     text: String,
     cancel: CancellationToken,
+    on_end: Option<OnEnd>,
 ) -> Result<ByteStream, SegmentError> {
-    sql::check_text(&text, &inner.options.limits)?;
-    if !sql::reads(&text) || sql::has_second_statement(&text) {
-        return Err(SegmentError::new(ErrorCode::BadSql, ONE_SELECT));
+    let notes = Notes::new(on_end);
+    let files = [Ok(file.clone())];
+    let checked = sql::check_text(&text, &inner.options.limits).and_then(|()| {
+        let one = sql::reads(&text) && !sql::has_second_statement(&text);
+        if one { Ok(()) } else { Err(SegmentError::new(ErrorCode::BadSql, ONE_SELECT)) }
+    });
+    if let Err(error) = checked {
+        notes.tell(&text, &files, QueryStats::default(), Some(&error));
+        return Err(error);
     }
     if inner.options.inline_reads
-        && let Some(body) = inline(inner, &file, &text)
+        && let Some((body, stats)) = inline(inner, &file, &text)
     {
+        notes.tell(&text, &files, stats, None);
         return Ok(ByteStream::whole(body));
     }
     let control = Control::new(inner.options.limits.query_timeout, None, Some(cancel));
     let (sender, stream) = ByteStream::channel(&control, inner.point.handle());
     let engine = inner.clone();
     inner.point.submit(Box::new(move || {
-        if let Err(error) = answer(&engine, &file, &text, &control, &sender) {
-            // A reader that is gone needs no error.
-            let _ = sender.send(Chunk::Failed(error));
-        }
+        let mut stats = QueryStats::default();
+        let entered = notes.segment(0, &file).entered();
+        let last = answer(&engine, &file, &text, &control, &sender, &mut stats);
+        drop(entered);
+        notes.took(0, control.elapsed());
+        stats.micros = control.elapsed().as_micros() as u64;
+        (stats.ok, stats.failed) = if last.is_ok() { (1, 0) } else { (0, 1) };
+        notes.tell(&text, &files, stats, last.as_ref().err());
+        // A reader that is gone needs neither an end nor an error.
+        let _ = sender.send(last.map_or_else(Chunk::Failed, Chunk::Last));
     }));
     stream.begun().await
 }
@@ -59,14 +75,15 @@ fn prepare<'c>(conn: &'c Connection, text: &str) -> Result<CachedStatement<'c>, 
     Ok(statement)
 }
 
-/// Writes the whole answer, in the pool.
+/// Writes the answer, in the pool; gives its last bytes.
 fn answer(
     inner: &Inner,
     file: &SegmentFile,
     text: &str,
     control: &Arc<Control>,
     sender: &Sender,
-) -> Result<(), SegmentError> {
+    stats: &mut QueryStats,
+) -> Result<Bytes, SegmentError> {
     let mut again = false;
     loop {
         let lease = inner.cache.checkout(file, &inner.options, control);
@@ -76,7 +93,10 @@ fn answer(
         })?;
         lease.obey(control);
         let mut sent = false;
-        let Err(failure) = stream(inner, lease.conn(), text, sender, &mut sent) else { return Ok(()) };
+        let failure = match stream(inner, lease.conn(), text, sender, &mut sent, stats) {
+            Ok(last) => return Ok(last),
+            Err(failure) => failure,
+        };
         let failure = match judge(&mut lease, file, &inner.options, failure) {
             Verdict::Again(_) if !sent && !again => {
                 again = true;
@@ -94,7 +114,14 @@ fn answer(
     }
 }
 
-fn stream(inner: &Inner, conn: &Connection, text: &str, sender: &Sender, sent: &mut bool) -> Result<(), Failure> {
+fn stream(
+    inner: &Inner,
+    conn: &Connection,
+    text: &str,
+    sender: &Sender,
+    sent: &mut bool,
+    stats: &mut QueryStats,
+) -> Result<Bytes, Failure> {
     let mut statement = prepare(conn, text)?;
     let mut writer = RowWriter::new(&statement);
     let (max_rows, max_bytes) = (inner.options.limits.max_rows, inner.options.limits.max_bytes);
@@ -121,20 +148,21 @@ fn stream(inner: &Inner, conn: &Connection, text: &str, sender: &Sender, sent: &
             let full = std::mem::replace(&mut writer.out, Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4));
             *sent = true;
             if sender.send(Chunk::More(full.into())).is_err() {
-                return Ok(());
+                // The reader is gone.
+                return Ok(Bytes::new());
             }
         }
+        (stats.rows, stats.bytes) = (count, total);
     }
-    // A reader that is gone needs no end.
-    let _ = sender.send(Chunk::Last(writer.end().into()));
-    Ok(())
+    Ok(writer.end().into())
 }
 
 /// Answers on the caller's own thread if the segment is open already and the statement is over in no time. Gives
 /// nothing if not, and for every failure: the pool's threads then tell it.
-fn inline(inner: &Inner, file: &SegmentFile, text: &str) -> Option<Vec<u8>> {
+fn inline(inner: &Inner, file: &SegmentFile, text: &str) -> Option<(Vec<u8>, QueryStats)> {
     let lease = inner.cache.checkout_inline(file)?;
-    lease.obey(&Control::new(INLINE_TIME, Some(INLINE_TIME), None));
+    let control = Control::new(INLINE_TIME, Some(INLINE_TIME), None);
+    lease.obey(&control);
     let mut statement = prepare(lease.conn(), text).ok()?;
     let mut writer = RowWriter::new(&statement);
     let (max_rows, max_bytes) = (inner.options.limits.max_rows, inner.options.limits.max_bytes);
@@ -149,7 +177,10 @@ fn inline(inner: &Inner, file: &SegmentFile, text: &str) -> Option<Vec<u8>> {
         }
     }
     inner.cache.count_inline();
-    Some(writer.end())
+    let micros = control.elapsed().as_micros() as u64;
+    let body = writer.end();
+    let stats = QueryStats { ok: 1, failed: 0, rows: count, bytes: body.len() as u64, micros };
+    Some((body, stats))
 }
 
 /// Rows as objects: `[` rows joined by `,\n` then `]\n`.

@@ -61,7 +61,13 @@ pub(crate) fn within(rows: u64, max_rows: u64, bytes: u64, max_bytes: u64) -> Re
 
 /// Answers on the caller's own thread if the segment is open already and the statement is over in no time. Gives nothing if not,
 /// and for every failure: the pool's threads then tell it.
-pub(crate) fn inline(inner: &Inner, file: &SegmentFile, map: &Query, max_rows: u64, max_bytes: u64) -> Option<Vec<u8>> {
+pub(crate) fn inline(
+    inner: &Inner,
+    file: &SegmentFile,
+    map: &Query,
+    max_rows: u64,
+    max_bytes: u64,
+) -> Option<(Vec<u8>, QueryStats)> {
     let lease = inner.cache.checkout_inline(file)?;
     let control = Control::new(INLINE_TIME, Some(INLINE_TIME), None);
     lease.obey(&control);
@@ -82,7 +88,8 @@ pub(crate) fn inline(inner: &Inner, file: &SegmentFile, map: &Query, max_rows: u
     let (rows, bytes) = frame.map_or((0, 0), |frame| frame.close(&mut output.frames));
     within(rows, max_rows, bytes, max_bytes).ok()?;
     let micros = control.elapsed().as_micros() as u64;
-    Frame::End(QueryStats { ok: 1, failed: 0, rows, bytes, micros }).encode(&mut output.frames);
+    let stats = QueryStats { ok: 1, failed: 0, rows, bytes, micros };
+    Frame::End(stats).encode(&mut output.frames);
     inner.cache.count_inline();
-    Some(output.frames)
+    Some((output.frames, stats))
 }

@@ -24,6 +24,7 @@ use crate::{
     pool::PoolRef,
     reduce::Partial,
     render::{Format, Renderer},
+    report::{Notes, OnEnd},
     sql,
     statement::{Failure, Query, RowsFrame, Verdict, judge},
     stream::{ByteStream, Chunk, Sender, Stop},
@@ -47,6 +48,7 @@ pub(crate) struct Run {
     pub(crate) control: Arc<Control>,
     sender: Sender,
     renderer: Option<Mutex<Renderer>>,
+    notes: Notes,
     next: AtomicUsize,
     at_work: AtomicUsize,
     ok: AtomicU64,
@@ -64,7 +66,9 @@ pub(crate) async fn run(
     request: QueryRequest,
     format: Format,
     cancel: CancellationToken,
+    on_end: Option<OnEnd>,
 ) -> ByteStream {
+    let notes = Notes::new(on_end);
     let ids: Arc<[_]> = if format == Format::MessagePack { Arc::default() } else { request.segments.clone().into() };
     let renderer = (format != Format::MessagePack).then(|| Renderer::new(format, ids));
     let refuse = |renderer: Option<Renderer>, error: SegmentError| {
@@ -83,6 +87,7 @@ pub(crate) async fn run(
     let checked =
         check(&request.map, "map").and_then(|()| request.reduce.as_deref().map_or(Ok(()), |r| check(r, "reduce")));
     if let Err(e) = checked {
+        notes.tell(&request.map, &files, QueryStats::default(), Some(&e));
         return refuse(renderer, e);
     }
     let deadline = request.deadline_ms.map(Duration::from_millis);
@@ -98,8 +103,9 @@ pub(crate) async fn run(
     let map = Query::new(&request.map, request.params).bytewise(request.bytewise);
 
     if let ([Ok(file)], None, true) = (files.as_slice(), &request.reduce, inner.options.inline_reads)
-        && let Some(frames) = inline(inner, file, &map, max_rows, max_bytes)
+        && let Some((frames, stats)) = inline(inner, file, &map, max_rows, max_bytes)
     {
+        notes.tell(map.sql(), &files, stats, None);
         return ByteStream::whole(match renderer {
             Some(mut renderer) => renderer.render(&frames),
             None => frames,
@@ -121,6 +127,7 @@ pub(crate) async fn run(
         control,
         sender,
         renderer: renderer.map(Mutex::new),
+        notes,
         next: AtomicUsize::new(0),
         at_work: AtomicUsize::new(tasks),
         ok: AtomicU64::new(0),
@@ -151,12 +158,15 @@ fn work(run: &Arc<Run>) {
     let mut output = Output::new();
     let mut rows = Vec::new();
     let began = Instant::now();
+    let (mut at, mut slowest) = (began, None::<(usize, Duration)>);
     loop {
         if run.control.must_stop() {
             break;
         }
         let index = run.next.fetch_add(1, Ordering::Relaxed);
         let Some(file) = run.files.get(index) else { break };
+        let span = file.as_ref().map_or_else(|_| tracing::Span::none(), |file| run.notes.segment(index, file));
+        let entered = span.entered();
         let result = match file {
             Ok(file) => match (&run.partial, &run.top) {
                 (Some(partial), _) => run.map_segment(file, partial, &mut rows),
@@ -165,6 +175,12 @@ fn work(run: &Arc<Run>) {
             },
             Err(e) => Err(Trouble::Segment(e.clone())),
         };
+        drop(entered);
+        let now = Instant::now();
+        let took = now.duration_since(std::mem::replace(&mut at, now));
+        if slowest.is_none_or(|(_, most)| took > most) {
+            slowest = Some((index, took));
+        }
         run.control.segment_done();
         match result {
             Ok(()) => {
@@ -174,6 +190,7 @@ fn work(run: &Arc<Run>) {
             Err(Trouble::Segment(error)) if concerns_all(&error) => run.control.fail(error),
             Err(Trouble::Segment(error)) => {
                 run.failed.fetch_add(1, Ordering::Relaxed);
+                run.notes.failed(&error);
                 Frame::SegmentError { segment: index as u32, error }.encode(&mut output.frames);
             }
         }
@@ -188,6 +205,7 @@ fn work(run: &Arc<Run>) {
             {
                 run.control.fail(error);
             }
+            run.note_slowest(slowest);
             start(run.clone());
             return;
         }
@@ -197,6 +215,7 @@ fn work(run: &Arc<Run>) {
     {
         run.control.fail(error);
     }
+    run.note_slowest(slowest);
     if run.at_work.load(Ordering::Acquire) > 1 {
         // Others are at work: whoever is last must find these frames in the answer already.
         let _ = run.flush(&mut output);
@@ -437,6 +456,12 @@ impl Run {
         }
     }
 
+    fn note_slowest(&self, slowest: Option<(usize, Duration)>) {
+        if let Some((index, time)) = slowest {
+            self.notes.took(index, time);
+        }
+    }
+
     /// The last thread's duty: the reduce statement, and the answer's end.
     fn finish(&self, mut output: Output) {
         let reduced = match (&self.partial, &self.top) {
@@ -448,16 +473,17 @@ impl Run {
         if let Err(error) = reduced {
             self.control.fail(error);
         }
-        let last = match self.control.stop_reason() {
-            Some(error) => Frame::Error(error),
-            None => Frame::End(QueryStats {
-                ok: self.ok.load(Ordering::Relaxed),
-                failed: self.failed.load(Ordering::Relaxed),
-                rows: self.rows.load(Ordering::Relaxed),
-                bytes: self.bytes.load(Ordering::Relaxed),
-                micros: self.control.elapsed().as_micros() as u64,
-            }),
+        let stats = QueryStats {
+            ok: self.ok.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            micros: self.control.elapsed().as_micros() as u64,
         };
+        let error = self.control.stop_reason();
+        // Told before the end is sent: who has the answer finds what is told of it.
+        self.notes.tell(self.map.sql(), &self.files, stats, error.as_ref());
+        let last = error.map_or(Frame::End(stats), Frame::Error);
         last.encode(&mut output.frames);
         // A reader that is gone needs no end.
         let _ = self.send(output.frames, true);

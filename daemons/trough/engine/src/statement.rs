@@ -33,6 +33,11 @@ impl Query {
         }
     }
 
+    /// The statement, as it came.
+    pub(crate) fn sql(&self) -> &str {
+        self.sql.strip_prefix(STRICT_MARK).unwrap_or(&self.sql)
+    }
+
     /// Says whether it relies on texts in UTF-8.
     pub(crate) fn bytewise(self, bytewise: bool) -> Self {
         Self { bytewise, ..self }

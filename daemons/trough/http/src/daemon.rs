@@ -1,6 +1,6 @@
 //! What a daemon says about itself: alive, ready, its metrics, its status.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -9,17 +9,20 @@ use axum::{
     routing::get,
 };
 use futures::future::BoxFuture;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
 use trough_config::{Role, Settings};
 
 use crate::{
     auth::{Auth, RequireRole, Rule},
+    metrics::recorder,
     respond::{json_bytes, plain},
 };
 
 /// Makes the document of `/status`.
 pub type StatusFn = Arc<dyn Fn() -> BoxFuture<'static, serde_json::Value> + Send + Sync>;
+
+/// Sets the gauges before `/metrics` is rendered; may take a few milliseconds.
+pub type CollectFn = Arc<dyn Fn() + Send + Sync>;
 
 /// Whether the daemon serves; shared by its parts.
 #[derive(Clone, Debug)]
@@ -48,29 +51,20 @@ pub struct Daemon {
     auth: Auth,
     readiness: Readiness,
     status: StatusFn,
-    metrics: PrometheusHandle,
-}
-
-/// The recorder is the process's: parts in one process (`trough dev`'s tests) share it.
-fn recorder() -> PrometheusHandle {
-    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
-    RECORDER
-        .get_or_init(|| {
-            let recorder = PrometheusBuilder::new().build_recorder();
-            let handle = recorder.handle();
-            if metrics::set_global_recorder(recorder).is_err() {
-                tracing::warn!("another metrics recorder is installed, /metrics stays empty");
-            }
-            handle
-        })
-        .clone()
+    collect: CollectFn,
 }
 
 impl Daemon {
     /// A daemon that is not ready yet.
     pub fn new(settings: &Settings, status: StatusFn) -> Self {
         let readiness = Readiness(Arc::new(RwLock::new(Err("starting".to_owned()))));
-        Self { auth: Auth::new(settings), readiness, status, metrics: recorder() }
+        recorder();
+        Self { auth: Auth::new(settings), readiness, status, collect: Arc::new(|| {}) }
+    }
+
+    /// Has `collect` called before each scrape.
+    pub fn with_gauges(self, collect: CollectFn) -> Self {
+        Self { collect, ..self }
     }
 
     /// Its readiness, to be set by whoever knows.
@@ -92,7 +86,7 @@ impl Daemon {
     /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read over all segments.
     pub fn common_routes(&self) -> Router {
         let readiness = self.readiness.clone();
-        let metrics = self.metrics.clone();
+        let (collect, ready) = (self.collect.clone(), self.readiness.clone());
         let status = self.status.clone();
         let open = Router::new().route("/livez", get(|| async { plain(StatusCode::OK, "alive\n") })).route(
             "/readyz",
@@ -108,14 +102,24 @@ impl Daemon {
             .route(
                 "/metrics",
                 get(move || {
-                    metrics.run_upkeep();
-                    let text = metrics.render();
-                    async move { ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], text).into_response() }
+                    let (collect, ready) = (collect.clone(), ready.clone());
+                    metrics_answer(move || {
+                        collect();
+                        metrics::gauge!("trough_ready").set(if ready.get().is_ok() { 1.0 } else { 0.0 });
+                        recorder().render()
+                    })
                 }),
             )
             .route("/status", get(move || status_answer(status.clone())))
             .route_layer(self.require(Role::Read));
         open.merge(guarded)
+    }
+}
+
+async fn metrics_answer(render: impl FnOnce() -> String + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(render).await {
+        Ok(text) => ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(e) => crate::respond::server_error(e),
     }
 }
 

@@ -12,22 +12,32 @@ mod files;
 mod gate;
 mod listener;
 mod logging;
+mod metrics;
+mod observe;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod pace;
 mod protocol;
+mod rate;
 mod respond;
 mod serve;
 mod tls;
+mod trace;
 
 pub use auth::{Auth, RequireRole};
 pub use caller::Caller;
 pub use client::{peer_client, stranger_client};
-pub use daemon::{Daemon, Readiness, StatusFn};
+pub use daemon::{CollectFn, Daemon, Readiness, StatusFn};
 pub use listener::{BindError, Bound, Served};
-pub use logging::init_logging;
+pub use logging::{Logged, Logging, init_logging};
+pub use metrics::build_info;
+pub use observe::Failed;
 pub use pace::BodyTimeout;
 pub use protocol::{protocol_of, read_document, read_json};
+pub use rate::Rate;
 pub use respond::{json_bytes, plain, server_error};
 pub use tls::{TlsError, server_config};
+pub use trace::{current_trace, new_trace, traced};
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use trough_config::Settings;
 
 use crate::{
     gate::Doors,
+    observe::Observe,
     protocol,
     serve::{self, Door},
     tls::{self, TlsError},
@@ -115,7 +116,9 @@ impl Bound {
             None => None,
             Some(files) => Some(TlsAcceptor::from(tls::server_config(files, tls::HTTP, shutdown.clone())?)),
         };
-        let router = protocol::layer(router).layer(DefaultBodyLimit::max(settings.max_body_bytes));
+        let router = protocol::layer(router)
+            .layer(DefaultBodyLimit::max(settings.max_body_bytes))
+            .layer(Observe::new(self.setting, settings.access_log));
         let (addr, setting, grace) = (self.addr, self.setting, settings.shutdown_grace);
         let door = Arc::new(Door::new(router, settings.http.clone()));
         let task = tokio::spawn(async move {

@@ -7,6 +7,8 @@ use axum::{
 };
 use bytes::Bytes;
 
+use crate::observe::Failed;
+
 /// A text answer. Its content type is exactly `text/plain`, as the Python trough's.
 pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
     with_type(status, "text/plain", text.into())
@@ -14,7 +16,10 @@ pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
 
 /// `500 Server Error: <message>` and a newline, under status 500.
 pub fn server_error(message: impl std::fmt::Display) -> Response {
-    plain(StatusCode::INTERNAL_SERVER_ERROR, format!("500 Server Error: {message}\n"))
+    let message = message.to_string();
+    let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, format!("500 Server Error: {message}\n"));
+    response.extensions_mut().insert(Failed(message));
+    response
 }
 
 /// A JSON answer that is serialized already.

@@ -6,7 +6,7 @@ use axum::{Router, routing::post};
 use tokio_util::sync::CancellationToken;
 use trough_config::{Role, Settings};
 
-use crate::{Bound, Caller, Daemon, peer_client, server_error};
+use crate::{Bound, Caller, Daemon, current_trace, peer_client, server_error};
 
 fn settings(extra: &str) -> Settings {
     Settings::from_yaml(&format!("LISTEN: 127.0.0.1\nSHUTDOWN_GRACE: 0.2\n{extra}")).expect("valid settings")
@@ -122,4 +122,59 @@ async fn a_port_in_use_is_named() {
     let port = first.addr().port();
     let error = Bound::bind(&settings, "READ_PORT", port).expect_err("in use").to_string();
     assert!(error.contains(&format!("READ_PORT {port}")) && error.contains("in use"), "{error}");
+}
+
+#[tokio::test]
+async fn requests_are_traced_and_counted() {
+    use axum::{body::Body, extract::Path, routing::get};
+    use futures::stream;
+
+    let settings = settings("");
+    let daemon = daemon(&settings);
+    let chunks = || stream::iter([Ok::<_, std::io::Error>(vec![b'x'; 1000]), Ok(vec![b'x'; 24])]);
+    let router = Router::new()
+        .route("/of/{id}", get(|Path(id): Path<String>| async move { id }))
+        .route("/stream", get(move || async move { Body::from_stream(chunks()) }))
+        .route("/trace", get(|| async { current_trace().map(|trace| trace.to_string()).unwrap_or_default() }))
+        .route("/fails", get(|| async { server_error("as the test wants") }))
+        .merge(daemon.common_routes());
+    let shutdown = CancellationToken::new();
+    // A name of its own, as other tests in this process count, too.
+    let served =
+        Bound::bind(&settings, "OBSERVED", 0).expect("bind").serve(&settings, router, shutdown.clone()).expect("serve");
+    let base = format!("http://{}", served.addr);
+    let client = reqwest::Client::new();
+    let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let get = async |path: &str| {
+        let answer = client.get(format!("{base}{path}")).header("traceparent", sent).send().await.expect("answer");
+        assert_eq!(answer.headers()["x-trough-trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        answer.text().await.expect("text")
+    };
+    assert_eq!(get("/trace").await, sent);
+    for id in 0..20 {
+        assert_eq!(get(&format!("/of/{id}")).await, id.to_string());
+        get(&format!("/nowhere/{id}")).await;
+    }
+    assert_eq!(get("/stream").await.len(), 1024);
+    get("/fails").await;
+    // A request is counted once its last byte is on its way.
+    let wanted = [
+        "trough_http_requests_total{listener=\"OBSERVED\",route=\"/of/{id}\",method=\"GET\",status=\"2xx\"} 20",
+        "trough_http_requests_total{listener=\"OBSERVED\",route=\"other\",method=\"GET\",status=\"4xx\"} 20",
+        "trough_http_requests_total{listener=\"OBSERVED\",route=\"/fails\",method=\"GET\",status=\"5xx\"} 1",
+        "trough_http_request_duration_seconds_count{listener=\"OBSERVED\",route=\"/of/{id}\",method=\"GET\"} 20",
+        "trough_http_response_bytes_total{listener=\"OBSERVED\",route=\"/stream\",method=\"GET\"} 1024",
+    ];
+    let found = async {
+        loop {
+            let text = get("/metrics").await;
+            if wanted.iter().all(|line| text.lines().any(|l| l == *line)) {
+                return text;
+            }
+        }
+    };
+    let text = tokio::time::timeout(Duration::from_secs(10), found).await.expect("counted");
+    assert!(!text.contains("nowhere/"), "{text}");
+    shutdown.cancel();
+    served.stopped().await;
 }

@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 
 use crate::datum::Datum;
 
+/// The metric of open feeds.
+const FEEDS: &str = "trough_meta_changefeeds";
+
 /// One document's change in one commit.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
@@ -53,8 +56,15 @@ pub(crate) struct Taken {
     pub(crate) closed: bool,
 }
 
+impl Drop for FeedQueue {
+    fn drop(&mut self) {
+        metrics::gauge!(FEEDS).decrement(1.0);
+    }
+}
+
 impl FeedQueue {
     pub(crate) fn new(table: i64, key: Option<Vec<u8>>, limit: usize) -> Self {
+        metrics::gauge!(FEEDS).increment(1.0);
         let squash = AtomicBool::new(false);
         Self { table, key, limit, squash, state: Mutex::default(), arrived: Notify::new() }
     }

@@ -9,9 +9,11 @@ mod datum;
 mod error;
 mod eval;
 mod feed;
+mod figures;
 mod server;
 mod store;
 mod term;
 
 pub use error::Error;
+pub use figures::{Figures, Now};
 pub use server::{MetaOptions, MetaServer, serve};

@@ -204,12 +204,14 @@ impl Layout {
                     &meta_dir,
                     "--listen",
                     &format!("127.0.0.1:{base}"),
+                    "--http",
+                    &format!("127.0.0.1:{}", base + 2),
                     "--config",
                     &settings("meta"),
                 ]
                 .map(str::to_owned)
                 .into(),
-                ports: vec![(base, "metadata")],
+                ports: vec![(base, "metadata"), (base + 2, "metadata's health and metrics")],
             },
             Part {
                 name: "sync".into(),

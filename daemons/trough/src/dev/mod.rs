@@ -38,7 +38,7 @@ DIR holds
     nodes/NAME/settings.yml  the settings of a sync server or worker, written at each start
     nodes/NAME/data/         a worker's segments
 
-Ports: BASE metadata, BASE+1 sync server (status page), and from BASE+10 on ten for each worker, then for each cold \
+Ports: BASE metadata, BASE+1 sync server (status page), BASE+2 the metadata server's health and metrics, and from BASE+10 on ten for each worker, then for each cold \
 worker: +0 read, +1 write, +2 segment manager. Environment variables TROUGH_KEY pass on to all parts, except for those \
 that are set for each part (names, ports, directories, store).";
 

@@ -102,7 +102,8 @@ pub struct ShellArgs {
 /// If it cannot read what is typed; a command that fails is told and makes the exit status 1.
 pub async fn run(args: ShellArgs) -> anyhow::Result<ExitCode> {
     if args.verbose {
-        trough_http::init_logging("debug", false)?;
+        // Spans of the shell's own go nowhere.
+        let _ = trough_http::init_logging(&trough_http::Logging::of_level("shell", "debug"))?;
     }
     let interactive = args.command.is_empty() && std::io::stdin().is_terminal();
     let mut session = match session(&args, interactive) {
@@ -141,6 +142,7 @@ fn session(args: &ShellArgs, interactive: bool) -> anyhow::Result<Session> {
         writes: WriteClient::new(discovery.clone(), &http, writes)?,
         discovery,
         connected: connected::Connected::Ids(segments),
+        trace: Mutex::default(),
         writable: args.writable,
         schema,
         format: render::Format::named(&args.format.to_lowercase()),

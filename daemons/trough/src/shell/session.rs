@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use trough_client::{Discovery, QueryClient, QueryOptions, WriteClient, query::LeftOut};
-use trough_core::{SchemaId, SegmentId, Value};
+use trough_core::{SchemaId, SegmentId, Trace, Value};
 
 use super::{
     command::{Command, Segments},
@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub queries: QueryClient,
     pub writes: WriteClient,
     pub connected: Connected,
+    /// Of the command's last query, for its error.
+    pub trace: Mutex<Option<Trace>>,
     pub writable: bool,
     pub schema: SchemaId,
     pub format: Format,
@@ -79,12 +81,16 @@ impl Session {
     /// With a text for the user, or [`Closed`]; the session goes on.
     pub(super) async fn execute(&mut self, command: &Command, confirmed: bool) -> anyhow::Result<Next> {
         self.out.begin();
+        self.asked(None);
         let next = match self.dispatch(command, confirmed).await {
             Ok(next) => next,
             Err(error) => {
                 // What came before the error is shown.
                 let _ = self.out.end();
-                return Err(error);
+                return Err(match self.asked(None) {
+                    Some(trace) if !error.is::<Closed>() => anyhow::anyhow!("{error:#} (trace {})", trace.id()),
+                    _ => error,
+                });
             }
         };
         self.out.end()?;
@@ -189,6 +195,18 @@ impl Session {
         self.out.take(&mut text)
     }
 
+    /// A trace for what is asked now; errors name it, as the workers' logs do.
+    fn new_trace(&self) -> Trace {
+        let trace = trough_http::new_trace();
+        self.asked(Some(trace));
+        trace
+    }
+
+    /// Notes the trace of what is asked; gives the one before.
+    fn asked(&self, trace: Option<Trace>) -> Option<Trace> {
+        std::mem::replace(&mut *self.trace.lock().unwrap_or_else(std::sync::PoisonError::into_inner), trace)
+    }
+
     /// How segments are asked.
     pub(super) fn query_options(&self) -> QueryOptions {
         QueryOptions {
@@ -196,6 +214,7 @@ impl Session {
             skip_failed: self.connected.only().is_none(),
             unknown_is_error: self.connected.only().is_some(),
             buffer_bytes: HELD_BYTES,
+            trace: Some(self.new_trace()),
             ..QueryOptions::default()
         }
     }

@@ -45,6 +45,8 @@ pub struct Context {
     pub controls: RwLock<Controls>,
     /// Where plans are asked for while this process is master.
     pub(crate) planning: Mutex<Option<mpsc::Sender<Planning>>>,
+    /// The epoch of the last reconciliation that was done here; 0: none.
+    pub reconciled: watch::Sender<u64>,
     /// Tells the reconciliation that something is waiting.
     pub nudge: Notify,
     /// Held while assignments are planned and committed, and while a segment is shredded: a plan that was made before
@@ -81,6 +83,7 @@ impl Context {
             view: RwLock::default(),
             controls: RwLock::default(),
             planning: Mutex::default(),
+            reconciled: watch::Sender::new(0),
             nudge: Notify::new(),
             committing: tokio::sync::Mutex::default(),
             dirty: Mutex::default(),

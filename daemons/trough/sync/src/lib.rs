@@ -10,6 +10,7 @@ mod folders;
 mod follow;
 mod master;
 pub mod mastership;
+mod meters;
 pub mod model;
 mod placing;
 pub mod plan;

@@ -168,6 +168,10 @@ async fn hold_election(
         None => Instant::now() + Duration::from_secs_f64(candidate.ttl),
     };
     let outcome = tokio::time::timeout_at(deadline.into(), catalog.elect(candidate)).await;
+    match &outcome {
+        Ok(Ok(_)) => metrics::counter!("trough_sync_elections_total").increment(1),
+        _ => metrics::counter!("trough_sync_election_failures_total").increment(1),
+    }
     match outcome {
         Ok(Ok(election)) if election.mine => {
             if let Some(term) = term.as_ref().filter(|t| t.is_valid() && !election.won) {
@@ -179,6 +183,7 @@ async fn hold_election(
                 Ok(Ok(epoch)) => {
                     let new = Term::new(epoch, election.valid_until);
                     tracing::info!(epoch, url = candidate.url, "this process is the sync master");
+                    metrics::counter!("trough_sync_standing_changes_total").increment(1);
                     *term = Some(new.clone());
                     standing.send_replace(Standing::Master(new));
                 }
@@ -212,6 +217,7 @@ fn step_down(term: &mut Option<Term>, standing: &watch::Sender<Standing>, why: &
     if let Some(old) = term.take() {
         old.end();
         standing.send_replace(Standing::Unknown);
+        metrics::counter!("trough_sync_standing_changes_total").increment(1);
         tracing::warn!(epoch = old.epoch, why, "stepping down as sync master");
     }
 }

@@ -274,7 +274,9 @@ impl Reconciler {
         let mut listing = self.context.store.list_folders();
         let mut count = 0;
         while let Some(folder) = listing.next().await {
-            let folder = folder.context("list the canonical store")?;
+            let folder = folder
+                .inspect_err(|_| metrics::counter!("trough_sync_listing_failures_total").increment(1))
+                .context("list the canonical store")?;
             self.model.observe_folder(&folder);
             count += folder.len();
         }
@@ -289,7 +291,7 @@ impl Reconciler {
         self.missing_count = gone.len() as u64;
         self.missing = gone.iter().take(view::NAMED).map(|ix| self.model.id(*ix).clone()).collect();
         self.listed = Some(Instant::now());
-        metrics::gauge!("trough_sync_segments").set(count as f64);
+        metrics::histogram!("trough_sync_listing_seconds").record(began.elapsed().as_secs_f64());
         tracing::debug!(segments = count, ms = began.elapsed().as_millis() as u64, "listed the store");
         Ok(())
     }
@@ -358,9 +360,6 @@ impl Reconciler {
 
     fn publish_view(&self, survey: &Survey, began: Instant) {
         let summary = survey.plan.summary.clone();
-        metrics::gauge!("trough_sync_under_replicated_segments").set(summary.under_replicated as f64);
-        metrics::gauge!("trough_sync_unserved_segments").set(summary.unserved as f64);
-        metrics::gauge!("trough_sync_copies_in_flight").set(summary.in_flight as f64);
         let workers = view::worker_lines(&self.model, &survey.workers, &survey.desired, &survey.nodes);
         let needy = view::needy(&self.model, &survey.workers, &survey.desired);
         let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
@@ -377,6 +376,7 @@ impl Reconciler {
             applying: self.applying.as_ref().map(|applying| applying.progress.clone()),
             error: None,
         });
+        self.context.reconciled.send_replace(self.term.as_ref().map_or(0, |t| t.epoch));
     }
 }
 

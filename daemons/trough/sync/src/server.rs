@@ -12,13 +12,14 @@ use trough_client::{
 };
 use trough_config::Settings;
 use trough_engine::{Engine, EngineOptions};
-use trough_http::{Bound, Daemon, Served};
+use trough_http::{Bound, Daemon, Rate, Readiness, Served, build_info};
 
 use crate::{
     api::{self, Api},
     context::Context,
     master,
     mastership::{self, Standing},
+    meters,
 };
 
 /// Nodes of a RethinkDB cluster that hold a table.
@@ -53,18 +54,20 @@ impl Server {
             engine: Engine::new(schema_engine()),
             queries,
             passing: trough_http::stranger_client(&settings)?,
+            slow: Rate::new(20, Duration::from_secs(10)),
             own_url: own_url.clone(),
         });
-        let status_of = api.clone();
+        let (status_of, gauges_of) = (api.clone(), api.clone());
         let daemon = Daemon::new(
             &settings,
             Arc::new(move || {
                 let document = api::document(&status_of);
                 Box::pin(async move { document })
             }),
-        );
-        daemon.readiness().set_waiting("the metadata does not answer yet");
-        let readiness = daemon.readiness().clone();
+        )
+        .with_gauges(Arc::new(move || meters::gauge(&gauges_of)));
+        meters::describe();
+        build_info("sync", settings.hostname.as_str(), trough_engine::sqlite_version());
         let served = bound.serve(&settings, api::router(api, &daemon), shutdown.clone())?;
 
         let ttl = mastership::mastership_ttl(settings.election_cycle);
@@ -84,24 +87,10 @@ impl Server {
                 () = prepare(&catalog) => {}
                 () = stop.cancelled() => return,
             }
-            readiness.set_waiting("no sync master is elected yet");
             mastership::take_part(catalog, candidate, cycle, sender, stop).await;
         });
         let readiness = daemon.readiness().clone();
-        let mut watched = standing.clone();
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
-            loop {
-                match &*watched.borrow_and_update() {
-                    Standing::Unknown => {}
-                    Standing::Follower(_) | Standing::Master(_) => readiness.set_ready(),
-                }
-                tokio::select! {
-                    changed = watched.changed() => if changed.is_err() { return },
-                    () = stop.cancelled() => return,
-                }
-            }
-        });
+        tasks.spawn(tell_readiness(context.clone(), readiness, shutdown.clone()));
         tasks.spawn(master::serve_terms(context.clone(), standing.clone(), shutdown));
         Ok(Self { served, tasks, standing, context })
     }
@@ -132,6 +121,29 @@ impl Server {
         }
         self.served.stopped().await;
     }
+}
+
+/// Ready is who knows the master, and, as master, has listed the store and planned once.
+async fn tell_readiness(context: Arc<Context>, readiness: Readiness, shutdown: CancellationToken) {
+    let (mut standing, mut reconciled) = (context.standing.clone(), context.reconciled.subscribe());
+    loop {
+        let planned = *reconciled.borrow_and_update();
+        match &*standing.borrow_and_update() {
+            Standing::Unknown => {
+                readiness.set_waiting("no sync master is known: the metadata does not answer, or none is elected yet")
+            }
+            Standing::Master(term) if term.epoch != planned => {
+                readiness.set_waiting("this sync master has not listed the canonical store yet");
+            }
+            Standing::Follower(_) | Standing::Master(_) => readiness.set_ready(),
+        }
+        tokio::select! {
+            changed = standing.changed() => if changed.is_err() { return },
+            changed = reconciled.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => break,
+        }
+    }
+    readiness.set_waiting("stopping");
 }
 
 /// The engine only checks and describes schemas: it opens no segment.

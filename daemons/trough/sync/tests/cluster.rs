@@ -281,7 +281,7 @@ async fn tokens_decide_who_may_do_what() {
     };
     use reqwest::Method;
     assert_eq!(ask(Method::GET, "/", "").await, 200, "the page itself holds nothing");
-    assert_eq!(ask(Method::GET, "/readyz", "").await, 200);
+    until("it is ready", async || ask(Method::GET, "/readyz", "").await == 200).await;
     assert_eq!(ask(Method::GET, "/v1/cluster", "").await, 401);
     assert_eq!(ask(Method::GET, "/v1/cluster", "reader").await, 200);
     assert_eq!(ask(Method::POST, "/v1/provision", "reader").await, 403);

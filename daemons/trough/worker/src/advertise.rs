@@ -14,6 +14,7 @@ use std::{
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use trough_client::{
     CatalogError,
     catalog::{MAX_KEYS, segment_service},
@@ -76,6 +77,8 @@ pub(crate) struct Advertiser {
     written: Notify,
     /// The rows in the database must be read again: a master may have deleted them while the lease did not run.
     reread: AtomicBool,
+    /// Whether all that should be told was told once.
+    told: CancellationToken,
 }
 
 impl Advertiser {
@@ -134,6 +137,11 @@ impl Advertiser {
             }
         };
         tokio::time::timeout(patience, all).await.is_ok()
+    }
+
+    /// Waits until all rows that there should be at the start have been written.
+    pub(crate) async fn told(&self) {
+        self.told.cancelled().await;
     }
 
     /// How many rows wait to be written.
@@ -212,7 +220,10 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             () = tokio::time::sleep(pause), if !pause.is_zero() => {}
         }
         pause = match write_all(&worker).await {
-            Ok(()) => Duration::ZERO,
+            Ok(()) => {
+                worker.advertiser.told.cancel();
+                Duration::ZERO
+            }
             Err(error) => {
                 tracing::warn!(%error, waiting = worker.advertiser.waiting(), "cannot write service rows, trying again");
                 (pause * 2).clamp(Duration::from_millis(200), Duration::from_secs(5))

@@ -158,6 +158,12 @@ impl Copies {
             .collect()
     }
 
+    /// Copies under way, and segments whose last copy failed.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let queue = self.queue.lock();
+        (queue.flights.len(), queue.failures.len())
+    }
+
     fn take(&self) -> Option<(SegmentId, Arc<AtomicU64>)> {
         let mut queue = self.queue.lock();
         let rank = queue.order.pop_first()?;
@@ -224,10 +230,12 @@ async fn copy_on(worker: Arc<Worker>, place: usize) {
         {
             // There may be more work than this task.
             worker.copies.wake.notify_one();
+            let begun = Instant::now();
             let result = tokio::select! {
                 () = worker.shutdown.cancelled() => return,
                 result = copy(&worker, &segment, done) => result,
             };
+            worker.meters.copy_seconds.record(begun.elapsed().as_secs_f64());
             if let Err(error) = &result {
                 worker.meters.copy_errors.increment(1);
                 tracing::error!(%segment, error = error.message, "cannot copy a segment from the canonical store, trying again later");

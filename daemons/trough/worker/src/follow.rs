@@ -34,19 +34,21 @@ pub(crate) async fn heartbeat(worker: Arc<Worker>) {
                 if look_again_in == 1 {
                     worker.advertiser.reread();
                 }
+                worker.meters.lease_renewals.increment(1);
                 look_again_in = if lapsed { 1 } else { look_again_in.saturating_sub(1) };
                 third.saturating_sub(begun.elapsed())
             }
             Ok(Err(error)) => {
+                worker.meters.lease_renew_failures.increment(1);
                 tracing::warn!(%error, remaining = worker.lease.remaining(), "cannot renew this node's lease");
                 retry_pause(&worker)
             }
             Err(_) => {
+                worker.meters.lease_renew_failures.increment(1);
                 tracing::warn!(remaining = worker.lease.remaining(), "renewing this node's lease takes too long");
                 retry_pause(&worker)
             }
         };
-        worker.gauge();
         tokio::select! {
             () = worker.shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -88,7 +90,7 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
 
 /// Tells whoever follows the nodes that this one is about to end. The lease runs on as it did.
 pub(crate) async fn announce_stop(worker: &Worker) -> Result<(), CatalogError> {
-    worker.catalog.heartbeat_node(&row(worker)).await
+    worker.catalog.heartbeat_node(&row(worker)).await.map(drop)
 }
 
 /// Compares the locks of this process with the database's.
@@ -250,19 +252,4 @@ async fn follow_assignments(worker: &Arc<Worker>) -> Result<(), CatalogError> {
         }
     }
     Ok(())
-}
-
-impl Worker {
-    /// Sets the gauges.
-    fn gauge(&self) {
-        let (segments, bytes) = self.files.totals();
-        let stats = self.engine.stats();
-        self.meters.segments.set(segments as f64);
-        self.meters.bytes.set(bytes as f64);
-        self.meters.assigned.set(self.wants.len() as f64);
-        self.meters.locks.set(self.locks.counts().0 as f64);
-        self.meters.copies_waiting.set(self.copies.waiting() as f64);
-        self.meters.lease_remaining.set(self.lease.remaining());
-        self.meters.handles.set(stats.handles_open as f64);
-    }
 }

@@ -34,6 +34,7 @@ mod state;
 mod status;
 mod stranded;
 mod system;
+mod told;
 mod write;
 
 pub use start::{Addresses, run};

@@ -1,9 +1,10 @@
 //! Promotion: a checked snapshot becomes the canonical copy while writers go on. The steps are those of the
 //! store's design: snapshot, check and hash, upload beside the target, mtime, the lock once more, rename, record.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures::{Stream, StreamExt as _};
+use tracing::Instrument as _;
 use trough_config::PromotionVerify;
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 use trough_store::{BoxError, Entry, PublishOptions, StoreError, promotion_mtime};
@@ -31,7 +32,7 @@ pub(crate) fn promote_all(
                 // A task of its own: it ends as it should even if the client goes away.
                 let task = {
                     let segment = segment.clone();
-                    tokio::spawn(async move { promote(&worker, &segment).await })
+                    tokio::spawn(async move { promote(&worker, &segment).await }.in_current_span())
                 };
                 let result = task.await.unwrap_or_else(|e| {
                     Err(SegmentError::new(ErrorCode::Internal, format!("promotion of segment '{segment}': {e}")))
@@ -56,6 +57,7 @@ pub(crate) async fn promote(worker: &Arc<Worker>, segment: &SegmentId) -> Result
             ),
         )
     })?;
+    let begun = Instant::now();
     let promotion = worker.promotions.begin(segment).ok_or_else(|| being_promoted(segment))?;
     let turn = async {
         let slot = promotion.slot().await;
@@ -78,6 +80,8 @@ pub(crate) async fn promote(worker: &Arc<Worker>, segment: &SegmentId) -> Result
     match &result {
         Ok(entry) => {
             worker.meters.promotions.increment(1);
+            worker.meters.promotion_seconds.record(begun.elapsed().as_secs_f64());
+            worker.meters.promoted_bytes.increment(entry.bytes);
             tracing::info!(%segment, path = entry.path, bytes = entry.bytes, "segment promoted");
         }
         Err(error) => {

@@ -21,6 +21,9 @@ pub(crate) const SNAPSHOT: &str = "SnapshotTaken";
 /// The step after it: the canonical copy is recorded in the assignments.
 pub(crate) const RECORDED: &str = "Recorded";
 
+/// What a promotion is at, in order.
+pub(crate) const STAGES: [&str; 4] = ["waiting", "snapshot", "upload", "record"];
+
 /// How far a promotion is, for the status page.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -100,6 +103,12 @@ impl Promotions {
             }
             over.await;
         }
+    }
+
+    /// How many are at each of [`STAGES`].
+    pub(crate) fn by_stage(&self) -> [usize; STAGES.len()] {
+        let running = self.running.lock();
+        STAGES.map(|stage| running.values().filter(|progress| *progress.stage.lock() == stage).count())
     }
 
     /// Ends the process if CRASH_AT says so.

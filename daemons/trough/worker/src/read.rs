@@ -1,6 +1,6 @@
 //! The read port: the old endpoint, one statement on one segment, and `POST /v1/query`, map and reduce over many.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -14,12 +14,13 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use trough_config::Role;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, wire::QueryRequest};
-use trough_engine::{ByteStream, Format};
-use trough_http::{Caller, Daemon, json_bytes};
+use trough_engine::{ByteStream, Dialect, Format};
+use trough_http::{Caller, Daemon, json_bytes, traced};
 
 use crate::{
-    request::{PROXIED, bad_request, body, decode, few_enough, new_error, old_error, segment, starting, text, trace},
+    request::{PROXIED, bad_request, body, decode, few_enough, new_error, old_error, quiet, segment, starting, text},
     state::{Route, Worker},
+    told,
 };
 
 /// The routes of the read port.
@@ -35,8 +36,6 @@ async fn old(State(worker): State<Arc<Worker>>, request: Request) -> Response {
     if !worker.is_started() {
         return starting();
     }
-    let begun = Instant::now();
-    worker.meters.reads.increment(1);
     let (parts, body) = match body(request, worker.settings.max_body_bytes).await {
         Ok(read) => read,
         Err(refusal) => return refusal,
@@ -48,29 +47,35 @@ async fn old(State(worker): State<Arc<Worker>>, request: Request) -> Response {
     if let Err(refusal) = Caller::of(&parts.extensions).and_then(|caller| caller.check_plain(&segment)) {
         return refusal;
     }
-    let response = match worker.route(&segment) {
+    match worker.route(&segment) {
         Route::Here(file) => {
             let sql = match text(body) {
                 Ok(sql) => sql,
                 Err(why) => return bad_request(why),
             };
-            match worker.engine.legacy_read(file, sql, CancellationToken::new()).await {
+            let told = told::on_end(&worker, Dialect::Old);
+            match worker.engine.legacy_read_told(file, sql, CancellationToken::new(), Some(told)).await {
                 Ok(stream) => answer(stream, "application/json"),
-                Err(error) => failed(&worker, &segment, &error),
+                Err(error) => {
+                    if error.code == ErrorCode::Corrupt {
+                        worker.suspect(&segment);
+                    }
+                    // The log has it already.
+                    quiet(old_failure(&segment, &error))
+                }
             }
         }
         Route::Holder(node) => proxy(&worker, &segment, &node, &parts, body).await,
-        Route::Nowhere(error) => failed(&worker, &segment, &error),
-    };
-    worker.meters.read_micros.increment(begun.elapsed().as_micros() as u64);
-    response
+        Route::Nowhere(error) => {
+            if error.code == ErrorCode::Corrupt {
+                worker.suspect(&segment);
+            }
+            old_failure(&segment, &error)
+        }
+    }
 }
 
-fn failed(worker: &Arc<Worker>, segment: &SegmentId, error: &SegmentError) -> Response {
-    worker.meters.read_errors.increment(1);
-    if error.code == ErrorCode::Corrupt {
-        worker.suspect(segment);
-    }
+fn old_failure(segment: &SegmentId, error: &SegmentError) -> Response {
     if error.message.contains(segment.as_str()) || !matches!(error.code, ErrorCode::Corrupt | ErrorCode::Io) {
         return old_error(error);
     }
@@ -94,14 +99,14 @@ async fn proxy(worker: &Arc<Worker>, segment: &SegmentId, node: &NodeId, parts: 
     worker.meters.proxied.increment(1);
     let fail = |why: String| {
         let message = format!("node '{node}' holds the write lock of segment '{segment}', and cannot be asked: {why}");
-        failed(worker, segment, &SegmentError::new(ErrorCode::Unavailable, message))
+        old_failure(segment, &SegmentError::new(ErrorCode::Unavailable, message))
     };
     if parts.headers.contains_key(PROXIED) {
         return fail("the request was passed on once already".into());
     }
     let Some(base) = holder_url(worker, segment, node).await else { return fail("its address is not known".into()) };
     let url = format!("{}/?segment={}", base.trim_end_matches('/'), segment.url_encoded());
-    let request = worker.http.post(url).header(PROXIED, "1").body(body);
+    let request = traced(worker.http.post(url).header(PROXIED, "1").body(body));
     match request.send().await {
         Ok(answer) => {
             let mut response = Response::new(Body::empty());
@@ -155,11 +160,7 @@ async fn query(State(worker): State<Arc<Worker>>, request: Request) -> Response 
     if let Err(error) = few_enough(&worker, request.segments.len()) {
         return new_error(&error);
     }
-    worker.meters.queries.increment(1);
-    if let Some(trace) = trace(&parts) {
-        tracing::debug!(trace, segments = request.segments.len(), reduce = request.reduce.is_some(), "query");
-    }
-    worker.meters.query_segments.increment(request.segments.len() as u64);
+    tracing::debug!(segments = request.segments.len(), reduce = request.reduce.is_some(), "query");
     let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let format = Format::of_accept(accept);
     let files = request
@@ -174,7 +175,8 @@ async fn query(State(worker): State<Arc<Worker>>, request: Request) -> Response 
             }
         })
         .collect();
-    let stream = worker.engine.query(files, request, format, CancellationToken::new()).await;
+    let told = told::on_end(&worker, Dialect::Strict);
+    let stream = worker.engine.query_told(files, request, format, CancellationToken::new(), Some(told)).await;
     answer(stream, format.media_type())
 }
 

@@ -8,9 +8,8 @@ use axum::{
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
-use trough_client::http::TRACE_HEADER;
 use trough_core::{ErrorCode, SegmentError, SegmentId, wire::MSGPACK};
-use trough_http::{BodyTimeout, json_bytes, plain, read_document, read_json, server_error};
+use trough_http::{BodyTimeout, Failed, json_bytes, plain, read_document, read_json, server_error};
 
 use crate::state::Worker;
 
@@ -123,11 +122,6 @@ pub(crate) fn text(body: Bytes) -> Result<String, String> {
         .map_err(|e| format!("the statement is not UTF-8 (byte {})", e.utf8_error().valid_up_to()))
 }
 
-/// The trace id that the client sent, for the log.
-pub(crate) fn trace(parts: &Parts) -> Option<&str> {
-    parts.headers.get(TRACE_HEADER)?.to_str().ok()
-}
-
 /// Whether the request's body is MessagePack.
 pub(crate) fn is_msgpack(parts: &Parts) -> bool {
     let value = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
@@ -175,7 +169,15 @@ pub(crate) fn new_error(error: &SegmentError) -> Response {
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    json(status, &serde_json::json!({ "error": error }))
+    let mut response = json(status, &serde_json::json!({ "error": error }));
+    response.extensions_mut().insert(Failed(error.message.clone()));
+    response
+}
+
+/// The same answer, of whose failure nothing more is to be logged.
+pub(crate) fn quiet(mut response: Response) -> Response {
+    response.extensions_mut().remove::<Failed>();
+    response
 }
 
 /// A JSON answer.

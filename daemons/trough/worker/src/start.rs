@@ -22,7 +22,7 @@ use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
 use trough_config::{ColdMode, Settings};
 use trough_core::{SegmentId, records::Lock};
 use trough_engine::{Engine, EngineOptions, Limits};
-use trough_http::{Bound, Daemon, Served, StatusFn, peer_client};
+use trough_http::{Bound, CollectFn, Daemon, Served, StatusFn, build_info, peer_client};
 
 use crate::{
     advertise::{self, Advertiser},
@@ -43,6 +43,7 @@ use crate::{
     state::{Urls, Wants, Worker},
     status,
     stranded::{self, Stranded},
+    told::Told,
     write,
 };
 
@@ -86,7 +87,8 @@ pub async fn run(
     let addresses = Addresses { read: read_port.addr(), write: write_port.addr(), manage: manage_port.addr() };
 
     let shown: Arc<OnceLock<Arc<Worker>>> = Arc::default();
-    let daemon = Daemon::new(&settings, status_fn(shown.clone()));
+    let daemon = Daemon::new(&settings, status_fn(shown.clone())).with_gauges(gauges_fn(shown.clone()));
+    build_info("worker", settings.hostname.as_str(), trough_engine::sqlite_version());
     let worker = Arc::new(build(&settings, addresses, shutdown.clone())?);
     let _ = shown.set(worker.clone());
 
@@ -146,6 +148,14 @@ fn status_fn(worker: Arc<OnceLock<Arc<Worker>>>) -> StatusFn {
             let Some(worker) = worker else { return serde_json::Value::Null };
             tokio::task::spawn_blocking(move || status::document(&worker)).await.unwrap_or_default()
         })
+    })
+}
+
+fn gauges_fn(worker: Arc<OnceLock<Arc<Worker>>>) -> CollectFn {
+    Arc::new(move || {
+        if let Some(worker) = worker.get() {
+            worker.gauge();
+        }
     })
 }
 
@@ -210,6 +220,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         stranded: Stranded::new(&settings.local_data),
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
+        told: Told::new(),
         adopts: AtomicBool::new(false),
         started: AtomicBool::new(false),
         settled: CancellationToken::new(),
@@ -273,12 +284,14 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
         tasks.spawn(copies::run(worker.clone()));
     }
     worker.settled.cancelled().await;
+    daemon.readiness().set_waiting("telling which segments are served here");
     // Nothing is answered before every file was compared with its assignment: one of an earlier life may be old, and its row
     // stands in the database.
     worker.started.store(true, Ordering::Release);
     // Only now is it known which rows there should be: those of the process before stand until then.
     worker.advertiser.reread();
     tasks.spawn(advertise::run(worker.clone()));
+    worker.advertiser.told().await;
 }
 
 /// Tries until it works.

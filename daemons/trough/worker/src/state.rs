@@ -30,6 +30,7 @@ use crate::{
     promotions::Promotions,
     quarantine::Quarantine,
     stranded::Stranded,
+    told::Told,
 };
 
 /// Base URLs (with a slash at the end) that this worker advertises.
@@ -68,6 +69,7 @@ pub(crate) struct Worker {
     pub(crate) stranded: Stranded,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
+    pub(crate) told: Told,
     /// Whether a Python worker ran here before, so that its copies are to be taken over.
     pub(crate) adopts: AtomicBool,
     /// Whether requests are answered: what other nodes have locked is known, and every file was compared with its assignment.

@@ -20,8 +20,7 @@ use trough_http::{Caller, Daemon, plain};
 use crate::{
     locks::{self, Held},
     request::{
-        bad_request, body, decode, few_enough, is_msgpack, json, msgpack, new_error, old_error, segment, starting,
-        text, trace,
+        bad_request, body, decode, few_enough, is_msgpack, json, msgpack, new_error, old_error, segment, starting, text,
     },
     state::Worker,
 };
@@ -57,7 +56,7 @@ async fn old(State(worker): State<Arc<Worker>>, request: Request) -> Response {
         Err(why) => return bad_request(why),
     };
     let result = script(&worker, &segment, sql).await;
-    worker.meters.write_micros.increment(begun.elapsed().as_micros() as u64);
+    worker.meters.write_seconds.record(begun.elapsed().as_secs_f64());
     match result {
         Ok(()) => plain(StatusCode::OK, "OK\n"),
         Err(error) => {
@@ -162,16 +161,18 @@ async fn write(State(worker): State<Arc<Worker>>, request: Request) -> Response 
         return new_error(&error);
     }
     worker.meters.writes.increment(request.writes.len() as u64);
-    if let Some(trace) = trace(&parts) {
-        tracing::debug!(trace, segments = request.writes.len(), "write");
-    }
+    tracing::debug!(segments = request.writes.len(), "write");
     let deadline = request.deadline_ms.map(|ms| begun + std::time::Duration::from_millis(ms));
     // All are submitted at once, and share durable transactions where they can; the results are in order.
     let writes = request.writes.into_iter().map(|one| write_one(&worker, &caller, one, deadline));
     let results = futures::future::join_all(writes).await;
-    worker.meters.write_micros.increment(begun.elapsed().as_micros() as u64);
-    let failed = results.iter().filter(|r| matches!(r, WriteResult::Err { .. })).count();
+    worker.meters.write_seconds.record(begun.elapsed().as_secs_f64());
+    let errors = results.iter().filter_map(|r| if let WriteResult::Err { error } = r { Some(error) } else { None });
+    let failed = errors.clone().count();
     worker.meters.write_errors.increment(failed as u64);
+    if let Some(first) = errors.clone().next() {
+        tracing::info!(failed, code = ?first.code, error = first.message, "write failed");
+    }
     let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let response = WriteResponse { results };
     if accept.contains("msgpack") || is_msgpack(&parts) && !accept.contains("json") {

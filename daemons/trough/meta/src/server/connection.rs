@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -79,10 +79,14 @@ where
         taken: Notify::new(),
     });
     let sending = tokio::spawn(send(connection.clone(), writer, answers));
+    let meters = &connection.shared.meters;
+    meters.connections.increment(1);
+    meters.connected.increment(1.0);
     tokio::select! {
         () = receive(&connection, &mut reader) => {}
         () = stop.cancelled() => {}
     }
+    meters.connected.decrement(1.0);
     let entries = std::mem::take(&mut *connection.entries.lock());
     for entry in entries.into_values() {
         entry.cancelled.store(true, Ordering::Relaxed);
@@ -242,11 +246,16 @@ impl Connection {
         }
         self.outstanding.lock().insert(arrival);
         let this = self.clone();
+        let begun = Instant::now();
         self.shared.pool.run(move || {
             let guard = Arrival { connection: &this, arrival };
             let reply = this.run(&body, cancelled);
             drop(guard);
             drop(permit);
+            let meters = &this.shared.meters;
+            meters.queries.increment(1);
+            meters.errors.increment(u64::from(reply.is_err()));
+            meters.seconds.record(begun.elapsed().as_secs_f64());
             match reply {
                 Ok(Reply::None) => drop(this.entries.lock().remove(&token)),
                 Ok(Reply::Atom(answer)) => this.conclude(token, answer),

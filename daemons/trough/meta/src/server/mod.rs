@@ -17,6 +17,7 @@ use trough_reql::proto::scram::Credentials;
 use crate::datum::time;
 use crate::error::Error;
 use crate::eval::About;
+use crate::figures::{Figures, Meters};
 use crate::store::Store;
 use pool::Pool;
 
@@ -65,6 +66,7 @@ struct Shared {
     about: Arc<About>,
     pool: Pool,
     credentials: Credentials,
+    meters: Meters,
     runtime: tokio::runtime::Handle,
     /// Everything that holds on to the store while it waits.
     tasks: TaskTracker,
@@ -73,6 +75,7 @@ struct Shared {
 /// A running metadata server. Dropping it stops it without waiting.
 pub struct MetaServer {
     address: SocketAddr,
+    figures: Figures,
     shared: Arc<Shared>,
     stop: CancellationToken,
     writer: Option<std::thread::JoinHandle<()>>,
@@ -113,6 +116,7 @@ impl MetaServer {
             about,
             pool: Pool::default(),
             credentials,
+            meters: Meters::new(),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
         });
@@ -127,7 +131,8 @@ impl MetaServer {
             password = protected,
             "serving metadata"
         );
-        Ok(MetaServer { address, shared, stop, writer: Some(writer) })
+        let figures = Figures::new(options.dir, address);
+        Ok(MetaServer { address, figures, shared, stop, writer: Some(writer) })
     }
 
     /// Begins to serve a directory on a free port of loopback.
@@ -141,6 +146,11 @@ impl MetaServer {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it can tell of itself while it runs.
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     /// The URL that clients connect to, with a database's name.

@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use trough_client::CatalogError;
 use trough_core::{ErrorCode, SegmentError};
-use trough_http::{json_bytes, plain};
+use trough_http::{Failed, json_bytes, plain};
 
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
@@ -34,7 +34,9 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
 
 /// `{"error": {"code", "message"}}` under the code's status: the form of `/v1/…`.
 pub(super) fn error(error: &SegmentError) -> Response {
-    json(status_of(error.code), &serde_json::json!({ "error": error }))
+    let mut response = json(status_of(error.code), &serde_json::json!({ "error": error }));
+    response.extensions_mut().insert(Failed(error.message.clone()));
+    response
 }
 
 /// `400 Bad Request: …` for a mistake of the client's, else `500 Server Error: …`: the form of the old surface.

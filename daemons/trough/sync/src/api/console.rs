@@ -1,6 +1,9 @@
 //! `POST /v1/console`: the status page's query box. A few rows as JSON; programs use the workers' `/v1/query`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::State,
@@ -10,7 +13,7 @@ use axum::{
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use trough_client::{QueryOptions, QueryTemplate, SegmentPattern, SegmentSet};
+use trough_client::{QueryOptions, QueryTemplate, SegmentPattern, SegmentSet, query::FanOutStats};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 use trough_http::Caller;
 
@@ -21,6 +24,9 @@ use crate::rows::rows;
 const MAX_ROWS: usize = 1_000;
 /// How long one query may take.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of SQL in a line of the log.
+const SQL_BYTES: usize = 2_000;
 
 #[derive(Deserialize)]
 struct Wish {
@@ -71,8 +77,9 @@ async fn ask(api: &Api, caller: &Caller, wish: Wish) -> Result<Json, SegmentErro
     };
     let limit = wish.limit.unwrap_or(200).min(MAX_ROWS);
     let reduced = wish.reduce.is_some();
+    let (begun, shown_sql) = (Instant::now(), wish.sql.clone());
     let template = QueryTemplate { map: wish.sql, reduce: wish.reduce, ..QueryTemplate::default() };
-    let options = QueryOptions { timeout: Some(LIMIT), ..QueryOptions::default() };
+    let options = QueryOptions { timeout: Some(LIMIT), trace: trough_http::current_trace(), ..QueryOptions::default() };
     let mut stream = api.queries.fan_out(segments, template, options);
     let (mut columns, mut shown, mut cut) = (Vec::new(), Vec::new(), false);
     while let Some(batch) = stream.next().await {
@@ -89,6 +96,7 @@ async fn ask(api: &Api, caller: &Caller, wish: Wish) -> Result<Json, SegmentErro
         }
     }
     let stats = stream.stats();
+    slow(api, begun.elapsed(), stats, shown_sql);
     Ok(json!({
         "columns": columns,
         "rows": shown,
@@ -96,4 +104,18 @@ async fn ask(api: &Api, caller: &Caller, wish: Wish) -> Result<Json, SegmentErro
         "cut": cut,
         "stats": {"segments": stats.segments},
     }))
+}
+
+/// A line of the log for a query that took long; the workers' logs have the plans, under the same trace.
+fn slow(api: &Api, took: Duration, stats: FanOutStats, sql: String) {
+    let settings = &api.context.settings;
+    if settings.slow_query.is_none_or(|slow| took < slow) {
+        return;
+    }
+    metrics::counter!("trough_sync_slow_queries_total").increment(1);
+    let Some(held_back) = api.slow.pass() else { return };
+    let sql =
+        if settings.slow_query_sql { &sql[..sql.floor_char_boundary(SQL_BYTES)] } else { "(SLOW_QUERY_SQL is off)" };
+    let FanOutStats { segments, workers, rows, bytes, .. } = stats;
+    tracing::info!(node = %settings.hostname, ms = took.as_millis() as u64, segments, workers, rows, bytes, sql, held_back, "slow query");
 }

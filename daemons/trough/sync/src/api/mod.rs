@@ -28,7 +28,7 @@ use axum::{
 use trough_client::QueryClient;
 use trough_config::Role;
 use trough_engine::Engine;
-use trough_http::Daemon;
+use trough_http::{Daemon, Rate};
 
 pub(crate) use info::document;
 
@@ -42,6 +42,8 @@ pub(crate) struct Api {
     pub(crate) queries: QueryClient,
     /// Passes requests on to the master, with the client's token and none of ours.
     pub(crate) passing: reqwest::Client,
+    /// Bounds the lines about slow queries of the console.
+    pub(crate) slow: Rate,
     /// Our own base URL, so that nothing is passed on to ourselves.
     pub(crate) own_url: String,
 }

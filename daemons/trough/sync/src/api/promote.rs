@@ -194,7 +194,8 @@ async fn promote_v1(
     left: &mut Vec<SegmentId>,
     lines: &mpsc::Sender<Promoted>,
 ) -> Result<(), SegmentError> {
-    let request = context.http.post(format!("{base}v1/promote")).json(&json!({ "segments": left })).send();
+    let request =
+        trough_http::traced(context.http.post(format!("{base}v1/promote")).json(&json!({ "segments": left }))).send();
     let response = match tokio::time::timeout(SILENCE, request).await {
         Ok(Ok(response)) if response.status().is_success() => response,
         Ok(Ok(response)) => return Err(refusal(base, response).await),
@@ -252,7 +253,8 @@ async fn promote_python(
     }
     while let Some(id) = left.pop() {
         let body = json!({ "segment": id });
-        let sent = context.http.post(format!("{base}promote")).timeout(SILENCE).json(&body).send().await;
+        let sent =
+            trough_http::traced(context.http.post(format!("{base}promote")).timeout(SILENCE).json(&body)).send().await;
         let outcome = match sent {
             Ok(response) if response.status().is_success() => {
                 response.json::<Answer>().await.map_err(|e| unreachable(base, &e))

@@ -376,7 +376,9 @@ async fn ask_v1(
         segments.iter().map(|s| Provisioned::failed(s.as_str(), error.clone())).collect::<Vec<_>>()
     };
     let body = json!({"segments": segments, "schema": schema, "epoch": epoch});
-    let sent = context.http.post(format!("{base}v1/provision")).timeout(WORKER_LIMIT).json(&body).send().await;
+    let sent = trough_http::traced(context.http.post(format!("{base}v1/provision")).timeout(WORKER_LIMIT).json(&body))
+        .send()
+        .await;
     let response = match sent {
         Ok(response) => response,
         Err(e) => return all(unreachable(base, &e)),
@@ -402,7 +404,9 @@ async fn ask_python(context: &Context, base: &str, segments: &[SegmentId], schem
     }
     let one = |segment: SegmentId| async move {
         let body = json!({"segment": segment, "schema": schema});
-        let sent = context.http.post(format!("{base}provision")).timeout(WORKER_LIMIT).json(&body).send().await;
+        let sent = trough_http::traced(context.http.post(format!("{base}provision")).timeout(WORKER_LIMIT).json(&body))
+            .send()
+            .await;
         let error = match sent {
             Ok(response) if response.status().is_success() => match response.json::<Answer>().await {
                 Ok(a) => {

@@ -103,13 +103,8 @@ async fn pass_on(api: &Api, master: &str, parts: &Parts, body: Bytes) -> Result<
     if let Ok(own) = HeaderValue::from_str(&api.own_url) {
         headers.insert(PASSED_ON_BY, own);
     }
-    let sent = api
-        .passing
-        .request(parts.method.clone(), url)
-        .headers(headers)
-        .body(body)
-        .send()
-        .await;
+    let request = api.passing.request(parts.method.clone(), url).headers(headers);
+    let sent = trough_http::traced(request).body(body).send().await;
     match sent {
         Ok(response)
             if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_MASTER) =>

@@ -73,7 +73,7 @@ impl Reconciler {
             Err(error) => return Err(error.into()),
         }
         let s = &plan.summary;
-        metrics::counter!("trough_sync_assignments_changed_total").increment(changed as u64);
+        crate::meters::assignments_changed(s);
         tracing::info!(
             generation = self.generation,
             repairs = s.repairs,

@@ -222,7 +222,7 @@ impl Cluster {
 
 fn tracing_subscriber_init() -> Option<()> {
     let level = std::env::var("TEST_LOG").ok()?;
-    trough_http::init_logging(&level, false).ok()
+    trough_http::init_logging(&trough_http::Logging::of_level("worker", &level)).ok().map(drop)
 }
 
 impl Worker {
