@@ -1,12 +1,19 @@
 //! The command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 use trough_config::Settings;
+use trough_http::{Beat, Readiness, Vitals};
+use trough_meta::{MetaOptions, MetaServer};
 
-use crate::{dev, doctor, lifeline, shell};
+use crate::{dev, doctor, health, lifeline, pages, shell};
+
+/// How often the metadata server's threads are asked for a turn, and how long one may be outstanding.
+const META_TURN: Duration = Duration::from_secs(5);
+const META_BOUND: Duration = Duration::from_secs(60);
 
 const ABOUT: &str = "Keeps a very large set of small SQLite databases (segments) and answers SQL over any of them.";
 
@@ -38,6 +45,20 @@ enum Command {
     /// Checks a configuration and a running cluster, and says what is wrong and what to do
     #[command(long_about = doctor::LONG)]
     Doctor(doctor::DoctorArgs),
+    /// Asks a daemon of this host whether it is ready
+    #[command(long_about = health::LONG)]
+    Health(health::HealthArgs),
+    /// Prints a shell's completions of this command line
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages and completions that packages ship
+    #[command(hide = true)]
+    Pages {
+        /// Directory; made if missing
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -133,6 +154,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => worker(args).await.map(|()| ExitCode::SUCCESS),
         Command::Shell(args) => shell::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Health(args) => health::run(args).await,
+        Command::Completion { shell } => {
+            pages::completion(Cli::command(), shell);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Pages { dir } => pages::write(Cli::command(), &dir).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -141,9 +168,32 @@ async fn meta(args: MetaArgs) -> anyhow::Result<()> {
     let json = std::env::var("TROUGH_LOG_FORMAT").is_ok_and(|f| f == "json");
     trough_http::init_logging(&level, json)?;
     let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
-    trough_meta::serve(trough_meta::MetaOptions::new(args.dir, args.listen), shutdown)
+    let (readiness, vitals) = (Readiness::default(), Vitals::default());
+    trough_http::supervise(&readiness, &vitals, shutdown.clone());
+    let server = MetaServer::start(MetaOptions::new(args.dir, args.listen))
         .await
-        .with_context(|| format!("metadata server on {} (--listen)", args.listen))
+        .with_context(|| format!("metadata server on {} (--listen)", args.listen))?;
+    readiness.set_ready();
+    turn(&server, vitals.expect("metadata", META_BOUND), &shutdown).await;
+    server.shutdown().await;
+    Ok(())
+}
+
+/// Asks the server's threads for a turn again and again, until `shutdown`.
+async fn turn(server: &MetaServer, beat: Beat, shutdown: &CancellationToken) {
+    let turns = async {
+        loop {
+            match server.turn().await {
+                Ok(()) => beat.turned(),
+                Err(error) => tracing::error!(%error, "the metadata server takes no turn"),
+            }
+            tokio::time::sleep(META_TURN).await;
+        }
+    };
+    tokio::select! {
+        () = turns => {}
+        () = shutdown.cancelled() => {}
+    }
 }
 
 async fn sync(args: SyncArgs) -> anyhow::Result<()> {

@@ -1,6 +1,9 @@
 //! Settings as they were typed: the YAML file's values with the environment's over them, each with its place.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use serde_yaml_ng::Value;
 
@@ -12,6 +15,9 @@ use crate::{
 
 /// The prefix of a setting's name in the environment.
 pub(crate) const ENV_PREFIX: &str = "TROUGH_";
+
+/// Settings that are texts, whatever they look like.
+const SECRETS: [&str; 2] = ["TOKEN", "RETHINKDB_PASSWORD"];
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Raw {
@@ -35,17 +41,29 @@ impl Raw {
         Ok(())
     }
 
-    /// Adds what the environment says; names that no setting has are only warned of.
+    /// Adds what the environment says; names that no setting has are only warned of. `TROUGH_KEY_FILE` names a file that
+    /// holds what `TROUGH_KEY` would: a secret of a container or a credential of a systemd unit.
     pub(crate) fn add_environment(
         &mut self,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
+        let mut given = HashSet::new();
         for (name, text) in environment {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let (key, text) = match key.strip_suffix("_FILE").filter(|base| keys::is_known(base)) {
+                Some(base) => (base, read_file(base, &name, &text)?),
+                None => (key, text),
+            };
             if keys::is_known(key) {
+                if !given.insert(key.to_owned()) {
+                    let message = format!("is given twice, by {ENV_PREFIX}{key} and {ENV_PREFIX}{key}_FILE; unset one");
+                    return Err(ConfigError::Value { place: "environment".into(), key: key.to_owned(), message });
+                }
                 let value = match serde_yaml_ng::from_str(&text) {
                     // An expression with a colon in it, as `a ? 1 : 2`.
                     Ok(Value::Mapping(_)) if !text.trim_start().starts_with('{') => Value::String(text),
+                    // A secret may look like a number or a flag.
+                    Ok(value) if SECRETS.contains(&key) && !value.is_string() => Value::String(text),
                     Ok(value) => value,
                     Err(_) => Value::String(text),
                 };
@@ -210,6 +228,16 @@ impl Raw {
         }
         SegmentExpr::compile(&source).map_err(|message| self.bad(key, message))
     }
+}
+
+/// The text of a file that the environment names, without the newline at its end.
+fn read_file(key: &str, variable: &str, path: &str) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Value {
+        place: "environment".into(),
+        key: key.to_owned(),
+        message: format!("{variable} names {path}, which cannot be read: {e}"),
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn parse_number(text: &str) -> Result<f64, String> {

@@ -1,5 +1,5 @@
 //! What every daemon's listeners share: binding with clear errors, TLS that follows its files, bearer tokens with
-//! roles, `/livez`, `/readyz`, `/metrics` and `/status`, graceful shutdown, logging.
+//! roles, `/livez`, `/readyz`, `/metrics` and `/status`, graceful shutdown, logging, what a service manager is told.
 //!
 //! Nothing is stored. A daemon makes one [`Daemon`], adds its routes behind [`Daemon::require`], merges
 //! [`Daemon::common_routes`], and serves the router on as many [`Bound`] listeners as it has ports.
@@ -10,7 +10,9 @@ mod daemon;
 mod listener;
 mod logging;
 mod respond;
+mod supervise;
 mod tls;
+mod vitals;
 
 pub use auth::{Auth, RequireRole};
 pub use client::peer_client;
@@ -18,7 +20,9 @@ pub use daemon::{Daemon, Readiness, StatusFn};
 pub use listener::{BindError, Bound, Served};
 pub use logging::init_logging;
 pub use respond::{json_bytes, plain, server_error};
+pub use supervise::supervise;
 pub use tls::TlsError;
+pub use vitals::{Beat, Vitals};
 
 #[cfg(test)]
 mod tests;

@@ -64,6 +64,8 @@ impl Server {
         );
         daemon.readiness().set_waiting("the metadata does not answer yet");
         let readiness = daemon.readiness().clone();
+        daemon.supervise(shutdown.clone());
+        let vitals = daemon.vitals().clone();
         let served = bound.serve(&settings, api::router(api, &daemon), shutdown.clone())?;
 
         let ttl = mastership::mastership_ttl(settings.election_cycle);
@@ -84,7 +86,9 @@ impl Server {
                 () = stop.cancelled() => return,
             }
             readiness.set_waiting("no sync master is elected yet");
-            mastership::take_part(catalog, candidate, cycle, sender, stop).await;
+            // A round and what it waits for take at most two ttls, a pause at most a ttl and a cycle.
+            let beat = vitals.expect("election", ttl * 3 + cycle);
+            mastership::take_part(catalog, candidate, cycle, sender, beat, stop).await;
         });
         let readiness = daemon.readiness().clone();
         let mut watched = standing.clone();

@@ -13,6 +13,7 @@ use trough_core::{
     SegmentId,
     records::{Assignment, Lock, ROLE_NODES, Service},
 };
+use trough_http::Beat;
 
 use crate::{files::Want, reconcile, state::Worker, system};
 
@@ -20,7 +21,7 @@ use crate::{files::Want, reconcile, state::Worker, system};
 const FEED_RETRY: Duration = Duration::from_millis(500);
 
 /// Renews the lease at a third of its ttl, until the shutdown.
-pub(crate) async fn heartbeat(worker: Arc<Worker>) {
+pub(crate) async fn heartbeat(worker: Arc<Worker>, beat: Beat) {
     let third = worker.lease.ttl() / 3;
     // Of a node whose lease had ended the master deletes the service rows, and may still be at it when the lease is new. It
     // stops once it sees the lease, so the rows are read once more a renewal later (the first renewal here
@@ -46,6 +47,7 @@ pub(crate) async fn heartbeat(worker: Arc<Worker>) {
             }
         };
         worker.gauge();
+        beat.turned();
         tokio::select! {
             () = worker.shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

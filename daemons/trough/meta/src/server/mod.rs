@@ -134,6 +134,25 @@ impl MetaServer {
         format!("rethinkdb://{}/{database}", self.address)
     }
 
+    /// Completes once a thread for queries and the writer have each taken a turn, behind what they are doing now. Fails
+    /// only while it stops.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub async fn turn(&self) -> Result<(), Error> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let store = self.shared.store.clone();
+        self.shared.pool.run(move || {
+            // Nobody waits any more: then nobody needs the answer.
+            let _ = sender.send(store.writer().settled());
+        });
+        match receiver.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::Stuck(error.to_string())),
+            Err(_) => Err(Error::Stuck("the thread for queries ended".into())),
+        }
+    }
+
     /// Stops: ends connections and changefeeds, finishes the writes that have begun, and lets the directory go.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
