@@ -9,6 +9,8 @@ mod datum;
 mod error;
 mod eval;
 mod feed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod server;
 mod store;
 mod term;

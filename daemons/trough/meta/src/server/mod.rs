@@ -2,7 +2,8 @@
 
 mod connection;
 pub(crate) mod pool;
-mod response;
+pub(crate) mod query;
+pub(crate) mod response;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
