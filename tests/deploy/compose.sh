@@ -29,7 +29,7 @@ if [ -z "${DOCKER_HOST:-}" ]; then
   timeout 60 sh -c "until $docker version >/dev/null 2>&1; do sleep 0.2; done"
 fi
 stop() {
-  compose -f "$work/compose.yml" down -v >/dev/null 2>&1 || true
+  [ -n "${DEPLOY_KEEP:-}" ] || compose -f "$work/compose.yml" down -v >/dev/null 2>&1 || true
   if [ -n "$engine" ]; then kill "$(cat "$work/docker.pid")" && wait "$engine" || true; fi
 }
 trap stop EXIT
@@ -72,7 +72,10 @@ COPY out/extension /out/extension
 tail = """
 FROM stand-in:full AS hadoop
 COPY hdfs /usr/local/bin/hdfs
-COPY jars /opt/hadoop
+COPY jars /opt/hadoop/jars
+COPY log4j.properties /opt/hadoop/etc/hadoop/
+# Servers without the web pages, which their jars do not hold.
+RUN mkdir -p /opt/hadoop/etc/hadoop/webapps/hdfs /opt/hadoop/etc/hadoop/webapps/datanode
 FROM stand-in:full AS rethinkdb
 COPY out/trough rethinkdb /usr/local/bin/
 COPY proxy.py /usr/local/lib/stand-in/proxy.py
@@ -94,11 +97,14 @@ say "starting the compose file"
 docker/secrets.sh >/dev/null
 # Only what cannot be had is taken out: Grafana, and for docker-compose 1 the project's name.
 python3 - "$work/compose.yml" <<'PY'
-import os, re, sys
+import os, re, resource, sys
 text = open("docker/compose.yml").read()
 text = re.sub(r"(?m)^name: .*\n", "", text)
 text = re.sub(r"(?ms)^  grafana:\n    image.*?(?=^networks:)", "\n", text)
 text = text.replace("{ context: .., dockerfile: docker/Dockerfile", "{ context: " + os.getcwd() + ", dockerfile: docker/Dockerfile")
+# An engine that may not raise limits gives what it has.
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+text = text.replace("nofile: 1048576", f"nofile: {min(1048576, most) if most > 0 else 1048576}")
 text = re.sub(r"(?<=[\"' ])\./", os.getcwd() + "/docker/", text)
 open(sys.argv[1], "w").write(text)
 PY
