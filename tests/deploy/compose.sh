@@ -119,7 +119,7 @@ timeout 120 bash -c "$(declare -f compose healthy); docker=$docker work=$work; u
 echo "   up after $((SECONDS - started)) s"
 compose -f "$work/compose.yml" ps
 
-say "writing, promoting, copying, reading: hot and cold"
+say "writing, promoting, copying, reading"
 sql() { compose -f "$work/compose.yml" exec -T -u postgres postgres psql -X -v ON_ERROR_STOP=1 -U postgres archive "$@"; }
 sql -q <<'SQL'
 INSERT INTO visits (segment, day, url, status, bytes)
