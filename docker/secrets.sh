@@ -14,9 +14,10 @@ secret metrics_token
 secret postgres_password
 secret grafana_password
 
+sha256() { printf %s "$(cat "$dir/$1")" | sha256sum | cut -d' ' -f1; }
 {
-  echo "- { token: '$(cat "$dir/admin_token")', role: admin }    # the daemons among themselves"
-  echo "- { token: '$(cat "$dir/postgres_token")', role: admin }  # PostgreSQL: its users write and register schemas, too"
-  echo "- { token: '$(cat "$dir/metrics_token")', role: read }   # Prometheus"
+  echo "- { token_sha256: $(sha256 admin_token), role: admin }    # the daemons among themselves"
+  echo "- { token_sha256: $(sha256 postgres_token), role: admin }    # PostgreSQL: its users write and register schemas, too"
+  echo "- { token_sha256: $(sha256 metrics_token), role: read }    # Prometheus"
 } >"$dir/tokens.yml"
 echo "secrets are in $dir"

@@ -50,10 +50,11 @@ impl Raw {
         let mut given = HashSet::new();
         for (name, text) in environment {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
-            let (key, text) = match key.strip_suffix("_FILE").filter(|base| keys::is_known(base)) {
-                Some(base) => (base, read_file(base, &name, &text)?),
-                None => (key, text),
-            };
+            let (key, text) =
+                match key.strip_suffix("_FILE").filter(|base| keys::is_known(base) && !keys::is_known(key)) {
+                    Some(base) => (base, read_file(base, &name, &text)?),
+                    None => (key, text),
+                };
             if keys::is_known(key) {
                 if !given.insert(key.to_owned()) {
                     let message = format!("is given twice, by {ENV_PREFIX}{key} and {ENV_PREFIX}{key}_FILE; unset one");
