@@ -11,14 +11,15 @@ set -euo pipefail
 cd "$(dirname "$0")"
 all=(reql_wire meta_query query_frames settings segments expressions)
 work=$(realpath -m "../target/fuzz")
-triple=$(rustc -vV | sed -n 's/^host: //p')
-bins=$work/$triple/release
+bins=$work/debug
 
 build() {
-  # Stable Rust has LLVM's coverage pass, but no flag of its own for it. With --target, build scripts are left as they are.
-  RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
--Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=16" \
-    CARGO_TARGET_DIR=$work cargo build --quiet --release --locked --target "$triple" --bins
+  # What the project has compiled of other people's crates is the same here.
+  if [ ! -d "$work/debug" ] && [ -d ../target/debug/.fingerprint ]; then
+    mkdir -p "$work/debug"
+    cp -a --reflink=auto ../target/debug/.fingerprint ../target/debug/build ../target/debug/deps "$work/debug/"
+  fi
+  RUSTC_WRAPPER=$PWD/rustc.sh CARGO_TARGET_DIR=$work cargo build --quiet --locked --bins
 }
 
 # The inputs of some formats are made of words that chance would not find.
@@ -37,7 +38,7 @@ run() { # target, seconds
   fi
   if [ "$seconds" != 0 ]; then
     # shellcheck disable=SC2046
-    if ! "$bins/$target" "${options[@]}" $(dictionary "$target") -max_total_time="$seconds" "$corpus" "corpus/$target" "regressions/$target" >>"$log" 2>&1; then
+    if ! "$bins/$target" "${options[@]}" $(dictionary "$target") -max_total_time="$seconds" "$corpus" "corpus/$target" "regressions/$target" "$work/seeds/$target" >>"$log" 2>&1; then
       tail -40 "$log"
       echo "fuzz: $target has found an input that fails: see $findings (log: $log)"
       return 1
@@ -54,7 +55,7 @@ minimise() {
   for target in "${all[@]}"; do
     mkdir -p "$work/corpus/$target" "corpus/$target" "$work/minimised"
     rm -rf "$work/minimised/$target" && mkdir "$work/minimised/$target"
-    "$bins/$target" -merge=1 -timeout=60 -rss_limit_mb=2048 "$work/minimised/$target" "corpus/$target" "$work/corpus/$target" >"$work/$target.merge.log" 2>&1
+    "$bins/$target" -merge=1 -timeout=60 -rss_limit_mb=2048 "$work/minimised/$target" "corpus/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
     # Short inputs cover nearly all: what is kept stays small.
     rm -rf "corpus/$target" && mkdir "corpus/$target"
     find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 100000) print $2 }' |
@@ -64,6 +65,7 @@ minimise() {
 }
 
 build
+./seed.py "$work/seeds"
 case ${1:-all} in
   minimise) minimise ;;
   all)

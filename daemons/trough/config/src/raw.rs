@@ -16,6 +16,8 @@ use crate::{
 /// The prefix of a setting's name in the environment.
 pub(crate) const ENV_PREFIX: &str = "TROUGH_";
 
+/// The longest time that a setting may name: a century.
+const MOST_SECONDS: f64 = 3_155_760_000.0;
 /// Settings that are texts, whatever they look like.
 const SECRETS: [&str; 2] = ["TOKEN", "RETHINKDB_PASSWORD"];
 
@@ -149,9 +151,13 @@ impl Raw {
         Ok(self.whole(key, u16::MAX.into())?.map_or(default, |p| p as u16))
     }
 
+    /// Seconds, at most [`MOST_SECONDS`]: whatever is computed of them stays far from where a `Duration` overflows.
     pub(crate) fn seconds(&self, key: &str, default: f64) -> Result<Duration, ConfigError> {
-        Duration::try_from_secs_f64(self.number(key)?.unwrap_or(default))
-            .map_err(|e| self.bad(key, format!("must be seconds: {e}")))
+        let seconds = self.number(key)?.unwrap_or(default);
+        if seconds > MOST_SECONDS {
+            return Err(self.bad(key, format!("must be at most {MOST_SECONDS} seconds, a century, not {seconds}")));
+        }
+        Duration::try_from_secs_f64(seconds).map_err(|e| self.bad(key, format!("must be seconds: {e}")))
     }
 
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {

@@ -167,3 +167,12 @@ fn the_environment_names_files_with_secrets() {
     let e = read(&[("TROUGH_TOKEN_FILE", &token), ("TROUGH_TOKEN", "x")]).expect_err("twice").to_string();
     assert!(e.contains("TROUGH_TOKEN_FILE") && e.contains("given twice"), "{e}");
 }
+
+#[test]
+fn times_are_bounded() {
+    for key in ["ELECTION_CYCLE", "SYNC_LOOP_TIMING", "LEASE", "SHUTDOWN_GRACE", "QUERY_TIMEOUT", "STORE_TIMEOUT"] {
+        let e = error(&format!("{key}: 1e19"));
+        assert!(e.contains(key) && e.contains("a century"), "{e}");
+    }
+    assert!(Settings::from_yaml("LEASE: 3155760000").is_ok());
+}
