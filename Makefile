@@ -19,7 +19,7 @@ deb: build ## Debian packages of the daemons and of the extension, into target/d
 
 containers: ## a whole cluster in containers (docker/compose.yml), with RethinkDB, HDFS, PostgreSQL, Prometheus and Grafana
 	docker/secrets.sh
-	docker compose -f docker/compose.yml up --build --wait
+	docker compose -f docker/compose.yml up --build -d
 
 fuzz: ## every fuzz target over its corpus, then FUZZ_SECONDS=60 of new inputs each
 	fuzz/run.sh
