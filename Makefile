@@ -1,6 +1,6 @@
 # The commands of pg_trough. Each installs what it is missing (Debian, Ubuntu), so a fresh clone is enough.
 
-.PHONY: help build demo demo-stop test check bench oracle chaos tpch install clean
+.PHONY: help build demo demo-stop test check bench oracle chaos tpch install deb containers fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -13,6 +13,16 @@ install: build ## the extension into PostgreSQL, the binary into /usr/local/bin
 	scripts/install-extension.sh release
 	install -m 755 target/release/trough /usr/local/bin/trough
 	ln -sf trough /usr/local/bin/trough-shell
+
+deb: build ## Debian packages of the daemons and of the extension, into target/debian
+	scripts/deb.sh
+
+containers: ## a whole cluster in containers (docker/compose.yml), with RethinkDB, HDFS, PostgreSQL, Prometheus and Grafana
+	docker/secrets.sh
+	docker compose -f docker/compose.yml up --build -d
+
+fuzz: ## every fuzz target over its corpus, then FUZZ_SECONDS=60 of new inputs each
+	fuzz/run.sh
 
 demo: ## a cluster on loopback with 4,044 segments of real data, and a tour of it in psql; STORE=hdfs: over a real HDFS
 	@scripts/demo.sh

@@ -11,7 +11,8 @@ say() { printf 'setup: %s\n' "$*"; }
 
 packages=(build-essential clang libclang-dev mold pkg-config curl unzip ca-certificates python3 python3-venv python3-pip
   "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-client-$pg_major")
-[ "$what" = test ] && packages+=(git jq procps rclone fuse3 prometheus iproute2 nftables e2fsprogs wrk)
+# tests/deploy looks at units and packages, and installs them into a bare Debian; the fault suite has networks and disks of its own.
+[ "$what" = test ] && packages+=(git jq procps rclone fuse3 prometheus iproute2 nftables e2fsprogs wrk lintian mmdebstrap systemd)
 if [ "$what" = test ] || [ "$what" = hdfs ]; then
   # Whatever Java and Maven are there already will do.
   command -v javac >/dev/null || packages+=(openjdk-17-jdk-headless) # tests/bi runs a Java source file

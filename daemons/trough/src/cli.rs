@@ -1,14 +1,16 @@
 //! The command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use trough_config::Settings;
-use trough_http::{Bound, Daemon, Logging, Served, StatusFn, init_logging};
+use trough_http::{Logging, init_logging};
 
-use crate::{admin, dev, doctor, lifeline, shell, token};
+use crate::{
+    admin, dev, doctor, health, lifeline,
+    meta::{self, MetaArgs},
+    pages, shell, token,
+};
 
 const ABOUT: &str = "Keeps a very large set of small SQLite databases (segments) and answers SQL over any of them.";
 
@@ -45,23 +47,20 @@ enum Command {
     /// Checks a configuration and a running cluster, and says what is wrong and what to do
     #[command(long_about = doctor::LONG)]
     Doctor(doctor::DoctorArgs),
-}
-
-#[derive(Args)]
-struct MetaArgs {
-    /// Directory of the database; made if missing
-    #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
-    /// Address to serve on
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:28015")]
-    listen: SocketAddr,
-    /// Address of /livez, /readyz, /metrics and /status (HTTP) [default: none]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    http: Option<SocketAddr>,
-    #[command(flatten)]
-    config: ConfigArg,
-    #[command(flatten)]
-    child: ChildArgs,
+    /// Asks a daemon of this host whether it is ready
+    #[command(long_about = health::LONG)]
+    Health(health::HealthArgs),
+    /// Prints a shell's completions of this command line
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages and completions that packages ship
+    #[command(hide = true)]
+    Pages {
+        /// Directory; made if missing
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -104,11 +103,12 @@ impl ConfigArg {
     }
 }
 
+/// How a child of `trough dev` is started.
 #[derive(Args)]
-struct ChildArgs {
+pub(crate) struct ChildArgs {
     /// Stop when standard input ends (how `trough dev` takes its parts with it, whatever ends it)
     #[arg(long, hide = true)]
-    follow_stdin: bool,
+    pub(crate) follow_stdin: bool,
 }
 
 /// Runs the program; `argv[0]` ending in `trough-shell` means `trough shell`.
@@ -140,76 +140,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Meta(args) => meta(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Meta(args) => meta::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Sync(args) => sync(args).await.map(|()| ExitCode::SUCCESS),
         Command::Worker(args) => worker(args).await.map(|()| ExitCode::SUCCESS),
         Command::Token(args) => token::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Shell(args) => shell::run(args).await,
         Command::Admin(args) => admin::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
-    }
-}
-
-/// RETHINKDB_PASSWORD and RETHINKDB_TLS say to the metadata server what they say to its clients.
-async fn meta(args: MetaArgs) -> anyhow::Result<()> {
-    let settings = args.config.load()?;
-    let _logged = init_logging(&Logging::new("meta", &settings))?;
-    // First: it makes the recorder.
-    trough_http::build_info("meta", settings.hostname.as_str(), trough_engine::sqlite_version());
-    let shutdown = lifeline::shutdown_token(args.child.follow_stdin)?;
-    anyhow::ensure!(
-        settings.rethinkdb_user == "admin",
-        "RETHINKDB_USER is {:?}: `trough meta` knows the user admin only",
-        settings.rethinkdb_user
-    );
-    let tls = match (&settings.rethinkdb_tls, &settings.tls) {
-        (Some(_), None) => anyhow::bail!("RETHINKDB_TLS asks for TLS, which needs TLS_CERT and TLS_KEY here"),
-        (Some(_), Some(files)) => Some(trough_http::server_config(files, &[], shutdown.clone())?),
-        (None, Some(_)) => {
-            tracing::warn!("metadata are served without TLS, as RETHINKDB_TLS is not set");
-            None
+        Command::Health(args) => health::run(args).await,
+        Command::Completion { shell } => {
+            pages::completion(Cli::command(), shell);
+            Ok(ExitCode::SUCCESS)
         }
-        (None, None) => None,
-    };
-    let password = Some(settings.rethinkdb_password.clone()).filter(|password| !password.is_empty());
-    let options = trough_meta::MetaOptions { password, tls, ..trough_meta::MetaOptions::new(args.dir, args.listen) };
-    let server = trough_meta::MetaServer::start(options)
-        .await
-        .with_context(|| format!("metadata server on {} (--listen)", args.listen))?;
-    let health = match args.http {
-        Some(address) => Some(meta_http(&settings, address, &server, shutdown.clone())?),
-        None => None,
-    };
-    shutdown.cancelled().await;
-    server.shutdown().await;
-    if let Some(health) = health {
-        health.stopped().await;
+        Command::Pages { dir } => pages::write(Cli::command(), &dir).map(|()| ExitCode::SUCCESS),
     }
-    Ok(())
-}
-
-/// The metadata server's health, metrics and status.
-fn meta_http(
-    settings: &Settings,
-    address: SocketAddr,
-    server: &trough_meta::MetaServer,
-    shutdown: CancellationToken,
-) -> anyhow::Result<Served> {
-    let settings = Settings { listen: address.ip(), ..settings.clone() };
-    let (of_status, of_gauges) = (server.figures(), server.figures());
-    let node = settings.hostname.to_string();
-    let status: StatusFn = Arc::new(move || {
-        let document = serde_json::json!({
-            "part": "meta", "version": env!("CARGO_PKG_VERSION"), "node": node, "pid": std::process::id(),
-            "figures": of_status.now(),
-        });
-        Box::pin(async move { document })
-    });
-    let daemon = Daemon::new(&settings, status).with_gauges(Arc::new(move || of_gauges.gauge()));
-    // The metadata is served already.
-    daemon.readiness().set_ready();
-    let bound = Bound::bind(&settings, "--http", address.port())?;
-    Ok(bound.serve(&settings, daemon.common_routes(), shutdown)?)
 }
 
 async fn sync(args: SyncArgs) -> anyhow::Result<()> {

@@ -22,9 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ErrorCode, SegmentError, SegmentId, Value};
 
+mod items;
 pub mod scrub;
 mod write;
 
+pub use items::{Item, ItemReader};
 pub use write::{Packed, SegmentWrite, WriteRequest, WriteResponse, WriteResult, WriteStatement};
 
 /// The MessagePack extension type of a TEXT that is not valid UTF-8; its data are the text's bytes.

@@ -1,6 +1,9 @@
 //! Settings as they were typed: the YAML file's values with the environment's over them, each with its place.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use serde_yaml_ng::Value;
 
@@ -12,6 +15,11 @@ use crate::{
 
 /// The prefix of a setting's name in the environment.
 pub(crate) const ENV_PREFIX: &str = "TROUGH_";
+
+/// The longest time that a setting may name: a century.
+const MOST_SECONDS: f64 = 3_155_760_000.0;
+/// Settings that are texts, whatever they look like.
+const SECRETS: [&str; 2] = ["TOKEN", "RETHINKDB_PASSWORD"];
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Raw {
@@ -35,17 +43,30 @@ impl Raw {
         Ok(())
     }
 
-    /// Adds what the environment says; names that no setting has are only warned of.
+    /// Adds what the environment says; names that no setting has are only warned of. `TROUGH_KEY_FILE` names a file that
+    /// holds what `TROUGH_KEY` would: a secret of a container or a credential of a systemd unit.
     pub(crate) fn add_environment(
         &mut self,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
+        let mut given = HashSet::new();
         for (name, text) in environment {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let (key, text) =
+                match key.strip_suffix("_FILE").filter(|base| keys::is_known(base) && !keys::is_known(key)) {
+                    Some(base) => (base, read_file(base, &name, &text)?),
+                    None => (key, text),
+                };
             if keys::is_known(key) {
+                if !given.insert(key.to_owned()) {
+                    let message = format!("is given twice, by {ENV_PREFIX}{key} and {ENV_PREFIX}{key}_FILE; unset one");
+                    return Err(ConfigError::Value { place: "environment".into(), key: key.to_owned(), message });
+                }
                 let value = match serde_yaml_ng::from_str(&text) {
                     // An expression with a colon in it, as `a ? 1 : 2`.
                     Ok(Value::Mapping(_)) if !text.trim_start().starts_with('{') => Value::String(text),
+                    // A secret may look like a number or a flag.
+                    Ok(value) if SECRETS.contains(&key) && !value.is_string() => Value::String(text),
                     Ok(value) => value,
                     Err(_) => Value::String(text),
                 };
@@ -130,9 +151,13 @@ impl Raw {
         Ok(self.whole(key, u16::MAX.into())?.map_or(default, |p| p as u16))
     }
 
+    /// Seconds, at most [`MOST_SECONDS`]: whatever is computed of them stays far from where a `Duration` overflows.
     pub(crate) fn seconds(&self, key: &str, default: f64) -> Result<Duration, ConfigError> {
-        Duration::try_from_secs_f64(self.number(key)?.unwrap_or(default))
-            .map_err(|e| self.bad(key, format!("must be seconds: {e}")))
+        let seconds = self.number(key)?.unwrap_or(default);
+        if seconds > MOST_SECONDS {
+            return Err(self.bad(key, format!("must be at most {MOST_SECONDS} seconds, a century, not {seconds}")));
+        }
+        Duration::try_from_secs_f64(seconds).map_err(|e| self.bad(key, format!("must be seconds: {e}")))
     }
 
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
@@ -210,6 +235,16 @@ impl Raw {
         }
         SegmentExpr::compile(&source).map_err(|message| self.bad(key, message))
     }
+}
+
+/// The text of a file that the environment names, without the newline at its end.
+fn read_file(key: &str, variable: &str, path: &str) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Value {
+        place: "environment".into(),
+        key: key.to_owned(),
+        message: format!("{variable} names {path}, which cannot be read: {e}"),
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn parse_number(text: &str) -> Result<f64, String> {

@@ -144,3 +144,35 @@ fn a_cold_worker_reads_the_mount_that_it_was_given() {
     assert!(e.contains("COLD_MODE") && e.contains("mount or direct"), "{e}");
     assert!(error("COLD_READ_TIMEOUT: 0").contains("more than 0"));
 }
+
+#[test]
+fn the_environment_names_files_with_secrets() {
+    let dir = tempfile::tempdir().expect("directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let read = |pairs: &[(&str, &str)]| {
+        Settings::from_parts("", pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    };
+    let tokens = file("tokens", "[{token: a, role: admin}, {token: b, role: read}]\n");
+    // It must not be taken for a number.
+    let token = file("token", "12345678e9\n");
+    let s = read(&[("TROUGH_TOKENS_FILE", &tokens), ("TROUGH_TOKEN_FILE", &token)]).expect("valid");
+    assert_eq!((s.tokens.len(), s.token.as_deref()), (2, Some("12345678e9")));
+    assert_eq!(read(&[("TROUGH_TOKEN", "007")]).expect("valid").token.as_deref(), Some("007"));
+    let e = read(&[("TROUGH_TOKEN_FILE", "/nowhere")]).expect_err("no such file").to_string();
+    assert!(e.contains("TROUGH_TOKEN_FILE names /nowhere"), "{e}");
+    let e = read(&[("TROUGH_TOKEN_FILE", &token), ("TROUGH_TOKEN", "x")]).expect_err("twice").to_string();
+    assert!(e.contains("TROUGH_TOKEN_FILE") && e.contains("given twice"), "{e}");
+}
+
+#[test]
+fn times_are_bounded() {
+    for key in ["ELECTION_CYCLE", "SYNC_LOOP_TIMING", "LEASE", "SHUTDOWN_GRACE", "QUERY_TIMEOUT", "STORE_TIMEOUT"] {
+        let e = error(&format!("{key}: 1e19"));
+        assert!(e.contains(key) && e.contains("a century"), "{e}");
+    }
+    assert!(Settings::from_yaml("LEASE: 3155760000").is_ok());
+}

@@ -9,13 +9,16 @@ use axum::{
     routing::get,
 };
 use futures::future::BoxFuture;
-use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use trough_config::{Role, Settings};
 
 use crate::{
     auth::{Auth, RequireRole, Rule},
     metrics::recorder,
     respond::{json_bytes, plain},
+    supervise::supervise,
+    vitals::Vitals,
 };
 
 /// Makes the document of `/status`.
@@ -26,22 +29,38 @@ pub type CollectFn = Arc<dyn Fn() + Send + Sync>;
 
 /// Whether the daemon serves; shared by its parts.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<RwLock<Result<(), String>>>);
+pub struct Readiness(Arc<watch::Sender<Result<(), String>>>);
+
+impl Default for Readiness {
+    /// Not ready yet.
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Err("starting".to_owned()))))
+    }
+}
 
 impl Readiness {
     /// From now on `/readyz` says yes.
     pub fn set_ready(&self) {
-        *self.0.write() = Ok(());
+        self.set(Ok(()));
     }
 
     /// From now on `/readyz` says no, and why.
     pub fn set_waiting(&self, why: impl Into<String>) {
-        *self.0.write() = Err(why.into());
+        self.set(Err(why.into()));
     }
 
     /// What `/readyz` says.
     pub fn get(&self) -> Result<(), String> {
-        self.0.read().clone()
+        self.0.borrow().clone()
+    }
+
+    /// Follows what `/readyz` says.
+    pub fn subscribe(&self) -> watch::Receiver<Result<(), String>> {
+        self.0.subscribe()
+    }
+
+    fn set(&self, new: Result<(), String>) {
+        self.0.send_if_modified(|old| std::mem::replace(old, new.clone()) != new);
     }
 }
 
@@ -50,6 +69,7 @@ impl Readiness {
 pub struct Daemon {
     auth: Auth,
     readiness: Readiness,
+    vitals: Vitals,
     status: StatusFn,
     collect: CollectFn,
 }
@@ -57,9 +77,14 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon that is not ready yet.
     pub fn new(settings: &Settings, status: StatusFn) -> Self {
-        let readiness = Readiness(Arc::new(RwLock::new(Err("starting".to_owned()))));
         recorder();
-        Self { auth: Auth::new(settings), readiness, status, collect: Arc::new(|| {}) }
+        Self {
+            auth: Auth::new(settings),
+            readiness: Readiness::default(),
+            vitals: Vitals::default(),
+            status,
+            collect: Arc::new(|| {}),
+        }
     }
 
     /// Has `collect` called before each scrape.
@@ -70,6 +95,16 @@ impl Daemon {
     /// Its readiness, to be set by whoever knows.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// The loops that it lives by; `/livez` says no when one stands still.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// Tells the service manager about it, if there is one, until the process ends; see [`supervise`].
+    pub fn supervise(&self, shutdown: CancellationToken) {
+        supervise(&self.readiness, &self.vitals, shutdown);
     }
 
     /// The layer that lets only requests with `role` through: `router.route_layer(daemon.require(Role::Write))`. Tokens for some
@@ -86,26 +121,30 @@ impl Daemon {
     /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read over all segments.
     pub fn common_routes(&self) -> Router {
         let readiness = self.readiness.clone();
-        let (collect, ready) = (self.collect.clone(), self.readiness.clone());
+        let (collect, gauged) = (self.collect.clone(), self.readiness.clone());
         let status = self.status.clone();
-        let open = Router::new().route("/livez", get(|| async { plain(StatusCode::OK, "alive\n") })).route(
-            "/readyz",
-            get(move || {
-                let answer = match readiness.get() {
-                    Ok(()) => plain(StatusCode::OK, "ready\n"),
-                    Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-                };
-                std::future::ready(answer)
-            }),
-        );
+        let vitals = self.vitals.clone();
+        let alive = move || {
+            std::future::ready(match vitals.stuck() {
+                None => plain(StatusCode::OK, "alive\n"),
+                Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not alive: {why}\n")),
+            })
+        };
+        let ready = move || {
+            std::future::ready(match readiness.get() {
+                Ok(()) => plain(StatusCode::OK, "ready\n"),
+                Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+            })
+        };
+        let open = Router::new().route("/livez", get(alive)).route("/readyz", get(ready));
         let guarded = Router::new()
             .route(
                 "/metrics",
                 get(move || {
-                    let (collect, ready) = (collect.clone(), ready.clone());
+                    let (collect, gauged) = (collect.clone(), gauged.clone());
                     metrics_answer(move || {
                         collect();
-                        metrics::gauge!("trough_ready").set(if ready.get().is_ok() { 1.0 } else { 0.0 });
+                        metrics::gauge!("trough_ready").set(if gauged.get().is_ok() { 1.0 } else { 0.0 });
                         recorder().render()
                     })
                 }),

@@ -142,6 +142,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A thread of the server does not work any more.
+    #[error("the metadata server does not work on: {0}")]
+    Stuck(String),
     /// The address could not be listened on.
     #[error("listen on {address}: {source}; choose another address with --listen")]
     Listen {

@@ -10,6 +10,8 @@ mod error;
 mod eval;
 mod feed;
 mod figures;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod server;
 mod store;
 mod term;

@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trough_client::catalog::{Candidate, Catalog, Change, Master};
+use trough_http::Beat;
 
 /// One tenure as master, under one epoch. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -86,17 +87,19 @@ pub fn mastership_ttl(election_cycle: Duration) -> Duration {
     (election_cycle * 3).max(Duration::from_secs(9))
 }
 
-/// Takes part in the election until `shutdown`, then resigns. A follower asks once per `cycle`, and when the master resigns; a master renews four
-/// times within the time that a renewal gives it.
+/// Takes part in the election until `shutdown`, then resigns. A follower asks once per `cycle`, and when the master resigns; a
+/// master renews four times within the time that a renewal gives it. `beat` is told of every round.
 pub async fn take_part(
     catalog: Catalog,
     candidate: Candidate,
     cycle: Duration,
     standing: watch::Sender<Standing>,
+    beat: Beat,
     shutdown: CancellationToken,
 ) {
     let mut term: Option<Term> = None;
     loop {
+        beat.turned();
         let round = hold_election(&catalog, &candidate, &mut term, &standing);
         tokio::select! {
             () = round => {}

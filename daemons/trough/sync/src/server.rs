@@ -68,6 +68,10 @@ impl Server {
         .with_gauges(Arc::new(move || meters::gauge(&gauges_of)));
         meters::describe();
         build_info("sync", settings.hostname.as_str(), trough_engine::sqlite_version());
+        daemon.readiness().set_waiting("the metadata does not answer yet");
+        let readiness = daemon.readiness().clone();
+        daemon.supervise(shutdown.clone());
+        let vitals = daemon.vitals().clone();
         let served = bound.serve(&settings, api::router(api, &daemon), shutdown.clone())?;
 
         let ttl = mastership::mastership_ttl(settings.election_cycle);
@@ -87,7 +91,10 @@ impl Server {
                 () = prepare(&catalog) => {}
                 () = stop.cancelled() => return,
             }
-            mastership::take_part(catalog, candidate, cycle, sender, stop).await;
+            readiness.set_waiting("no sync master is elected yet");
+            // A round and what it waits for take at most two ttls, a pause at most a ttl and a cycle.
+            let beat = vitals.expect("election", ttl * 3 + cycle);
+            mastership::take_part(catalog, candidate, cycle, sender, beat, stop).await;
         });
         let readiness = daemon.readiness().clone();
         tasks.spawn(tell_readiness(context.clone(), readiness, shutdown.clone()));

@@ -14,6 +14,7 @@ use trough_core::{
     protocol::PROTOCOL,
     records::{Assignment, Lock, ROLE_NODES, Service},
 };
+use trough_http::Beat;
 
 use crate::{files::Want, locks::Base, reconcile, state::Worker, system};
 
@@ -21,7 +22,7 @@ use crate::{files::Want, locks::Base, reconcile, state::Worker, system};
 pub(crate) const FEED_RETRY: Duration = Duration::from_millis(500);
 
 /// Renews the lease at a third of its ttl, until the shutdown.
-pub(crate) async fn heartbeat(worker: Arc<Worker>) {
+pub(crate) async fn heartbeat(worker: Arc<Worker>, beat: Beat) {
     let third = worker.lease.ttl() / 3;
     // Of a node whose lease had ended the master deletes the service rows, and may still be at it when the lease is new. It
     // stops once it sees the lease, so the rows are read once more a renewal later (the first renewal here
@@ -49,6 +50,7 @@ pub(crate) async fn heartbeat(worker: Arc<Worker>) {
                 retry_pause(&worker)
             }
         };
+        beat.turned();
         tokio::select! {
             () = worker.shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

@@ -30,9 +30,8 @@ const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The routes of the segment manager.
 pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
-    let admin = Router::new()
-        .route("/segment/{id}", delete(remove))
-        .route_layer(daemon.require_per_segment(Role::Admin));
+    let admin =
+        Router::new().route("/segment/{id}", delete(remove)).route_layer(daemon.require_per_segment(Role::Admin));
     let whole = Router::new()
         .route("/v1/scrub", post(scrub::http::scrub))
         .route("/v1/restore", post(scrub::http::restore))

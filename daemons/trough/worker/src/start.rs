@@ -89,6 +89,7 @@ pub async fn run(
     let shown: Arc<OnceLock<Arc<Worker>>> = Arc::default();
     let daemon = Daemon::new(&settings, status_fn(shown.clone())).with_gauges(gauges_fn(shown.clone()));
     build_info("worker", settings.hostname.as_str(), trough_engine::sqlite_version());
+    daemon.supervise(shutdown.clone());
     let worker = Arc::new(build(&settings, addresses, shutdown.clone())?);
     let _ = shown.set(worker.clone());
 
@@ -270,7 +271,8 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
         seal_leftovers(worker).await;
     }
     let locks_read = Arc::new(Notify::new());
-    tasks.spawn(follow::heartbeat(worker.clone()));
+    // It turns at least at two thirds of the ttl, whether RethinkDB answers or not.
+    tasks.spawn(follow::heartbeat(worker.clone(), daemon.vitals().expect("lease", worker.lease.ttl())));
     tasks.spawn(controls::follow(worker.clone()));
     tasks.spawn(follow::locks(worker.clone(), locks_read.clone()));
     locks_read.notified().await;

@@ -15,12 +15,10 @@ use trough_reql::proto::{
 };
 
 use super::Shared;
-use super::response::{self, Batch, Cursor, Limits};
-use crate::datum::json;
+use super::query::{self, Reply};
+use super::response::{self, Batch, Cursor};
 use crate::error::{Class, QueryError, Result};
-use crate::eval::val::Val;
-use crate::eval::{Env, Exec, Query, eval};
-use crate::term::{Term, compile, spec};
+use crate::eval::{Exec, Query};
 
 /// Reading stops while this many bytes of answers wait for the client to take them.
 const BACKLOG: usize = 16 * 1024 * 1024;
@@ -249,7 +247,7 @@ impl Connection {
         let begun = Instant::now();
         self.shared.pool.run(move || {
             let guard = Arrival { connection: &this, arrival };
-            let reply = this.run(&body, cancelled);
+            let reply = query::run(&this.shared.store, &this.shared.about, &body, cancelled);
             drop(guard);
             drop(permit);
             let meters = &this.shared.meters;
@@ -263,63 +261,6 @@ impl Connection {
                 Err(error) => this.conclude_error(token, &error),
             }
         });
-    }
-
-    /// Parses and runs a query up to its first answer.
-    fn run(&self, body: &[u8], cancelled: Arc<AtomicBool>) -> Result<Reply> {
-        let parsed = json::parse(body, json::Pseudo::Keep).map_err(|error| {
-            QueryError::new(Class::Client, format!("Client is buggy (failed to parse query: {error})."))
-        })?;
-        let parts = parsed.as_array()?;
-        let buggy = |what: &str| QueryError::new(Class::Client, format!("Client is buggy ({what})."));
-        let term = parts.get(1).ok_or_else(|| buggy("a START query holds no term"))?;
-        let mut opts = Vec::new();
-        match parts.get(2) {
-            None => {}
-            Some(crate::datum::Datum::Object(object)) => {
-                for (name, value) in object.iter() {
-                    if !spec::GLOBAL_OPTS.contains(&name.as_ref()) {
-                        let message = format!("Unrecognized global optional argument `{name}`.");
-                        return Err(QueryError::compile(message));
-                    }
-                    opts.push((name.clone(), compile(value)?));
-                }
-            }
-            Some(_) => return Err(buggy("global optional arguments are not an object")),
-        }
-        let noreply = opts
-            .iter()
-            .any(|(name, term)| name.as_ref() == "noreply" && matches!(term, Term::Value(value) if value.truthy()));
-        let outcome = self.evaluate(term, opts, cancelled);
-        if noreply { Ok(Reply::None) } else { outcome }
-    }
-
-    fn evaluate(
-        &self,
-        term: &crate::datum::Datum,
-        opts: Vec<(Arc<str>, Term)>,
-        cancelled: Arc<AtomicBool>,
-    ) -> Result<Reply> {
-        let term = compile(term)?;
-        let query = Query::new(self.shared.store.clone(), self.shared.about.clone(), opts, cancelled)?;
-        let ex = Exec::new(&query);
-        let stream = match eval(&ex, &term, &Env::default())? {
-            value if value.is_datum() => return response::atom(&value.datum(&ex)?).map(Reply::Atom),
-            Val::Grouped(groups) => return response::atom(&Val::grouped_datum(groups)).map(Reply::Atom),
-            value @ (Val::Db(_) | Val::Func(_)) => {
-                return Err(QueryError::logic(format!(
-                    "Query result must be of type DATUM, GROUPED_DATA, or STREAM (got {}).",
-                    value.kind()
-                )));
-            }
-            value => value.stream(&ex)?,
-        };
-        if stream.array {
-            return response::atom(&stream.collect(&ex)?).map(Reply::Atom);
-        }
-        let mut cursor = Cursor::new(stream, Limits::new(&ex)?);
-        let first = cursor.batch(&ex)?;
-        Ok(Reply::Cursor(query.clone(), Box::new(cursor), first))
     }
 
     /// Ends a token's query with an answer.
@@ -445,14 +386,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// What running a query came to.
-enum Reply {
-    /// Nobody wants to know.
-    None,
-    Atom(Bytes),
-    Cursor(Arc<Query>, Box<Cursor>, Batch),
 }
 
 /// Takes a query off the outstanding ones, however it ends.

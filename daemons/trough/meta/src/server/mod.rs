@@ -2,7 +2,8 @@
 
 mod connection;
 pub(crate) mod pool;
-mod response;
+pub(crate) mod query;
+pub(crate) mod response;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -156,6 +157,25 @@ impl MetaServer {
     /// The URL that clients connect to, with a database's name.
     pub fn url(&self, database: &str) -> String {
         format!("rethinkdb://{}/{database}", self.address)
+    }
+
+    /// Completes once a thread for queries and the writer have each taken a turn, behind what they are doing now. Fails
+    /// only while it stops.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub async fn turn(&self) -> Result<(), Error> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let store = self.shared.store.clone();
+        self.shared.pool.run(move || {
+            // Nobody waits any more: then nobody needs the answer.
+            let _ = sender.send(store.writer().settled());
+        });
+        match receiver.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::Stuck(error.to_string())),
+            Err(_) => Err(Error::Stuck("the thread for queries ended".into())),
+        }
     }
 
     /// Stops: ends connections and changefeeds, finishes the writes that have begun, and lets the directory go.

@@ -88,7 +88,12 @@ impl Writer {
 
     /// Waits until feeds have all changes that can be read by now. Blocks.
     pub(crate) fn settled(&self) -> Result<()> {
-        wait_for(|done| self.send(Message::Between { queue: None, done })).map(drop)
+        self.commits().map(drop)
+    }
+
+    /// The number of the last commit, once feeds have all changes up to it. Blocks.
+    pub(crate) fn commits(&self) -> Result<i64> {
+        wait_for(|done| self.send(Message::Between { queue: None, done }))
     }
 
     /// Lets the thread finish what it has begun and refuse the rest.

@@ -39,12 +39,7 @@ struct Wish {
 }
 
 /// Runs `sql` on the segments, and `reduce` over its rows if given.
-pub(super) async fn run(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn run(State(api): State<Arc<Api>>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let wish: Wish = match trough_http::read_json(&headers, &body) {
         Ok(wish) => wish,
         Err(e) => return answer::error(&answer::bad(format!("the body is no query: {e}"))),

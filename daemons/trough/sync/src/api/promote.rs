@@ -71,12 +71,7 @@ async fn promote_one(context: &Arc<Context>, caller: &Caller, text: &str) -> Res
 }
 
 /// `POST /v1/promote`: one line per segment as it is done.
-pub(super) async fn batch(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn batch(State(api): State<Arc<Api>>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let wishes: Wishes = match trough_http::read_json(&headers, &body) {
         Ok(wishes) => wishes,
         Err(e) => return answer::error(&answer::bad(format!("the body is no promotion request: {e}"))),

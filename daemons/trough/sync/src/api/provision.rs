@@ -108,12 +108,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, caller: Caller, headers: He
 }
 
 /// `POST /v1/provision`.
-pub(super) async fn batch(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn batch(State(api): State<Arc<Api>>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let wishes: Wishes = match trough_http::read_json(&headers, &body) {
         Ok(wishes) => wishes,
         Err(e) => return answer::error(&answer::bad(format!("the body is no provisioning request: {e}"))),

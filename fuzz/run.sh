@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Fuzzing with libFuzzer on stable Rust. Every target first runs over its corpus and over the inputs that once failed.
+#
+#   fuzz/run.sh                     all targets, 60 seconds each, two at a time
+#   fuzz/run.sh TARGET [SECONDS]    one of them; 0 seconds: only what is kept
+#   fuzz/run.sh minimise            makes the kept corpora anew from what they and target/fuzz/corpus reach
+#
+# FUZZ_SECONDS and FUZZ_JOBS change the 60 and the 2. What it finds, and a corpus that grows, lie in target/fuzz. An input that failed:
+# fuzz/run.sh TARGET 0 after it was put into fuzz/regressions/TARGET.
+set -euo pipefail
+cd "$(dirname "$0")"
+all=(reql_wire meta_query query_frames settings segments expressions)
+work=$(realpath -m "../target/fuzz")
+bins=$work/debug
+
+build() {
+  # What the project has compiled of other people's crates is the same here.
+  if [ ! -d "$work/debug" ] && [ -d ../target/debug/.fingerprint ]; then
+    mkdir -p "$work/debug"
+    cp -a --reflink=auto ../target/debug/.fingerprint ../target/debug/build ../target/debug/deps "$work/debug/"
+  fi
+  RUSTC_WRAPPER=$PWD/rustc.sh CARGO_TARGET_DIR=$work cargo build --quiet --locked --bins
+}
+
+# The inputs of some formats are made of words that chance would not find.
+dictionary() { [ ! -f "dictionaries/$1" ] || echo "-dict=dictionaries/$1"; }
+
+run() { # target, seconds
+  local target=$1 seconds=$2 log=$work/$1.log
+  local corpus=$work/corpus/$target findings=$work/findings/$target
+  mkdir -p "$corpus" "$findings" "corpus/$target" "regressions/$target"
+  # A minute at most for one input, and 2 GB of memory: far beyond what any may take.
+  local options=(-timeout=60 -rss_limit_mb=2048 -artifact_prefix="$findings/" -print_final_stats=1 -verbosity=1)
+  if ! "$bins/$target" "${options[@]}" -runs=0 "corpus/$target" "regressions/$target" >"$log" 2>&1; then
+    tail -40 "$log"
+    echo "fuzz: $target fails on an input that is kept (log: $log)"
+    return 1
+  fi
+  if [ "$seconds" != 0 ]; then
+    # shellcheck disable=SC2046
+    if ! "$bins/$target" "${options[@]}" $(dictionary "$target") -max_total_time="$seconds" "$corpus" "corpus/$target" "regressions/$target" "$work/seeds/$target" >>"$log" 2>&1; then
+      tail -40 "$log"
+      echo "fuzz: $target has found an input that fails: see $findings (log: $log)"
+      return 1
+    fi
+  fi
+  awk -v target="$target" '
+    /cov: / { for (i = 1; i < NF; i++) { if ($i == "cov:") cov = $(i + 1); if ($i == "corp:") corp = $(i + 1) } }
+    /average_exec_per_sec/ { speed = $2 } /number_of_executed_units/ { units = $2 }
+    END { printf "fuzz: %-13s %9d inputs, %6d a second, coverage %5d, corpus %s\n", target, units, speed, cov, corp }' "$log"
+}
+
+minimise() {
+  local target
+  for target in "${all[@]}"; do
+    mkdir -p "$work/corpus/$target" "corpus/$target" "$work/minimised"
+    rm -rf "$work/minimised/$target" && mkdir "$work/minimised/$target"
+    "$bins/$target" -merge=1 -timeout=60 -rss_limit_mb=2048 "$work/minimised/$target" "corpus/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
+    # Short inputs cover nearly all: what is kept stays small.
+    rm -rf "corpus/$target" && mkdir "corpus/$target"
+    find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 100000) print $2 }' |
+      while read -r file; do cp "$file" "corpus/$target/"; done
+    echo "fuzz: $target keeps $(find "corpus/$target" -type f | wc -l) inputs, $(du -sb "corpus/$target" | cut -f1) bytes"
+  done
+}
+
+build
+./seed.py "$work/seeds"
+case ${1:-all} in
+  minimise) minimise ;;
+  all)
+    failed=0 jobs=${FUZZ_JOBS:-2} running=0
+    for target in "${all[@]}"; do
+      if [ "$running" -ge "$jobs" ]; then
+        wait -n || failed=1
+        running=$((running - 1))
+      fi
+      run "$target" "${FUZZ_SECONDS:-60}" &
+      running=$((running + 1))
+    done
+    while [ "$running" -gt 0 ]; do
+      wait -n || failed=1
+      running=$((running - 1))
+    done
+    exit "$failed"
+    ;;
+  *) run "$1" "${2:-${FUZZ_SECONDS:-60}}" ;;
+esac

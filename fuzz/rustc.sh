@@ -1,0 +1,19 @@
+#!/bin/sh
+# RUSTC_WRAPPER of run.sh: the project's crates and the targets are compiled with libFuzzer's counters, all others as they are. Stable Rust has LLVM's
+# pass, but no flag of its own for it.
+set -eu
+rustc=$1
+shift
+crate=
+previous=
+for argument in "$@"; do
+  [ "$previous" != --crate-name ] || crate=$argument
+  previous=$argument
+done
+case $crate in
+  trough_core | trough_reql | trough_client | trough_config | trough_meta | reql_wire | meta_query | query_frames | settings | segments | expressions)
+    exec "$rustc" "$@" --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+    ;;
+  *) exec "$rustc" "$@" ;;
+esac
