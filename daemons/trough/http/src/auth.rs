@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
 use futures::future::Either;
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tower::{Layer, Service};
 use trough_config::{Role, Settings, Token};
 
-use crate::respond::plain;
+use crate::respond::{json_bytes, plain};
 
 /// Who may do what.
 #[derive(Clone, Debug)]
@@ -49,6 +49,21 @@ impl Auth {
             Some(token) => Ok(Some(self.anonymous.map_or(token.role, |role| role.max(token.role)))),
             None if self.tokens.is_empty() => Ok(self.anonymous),
             None => Err("the token is unknown"),
+        }
+    }
+
+    /// Who sends a request: `{"role", "anonymous", "tokens"}`, each role `read`, `write`, `admin` or null; `tokens`:
+    /// whether there are any. 401 for a token that is unknown.
+    pub(crate) fn whoami(&self, headers: &HeaderMap) -> Response {
+        let name = |role: Option<Role>| role.map(|role| format!("{role:?}").to_lowercase());
+        match self.role(headers.get(header::AUTHORIZATION)) {
+            Ok(role) => {
+                let who = serde_json::json!({
+                    "role": name(role), "anonymous": name(self.anonymous), "tokens": !self.tokens.is_empty(),
+                });
+                json_bytes(StatusCode::OK, who.to_string())
+            }
+            Err(why) => plain(StatusCode::UNAUTHORIZED, format!("401 Unauthorized: {why}\n")),
         }
     }
 

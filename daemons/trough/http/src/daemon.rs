@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -81,6 +81,12 @@ impl Daemon {
     /// The layer that lets only requests with `role` through: `router.route_layer(daemon.require(Role::Write))`.
     pub fn require(&self, role: Role) -> RequireRole {
         RequireRole { auth: self.auth.clone(), role }
+    }
+
+    /// `/v1/whoami` for everybody: the role of the request's token, and that of a request without one.
+    pub fn whoami(&self) -> Router {
+        let auth = self.auth.clone();
+        Router::new().route("/v1/whoami", get(async move |headers: HeaderMap| auth.whoami(&headers)))
     }
 
     /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read.

@@ -1,12 +1,13 @@
 //! What every daemon's listeners share: binding with clear errors, TLS that follows its files, bearer tokens with
 //! roles, `/livez`, `/readyz`, `/metrics` and `/status`, graceful shutdown, logging.
 //!
-//! Nothing is stored. A daemon makes one [`Daemon`], adds its routes behind [`Daemon::require`], merges
+//! Nothing is stored but segment events ([`events`]). A daemon makes one [`Daemon`], adds its routes behind [`Daemon::require`], merges
 //! [`Daemon::common_routes`], and serves the router on as many [`Bound`] listeners as it has ports.
 
 mod auth;
 mod client;
 mod daemon;
+pub mod events;
 mod listener;
 mod logging;
 mod respond;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use trough_client::catalog::{Catalog, NodeStatus};
 use trough_config::Settings;
 use trough_core::{NodeId, SegmentId};
+use trough_http::events::Events;
 use trough_store::Store;
 
 use crate::{
@@ -40,6 +41,8 @@ pub struct Context {
     pub locks: RwLock<Locks>,
     /// What the last reconciliation saw and did.
     pub view: RwLock<Arc<ClusterView>>,
+    /// What this process did to segments.
+    pub events: Events,
     /// Tells the reconciliation that something is waiting.
     pub nudge: Notify,
     /// Held while assignments are planned and committed, and while a segment is shredded: a plan that was made before
@@ -65,8 +68,10 @@ impl Context {
         http: reqwest::Client,
         standing: watch::Receiver<Standing>,
     ) -> Self {
+        let events = Events::in_memory(settings.hostname.clone(), settings.events_kept);
         Self {
             settings,
+            events,
             catalog,
             store,
             http,

@@ -52,6 +52,7 @@ impl Server {
             context: context.clone(),
             engine: Engine::new(schema_engine()),
             queries,
+            reports: Default::default(),
             own_url: own_url.clone(),
         });
         let status_of = api.clone();

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json as document;
 use trough_config::Role;
 use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, wire::NDJSON};
-use trough_http::{Daemon, plain, server_error};
+use trough_http::{Daemon, events::What, plain, server_error};
 
 use crate::{
     collect, promote, provision,
@@ -254,6 +254,7 @@ async fn remove(State(worker): State<Arc<Worker>>, Path(id): Path<String>) -> Re
     } else if !collect::remove(&worker, &segment).await {
         return server_error(format_args!("the file of segment '{segment}' cannot be removed, see this worker's log"));
     }
+    worker.events.note(&segment, What::Shredded);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response

@@ -13,6 +13,7 @@ use trough_core::{
     ErrorCode, SchemaId, SegmentError, SegmentId,
     records::{Lock, Schema},
 };
+use trough_http::events::{What, reason};
 use trough_store::{Entry, StoreError};
 
 use crate::{
@@ -98,6 +99,11 @@ pub(crate) async fn provision(
             Err(error) => results.extend(todo.into_iter().map(|s| (s, Err(error.clone())))),
         }
     }
+    for (segment, result) in &results {
+        if let Err(error) = result {
+            worker.events.note(segment, What::ProvisionRefused { reason: reason(error) });
+        }
+    }
     segments
         .iter()
         .map(|segment| match results.get(segment) {
@@ -172,6 +178,8 @@ async fn provision_new(
         worker.engine.evict(&segment);
         worker.files.put(segment.clone(), worker.files.path_of(&segment).into(), file.stamp, false);
         worker.locks.acquired(lock, file.base);
+        let what = What::Provisioned { bytes: file.stamp.bytes, new: file.base == Base::Fresh };
+        worker.events.note(&segment, what);
         worker.advertiser.set(&segment, READ | WRITE);
         worker.meters.provisioned.increment(1);
         sizes.push((segment.clone(), Ok(file.stamp.bytes)));

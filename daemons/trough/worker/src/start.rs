@@ -22,7 +22,7 @@ use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
 use trough_config::{ColdMode, Settings};
 use trough_core::{SegmentId, records::Lock};
 use trough_engine::{Engine, EngineOptions, Limits};
-use trough_http::{Bound, Daemon, Served, StatusFn, peer_client};
+use trough_http::{Bound, Daemon, Served, StatusFn, events::{self, Events}, peer_client};
 
 use crate::{
     advertise::{self, Advertiser},
@@ -92,7 +92,10 @@ pub async fn run(
     let served = [
         serve(read_port, read::routes(worker.clone(), &daemon))?,
         serve(write_port, write::routes(worker.clone(), &daemon))?,
-        serve(manage_port, manage::routes(worker.clone(), &daemon))?,
+        serve(
+            manage_port,
+            manage::routes(worker.clone(), &daemon).merge(events::routes(worker.events.clone(), &daemon)),
+        )?,
     ];
 
     let mut tasks = JoinSet::new();
@@ -121,6 +124,8 @@ pub async fn run(
     // What is left open is brought in order by the next start.
     let _ = tokio::time::timeout(TASKS_END, worker.engine.close_writers()).await;
     stop(&worker).await;
+    let events = worker.events.clone();
+    drop(tokio::task::spawn_blocking(move || events.flush()).await);
     Ok(())
 }
 
@@ -173,6 +178,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         write_port: addresses.write.port(),
         manage: settings.base_url(addresses.manage.port()),
     };
+    let events = Events::with_log(settings.hostname.clone(), settings.events_kept, &settings.local_data);
     Ok(Worker {
         node: settings.hostname.clone(),
         holder: uuid::Uuid::new_v4().to_string(),
@@ -182,7 +188,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         http: peer_client(settings)?,
         urls,
         files,
-        locks: Locks::new(settings.hostname.clone()),
+        locks: Locks::new(events.clone()),
         lease: Arc::new(Lease::new(settings.lease)),
         peers: Peers::default(),
         wants: Wants::default(),
@@ -191,6 +197,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         advertiser: Advertiser::default(),
         promotions: Promotions::new(settings)?,
         quarantine: Quarantine::open(&settings.local_data),
+        events,
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
         adopts: AtomicBool::new(false),

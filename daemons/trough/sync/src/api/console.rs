@@ -7,13 +7,15 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use trough_client::{QueryOptions, QueryTemplate, SegmentPattern, SegmentSet};
-use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
 
 use super::{Api, answer};
 use crate::rows::rows;
 
 /// The most rows that one answer shows.
 const MAX_ROWS: usize = 1_000;
+/// The greatest integer up to which a browser's numbers have them all.
+const EXACT: u64 = (1 << 53) - 1;
 /// How long one query may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,6 +42,14 @@ pub(super) async fn run(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     }
 }
 
+/// A value as JSON. An integer that a browser's numbers cannot hold comes as `{"integer": "…"}`.
+fn shown_value(value: Value) -> Json {
+    match value {
+        Value::Integer(i) if i.unsigned_abs() > EXACT => json!({ "integer": i.to_string() }),
+        other => json!(other),
+    }
+}
+
 async fn ask(api: &Api, wish: Wish) -> Result<Json, SegmentError> {
     let segments = match wish.matching.as_deref() {
         Some("") => SegmentSet::Pattern(SegmentPattern::All),
@@ -63,7 +73,7 @@ async fn ask(api: &Api, wish: Wish) -> Result<Json, SegmentError> {
         let read = rows(&batch).map_err(|e| SegmentError::new(ErrorCode::Internal, e.to_string()))?;
         let room = limit - shown.len();
         cut |= read.len() > room;
-        shown.extend(read.into_iter().take(room).map(|row| json!({"segment": batch.segment, "row": row})));
+        shown.extend(read.into_iter().take(room).map(|row| json!({"segment": batch.segment, "row": row.into_iter().map(shown_value).collect::<Vec<_>>()})));
         if cut {
             break;
         }

@@ -16,6 +16,11 @@ use crate::mastership::Standing;
 
 /// Says who passed a request on; such a request is not passed on again.
 const PASSED_ON_BY: HeaderName = HeaderName::from_static("x-trough-passed-on-by");
+/// What of a request's headers the master is to see.
+const PASSED_ON: [HeaderName; 5] =
+    [header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION, header::ACCEPT_ENCODING, header::IF_NONE_MATCH];
+/// What of an answer's headers the client is to see.
+const PASSED_BACK: [HeaderName; 4] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ETAG, header::VARY];
 /// How long a request waits while nobody is known to be master.
 const WAIT_FOR_MASTER: Duration = Duration::from_secs(5);
 
@@ -57,7 +62,7 @@ async fn pass_on(api: &Api, master: &str, request: Request) -> Response {
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
     let url = format!("{}{path}", master.trim_end_matches('/'));
     let mut headers = HeaderMap::new();
-    for name in [header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION] {
+    for name in PASSED_ON {
         if let Some(value) = parts.headers.get(&name) {
             headers.insert(name, value.clone());
         }
@@ -77,8 +82,10 @@ async fn pass_on(api: &Api, master: &str, request: Request) -> Response {
         Ok(response) => {
             let mut answer = Response::new(Body::empty());
             *answer.status_mut() = response.status();
-            if let Some(kind) = response.headers().get(header::CONTENT_TYPE) {
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+            for name in PASSED_BACK {
+                if let Some(value) = response.headers().get(&name) {
+                    answer.headers_mut().insert(name, value.clone());
+                }
             }
             *answer.body_mut() = Body::from_stream(response.bytes_stream());
             answer
