@@ -26,8 +26,10 @@ let timer;
 function route() {
   const [name, ...rest] = location.hash.slice(1).split('/');
   const argument = rest.length ? decodeURIComponent(rest.join('/')) : null;
+  const before = view;
   view = VIEWS.includes(name) ? name : 'overview';
-  for (const id of VIEWS) show($(id), id === view);
+  if (view !== before) scrollTo(0, 0);
+  for (const id of VIEWS) show($(`view-${id}`), id === view);
   for (const link of document.querySelectorAll('nav a')) {
     if (link.hash === `#${view}`) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');

@@ -1,6 +1,6 @@
 // The figures at the top, and the balance of the rings.
 
-import { balance } from './charts.js';
+import { balance, widthFor } from './charts.js';
 import { $, h, setText } from './dom.js';
 import { bytes, number, percent } from './format.js';
 
@@ -39,7 +39,8 @@ function drawBalance(workers) {
   const rings = [...new Set(workers.flatMap(worker => Object.keys(worker.ring_bytes)))].sort();
   const weight = workers.reduce((sum, worker) => sum + worker.capacity, 0);
   const all = workers.reduce((sum, worker) => sum + total(worker), 0);
-  const sign = JSON.stringify(workers.map(w => [w.node, w.capacity, w.ring_bytes]));
+  const width = widthFor($('balance'));
+  const sign = width + JSON.stringify(workers.map(w => [w.node, w.capacity, w.ring_bytes]));
   if (sign === drawn) return;
   drawn = sign;
   if (!all || !weight) {
@@ -57,5 +58,5 @@ function drawBalance(workers) {
       rings.map(ring => h('td', { class: 'n' }, bytes(worker.ring_bytes[ring] ?? 0))),
       h('td', { class: 'n' }, bytes(rows[i].bytes)), h('td', { class: 'n' }, percent(rows[i].share))))))));
   figures.open = $('balance').querySelector('details')?.open ?? false;
-  $('balance').replaceChildren(...balance(rows, rings), figures);
+  $('balance').replaceChildren(...balance(rows, rings, width), figures);
 }

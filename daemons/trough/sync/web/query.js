@@ -1,7 +1,7 @@
 // One statement on one or many segments: rows, pages, a chart.
 
 import { ask } from './api.js';
-import { plot } from './charts.js';
+import { plot, widthFor } from './charts.js';
 import { $, h, setText } from './dom.js';
 import { many, number } from './format.js';
 
@@ -123,6 +123,6 @@ function drawChart() {
     } else points = points.map(([at, value]) => [shown(at), value]);
     const more = kind === 'bars' && points.length > MOST_BARS ? h('p', { class: 'soft' }, `the first ${MOST_BARS} of ${number(points.length)} rows`) : null;
     if (kind === 'bars') points = points.slice(0, MOST_BARS);
-    picture.replaceChildren(...plot(kind, points, { x: names[x], y: names[y] }), ...more ? [more] : []);
+    picture.replaceChildren(...plot(kind, points, { x: names[x], y: names[y], width: widthFor(picture) }), ...more ? [more] : []);
   }
 }

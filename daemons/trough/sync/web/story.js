@@ -94,7 +94,7 @@ function facts(known) {
     ['Write lock', known.lock ? `${known.lock.node}, fence ${known.lock.fence}${known.lock.acquired_on ? `, since ${moment(1000 * known.lock.acquired_on.epoch_time)}` : ''}` : 'none'],
     ...known.assignments.some(a => a.sha256) ? [['SHA-256', h('code', {}, known.assignments.find(a => a.sha256).sha256)]] : [],
   ].filter(line => line !== null);
-  return h('dl', { class: 'facts' }, lines.map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]).flat());
+  return h('dl', { class: 'facts' }, lines.map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
 }
 
 function copies(known) {

@@ -41,6 +41,7 @@ const ASSETS: &[(&str, &str, &str)] = assets![
     "story.js" JS,
     "query.js" JS,
     "operations.js" JS,
+    "controls.js" JS,
     "session.js" JS,
 ];
 

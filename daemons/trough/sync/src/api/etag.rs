@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hasher as _};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::Request,
     http::{HeaderValue, Method, StatusCode, header},
     middleware::Next,
@@ -20,11 +20,11 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
     }
     let known = request.headers().get(header::IF_NONE_MATCH).cloned();
     let response = next.run(request).await;
-    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     // Without a length it is a stream: another server's answer, which has a tag of its own.
+    let length = response.body().size_hint().exact();
     if response.status() != StatusCode::OK
         || response.headers().contains_key(header::ETAG)
-        || length.is_none_or(|length| length > LONGEST)
+        || length.is_none_or(|length| length > LONGEST as u64)
     {
         return response;
     }
