@@ -91,7 +91,8 @@ impl Scale {
             })
             .collect();
         let some = |every: usize, what: Value| if worker % every == every / 3 { vec![what] } else { Vec::new() };
-        let promoting = json!({"segment": name(50), "stage": "upload", "bytes": 9_000_000, "done": 4_100_000, "seconds": 4.0});
+        let promoting =
+            json!({"segment": name(50), "stage": "upload", "bytes": 9_000_000, "done": 4_100_000, "seconds": 4.0});
         let failed = json!({"segment": name(60), "error": "read of the canonical file: connection reset by peer", "attempts": 3});
         let broken = json!({
             "segment": name(70), "reason": "database disk image is malformed", "at_ms": (now() * 1000.0) as i64 - 7_200_000,
@@ -139,7 +140,9 @@ impl Scale {
             copying: None,
             assigned: self.held(worker) / SEGMENT_BYTES,
             assigned_bytes: self.held(worker),
-            ring_bytes: (0..COPIES).map(|r| (format!("ring {r}"), self.ring_bytes(worker, r))).collect::<BTreeMap<_, _>>(),
+            ring_bytes: (0..COPIES)
+                .map(|r| (format!("ring {r}"), self.ring_bytes(worker, r)))
+                .collect::<BTreeMap<_, _>>(),
             wanted: self.held(worker) / SEGMENT_BYTES,
             read_url: None,
             manage_url: None,
@@ -221,7 +224,9 @@ async fn managers(scale: Scale) -> Result<std::net::SocketAddr> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [segments, workers, port] = arguments.as_slice() else { anyhow::bail!("usage: simulate SEGMENTS WORKERS PORT") };
+    let [segments, workers, port] = arguments.as_slice() else {
+        anyhow::bail!("usage: simulate SEGMENTS WORKERS PORT")
+    };
     let scale = Scale { segments: segments.parse()?, workers: workers.parse()? };
     let dir = tempfile::tempdir()?;
     std::fs::create_dir(dir.path().join("store"))?;
@@ -266,7 +271,9 @@ async fn main() -> Result<()> {
         }
     });
     println!("ready http://{}/", server.addr());
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await?.context("read standard input")?;
+    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
+        .await?
+        .context("read standard input")?;
     beating.abort();
     stop.cancel();
     server.stopped().await;

@@ -149,7 +149,8 @@ mod tests {
                     canonical file.";
         assert_eq!(say(&short, &two, 0), (Level::Bad, text.to_owned()));
         let lost = view(|v| (v.missing_count, v.error) = (2, Some("x".into())));
-        let text = "The last reconciliation failed; no worker is alive; 2 segments with copies are in no canonical file.";
+        let text =
+            "The last reconciliation failed; no worker is alive; 2 segments with copies are in no canonical file.";
         assert_eq!(say(&lost, &[], 0), (Level::Bad, text.to_owned()));
         assert_eq!(judge(&ClusterView::default(), &two, 0).level, Level::Warn);
         assert_eq!(count(1), "1");

@@ -22,7 +22,11 @@ use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
 use trough_config::{ColdMode, Settings};
 use trough_core::{SegmentId, records::Lock};
 use trough_engine::{Engine, EngineOptions, Limits};
-use trough_http::{Bound, Daemon, Served, StatusFn, events::{self, Events}, peer_client};
+use trough_http::{
+    Bound, Daemon, Served, StatusFn,
+    events::{self, Events},
+    peer_client,
+};
 
 use crate::{
     advertise::{self, Advertiser},

@@ -51,7 +51,9 @@ fn a_restart_keeps_them_and_the_log_stays_small() {
 fn what_is_no_event_is_passed_over() {
     let dir = tempfile::tempdir().expect("a directory");
     let good = r#"{"at_ms":1,"segment":"a","event":"lock_taken","fence":3}"#;
-    let text = format!("{good}\n{{\"at_ms\":2,\"segment\":\"a\",\"event\":\"of_the_future\"}}\nrubbish\n{good}\n{{\"at_ms\":3,\"seg");
+    let text = format!(
+        "{good}\n{{\"at_ms\":2,\"segment\":\"a\",\"event\":\"of_the_future\"}}\nrubbish\n{good}\n{{\"at_ms\":3,\"seg"
+    );
     fs::write(dir.path().join(".trough-events.ndjson"), text).expect("written");
     let events = Events::with_log(node(), 10, dir.path());
     assert_eq!(fences(&events, None), [3, 3]);

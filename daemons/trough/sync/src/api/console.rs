@@ -73,7 +73,11 @@ async fn ask(api: &Api, wish: Wish) -> Result<Json, SegmentError> {
         let read = rows(&batch).map_err(|e| SegmentError::new(ErrorCode::Internal, e.to_string()))?;
         let room = limit - shown.len();
         cut |= read.len() > room;
-        shown.extend(read.into_iter().take(room).map(|row| json!({"segment": batch.segment, "row": row.into_iter().map(shown_value).collect::<Vec<_>>()})));
+        shown.extend(
+            read.into_iter().take(room).map(
+                |row| json!({"segment": batch.segment, "row": row.into_iter().map(shown_value).collect::<Vec<_>>()}),
+            ),
+        );
         if cut {
             break;
         }

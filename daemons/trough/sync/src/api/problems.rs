@@ -297,13 +297,8 @@ mod tests {
 
     #[test]
     fn the_reason_says_where_the_copies_are() {
-        let needy = |live, coming, away| Needy {
-            segment: SegmentId::new("s").expect("an id"),
-            live,
-            wanted: 2,
-            coming,
-            away,
-        };
+        let needy =
+            |live, coming, away| Needy { segment: SegmentId::new("s").expect("an id"), live, wanted: 2, coming, away };
         assert_eq!(under_replicated(&needy(0, 0, 2)).reason, "no live copy of 2, 2 on workers that are away");
         let one = under_replicated(&needy(1, 1, 1));
         assert_eq!(one.reason, "1 of 2 copies live, 1 on the way, 1 on workers that are away");
