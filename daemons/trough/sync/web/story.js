@@ -52,15 +52,15 @@ export async function refresh() {
     told = error.status === 404 ? await ask(path + '/events').catch(() => null) : null;
     if (id !== wanted) return;
     drawn = '';
-    put(id, [h('p', { class: 'error' }, error.message), ...told?.events.length ? [h('h4', {}, 'What happened'), history(told)] : []]);
+    put(id, [h('p', { class: 'error' }, error.message), ...told?.events.length ? [h('h3', {}, 'What happened'), history(told)] : []]);
     return;
   }
   const sign = JSON.stringify([known, told]);
   if (id !== wanted || sign === drawn) return;
   drawn = sign;
   put(id, [
-    h('p', {}, verdict(known)), facts(known), h('h4', {}, 'Copies'), copies(known), ...underWay(known),
-    h('h4', {}, 'What happened'), history(told)]);
+    h('p', {}, verdict(known)), facts(known), h('h3', {}, 'Copies'), copies(known), ...underWay(known),
+    h('h3', {}, 'What happened'), history(told)]);
 }
 
 function put(id, body) {
@@ -124,7 +124,7 @@ function underWay(known) {
     ...flights.map(f => h('li', {}, `${f.node}: ${f.what}`, bar(f.bytes ? f.done / f.bytes : 0, `${bytes(f.done)} of ${bytes(f.bytes)}`))),
     ...known.failed.map(f => h('li', { class: 'error' }, `${f.node}: the copy failed ${f.attempts === 1 ? 'once' : `${f.attempts} times`}: ${f.error}`)),
     ...known.quarantine.map(q => h('li', { class: 'error' }, `${q.node}: broken${q.at_ms ? ` since ${moment(q.at_ms)}` : ''}: ${q.reason}`))];
-  return lines.length ? [h('h4', {}, 'Under way and in trouble'), h('ul', {}, lines)] : [];
+  return lines.length ? [h('h3', {}, 'Under way and in trouble'), h('ul', {}, lines)] : [];
 }
 
 function history(told) {
