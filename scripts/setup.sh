@@ -2,7 +2,7 @@
 # Installs what building and running pg_trough needs on Debian or Ubuntu, and nothing that is there already.
 #   scripts/setup.sh build    compiler, linker, PostgreSQL server and headers (make demo)
 #   scripts/setup.sh test     the same, and what the tests and benchmarks use besides: Java and Maven for a real HDFS, rclone and
-#                             fuse3 for a mount of it, among others
+#                             fuse3 for a mount of it, Chromium for the status page, among others
 #   scripts/setup.sh hdfs     what building needs, and Java and Maven (make demo STORE=hdfs)
 set -euo pipefail
 what=${1:-build}
@@ -11,8 +11,9 @@ say() { printf 'setup: %s\n' "$*"; }
 
 packages=(build-essential clang libclang-dev mold pkg-config curl unzip ca-certificates python3 python3-venv python3-pip
   "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-client-$pg_major")
-# tests/deploy looks at units and packages, and installs them into a bare Debian; the fault suite has networks and disks of its own.
-[ "$what" = test ] && packages+=(git jq procps rclone fuse3 prometheus iproute2 nftables e2fsprogs wrk lintian mmdebstrap systemd)
+# tests/page drives a browser; tests/deploy looks at units and packages, and installs them into a bare Debian; the fault suite has networks
+# and disks of its own.
+[ "$what" = test ] && packages+=(git jq procps rclone fuse3 prometheus chromium iproute2 nftables e2fsprogs wrk lintian mmdebstrap systemd)
 if [ "$what" = test ] || [ "$what" = hdfs ]; then
   # Whatever Java and Maven are there already will do.
   command -v javac >/dev/null || packages+=(openjdk-17-jdk-headless) # tests/bi runs a Java source file

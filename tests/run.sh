@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, shell, fdw, bi, chaos,
+# Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, shell, page, fdw, bi, chaos,
 # the build with libhdfs, packages, fuzzing and the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
@@ -68,6 +68,8 @@ cluster_hdfs() {
 }
 compat() { pytest -rs tests/compat; }
 shell() { pytest tests/shell; }
+# The status page, in a real browser.
+page() { pytest tests/page; }
 fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
 # What BI tools connect with has a Python environment of its own.
 bi() {
@@ -118,7 +120,7 @@ fuzz() { fuzz/run.sh; }
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure gcs check versions build cluster secure cluster_hdfs compat shell fdw bi obs chaos chaos_hdfs hdrs deploy fuzz demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs hdrs deploy fuzz demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

@@ -153,6 +153,7 @@ pub const KEYS: &[Key] = &[
         "hash",
         "what is compared before an upload becomes the canonical copy: hash (it is read back, its SHA-256 and its length) or length",
     ),
+    key("EVENTS_KEPT", "20000", "events of segments that a daemon keeps, a worker in LOCAL_DATA too; 0: none"),
     key("UPLOAD_GRACE", "86400", "seconds after which an upload that was left unfinished is removed from the store"),
     key("COPY_BANDWIDTH", "0", "bytes a second of all copies of a worker together; 0: no limit"),
     key("MOVE_GRACE", "300", "seconds that a worker may be gone before its segments are placed elsewhere"),

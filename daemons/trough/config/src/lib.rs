@@ -157,6 +157,7 @@ pub struct Settings {
     /// Bytes a second; none: no limit.
     pub promotion_bandwidth: Option<u64>,
     pub promotion_verify: PromotionVerify,
+    pub events_kept: usize,
     pub upload_grace: Duration,
     pub crash_at: Option<String>,
     /// Bytes a second; none: no limit.

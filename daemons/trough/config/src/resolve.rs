@@ -140,6 +140,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
             "length" => PromotionVerify::Length,
             other => return Err(raw.bad("PROMOTION_VERIFY", format!("must be hash or length, not {other:?}"))),
         },
+        events_kept: raw.whole("EVENTS_KEPT", 10_000_000)?.unwrap_or(20_000) as usize,
         upload_grace: raw.seconds("UPLOAD_GRACE", 86_400.0)?,
         crash_at: raw.text("CRASH_AT")?,
         copy_bandwidth: none_if_zero(raw.whole_or("COPY_BANDWIDTH", 0)?),

@@ -24,7 +24,12 @@ use subtle::ConstantTimeEq as _;
 use tower::{Layer, Service};
 use trough_config::{Role, Settings, Token, tokens};
 
-use crate::{caller::Caller, files::Seen, listener::peer_key, respond::plain};
+use crate::{
+    caller::Caller,
+    files::Seen,
+    listener::peer_key,
+    respond::{json_bytes, plain},
+};
 
 /// How often TOKENS_FILE is looked at.
 const RELOAD_CHECK: Duration = Duration::from_secs(1);
@@ -94,6 +99,27 @@ impl Auth {
             runtime.spawn(follow(path.clone(), seen, Arc::downgrade(&shared)));
         }
         Self(shared)
+    }
+
+    /// Who sends a request: `{"role", "anonymous", "tokens", "name", "restricted"}`, each role `read`, `write`, `admin` or null;
+    /// `tokens`: whether there are any; `restricted`: whether the token is for some segments only. 401 for a token that is unknown.
+    pub(crate) fn whoami(&self, headers: &HeaderMap) -> Response {
+        let shared = &*self.0;
+        let known = shared.known.read().clone();
+        let token =
+            match headers.get(header::AUTHORIZATION).filter(|_| shared.guarded).map(|bearer| find(&known, bearer)) {
+                None => None,
+                Some(Ok(token)) => Some(token),
+                Some(Err(why)) => return plain(StatusCode::UNAUTHORIZED, format!("401 Unauthorized: {why}\n")),
+            };
+        let who = serde_json::json!({
+            "role": token.map(|token| token.role).max(shared.anonymous).map(name_of),
+            "anonymous": shared.anonymous.map(name_of),
+            "tokens": shared.guarded,
+            "name": token.map(|token| token.caller.name()),
+            "restricted": token.is_some_and(|token| token.caller.is_restricted()),
+        });
+        json_bytes(StatusCode::OK, who.to_string())
     }
 
     /// Lets a request through, with who makes it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -116,6 +116,12 @@ impl Daemon {
     /// The same for routes that ask [`Caller`](crate::Caller) about each segment, or that are about none.
     pub fn require_per_segment(&self, role: Role) -> RequireRole {
         RequireRole { auth: self.auth.clone(), rule: Rule { role, whole: false } }
+    }
+
+    /// `/v1/whoami` for everybody: the role of the request's token, and that of a request without one.
+    pub fn whoami(&self) -> Router {
+        let auth = self.auth.clone();
+        Router::new().route("/v1/whoami", get(async move |headers: HeaderMap| auth.whoami(&headers)))
     }
 
     /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read over all segments.

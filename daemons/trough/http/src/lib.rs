@@ -2,13 +2,14 @@
 //! its files, bearer tokens with roles and segments, `/livez`, `/readyz`, `/metrics` and `/status`, graceful shutdown, logging, what a
 //! service manager is told.
 //!
-//! Nothing is stored. A daemon makes one [`Daemon`], adds its routes behind [`Daemon::require`], merges
+//! Nothing is stored but segment events ([`events`]). A daemon makes one [`Daemon`], adds its routes behind [`Daemon::require`], merges
 //! [`Daemon::common_routes`], and serves the router on as many [`Bound`] listeners as it has ports.
 
 mod auth;
 mod caller;
 mod client;
 mod daemon;
+pub mod events;
 mod files;
 mod gate;
 mod listener;

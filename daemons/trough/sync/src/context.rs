@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use trough_client::catalog::{Catalog, NodeStatus};
 use trough_config::Settings;
 use trough_core::{NodeId, SegmentId, records::Controls};
+use trough_http::events::Events;
 use trough_store::Store;
 
 use crate::{
@@ -47,6 +48,8 @@ pub struct Context {
     pub(crate) planning: Mutex<Option<mpsc::Sender<Planning>>>,
     /// The epoch of the last reconciliation that was done here; 0: none.
     pub reconciled: watch::Sender<u64>,
+    /// What this process did to segments.
+    pub events: Events,
     /// Tells the reconciliation that something is waiting.
     pub nudge: Notify,
     /// Held while assignments are planned and committed, and while a segment is shredded: a plan that was made before
@@ -72,8 +75,10 @@ impl Context {
         http: reqwest::Client,
         standing: watch::Receiver<Standing>,
     ) -> Self {
+        let events = Events::in_memory(settings.hostname.clone(), settings.events_kept);
         Self {
             settings,
+            events,
             catalog,
             store,
             http,

@@ -341,9 +341,14 @@ impl Model {
 
     /// Sets which assignments are live: `serves(segment, node)`.
     pub fn mark_live(&mut self, mut serves: impl FnMut(&SegmentId, NodeIx) -> bool) {
-        for (id, rows) in self.ids.iter().zip(&mut self.rows) {
+        self.mark_served(|_, id, node, _| serves(id, node));
+    }
+
+    /// The same, for who wants to know the segment's number and its canonical copy.
+    pub fn mark_served(&mut self, mut serves: impl FnMut(SegmentIx, &SegmentId, NodeIx, Option<Canonical>) -> bool) {
+        for (ix, rows) in self.rows.iter_mut().enumerate() {
             for row in rows {
-                row.live = serves(id, row.node);
+                row.live = serves(ix as SegmentIx, &self.ids[ix], row.node, self.canonical[ix]);
             }
         }
     }

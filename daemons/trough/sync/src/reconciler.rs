@@ -24,7 +24,7 @@ pub(crate) use applying::Planning;
 use crate::{
     context::Context,
     mastership::Term,
-    model::{Canonical, Model},
+    model::{Canonical, Model, NodeIx, SegmentIx},
     placing,
     plan::{Desired, Plan, Policy, WorkerView, reconcile},
     view::{self, ClusterView},
@@ -70,6 +70,8 @@ pub(crate) struct Survey {
     pub(crate) workers: Vec<WorkerView>,
     pub(crate) desired: Desired,
     pub(crate) plan: Plan,
+    /// Live copies of an older version than the canonical one, with the version in whole seconds since 1970.
+    pub(crate) older: Vec<(SegmentIx, NodeIx, u32)>,
 }
 
 /// The loop's state.
@@ -302,10 +304,17 @@ impl Reconciler {
         let now = self.context.catalog.server_now().await?;
         let settings = self.context.settings.clone();
         let workers = self.memory.workers(&mut self.model, &nodes, settings.move_grace, Instant::now());
+        let mut older = Vec::new();
         {
             let serving = self.context.serving.read();
             let names = self.model.nodes.clone();
-            self.model.mark_live(|segment, node| serving.serves(segment, names.name(node), now));
+            self.model.mark_served(|ix, segment, node, canonical| {
+                let Some(version) = serving.version(segment, names.name(node), now) else { return false };
+                if canonical.is_some_and(|c| version > 0 && i64::from(version) < c.mtime_ms.div_euclid(1000)) {
+                    older.push((ix, node, version));
+                }
+                true
+            });
         }
         let locked: Vec<bool> = {
             let locks = self.context.locks.read();
@@ -325,7 +334,7 @@ impl Reconciler {
         let (model, outcome) = planned.await.map_err(|e| Stop::Failed(anyhow::anyhow!("planning failed: {e}")))?;
         self.model = model;
         let (desired, plan) = outcome?;
-        Ok(Survey { nodes, workers, desired, plan })
+        Ok(Survey { nodes, workers, desired, plan, older })
     }
 
     /// What a master would do now; nothing is changed.
@@ -362,15 +371,17 @@ impl Reconciler {
         let summary = survey.plan.summary.clone();
         let workers = view::worker_lines(&self.model, &survey.workers, &survey.desired, &survey.nodes);
         let needy = view::needy(&self.model, &survey.workers, &survey.desired);
-        let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let stale = view::stale(&self.model, &survey.older);
         *self.context.view.write() = Arc::new(ClusterView {
             epoch: self.term.as_ref().map_or(0, |t| t.epoch),
             generation: self.generation,
-            at,
+            at: view::now(),
             took_ms: began.elapsed().as_millis() as u64,
             summary,
             workers,
-            needy,
+            needy: needy.iter().take(view::NAMED).cloned().collect(),
+            stale_count: survey.older.len() as u64,
+            listed: view::Listed { needy, stale },
             missing: self.missing.clone(),
             missing_count: self.missing_count,
             applying: self.applying.as_ref().map(|applying| applying.progress.clone()),

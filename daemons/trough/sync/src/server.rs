@@ -55,6 +55,7 @@ impl Server {
             queries,
             passing: trough_http::stranger_client(&settings)?,
             slow: Rate::new(20, Duration::from_secs(10)),
+            reports: Default::default(),
             own_url: own_url.clone(),
         });
         let (status_of, gauges_of) = (api.clone(), api.clone());

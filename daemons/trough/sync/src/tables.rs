@@ -10,12 +10,21 @@ use trough_core::{
 
 use crate::model::{NodeIx, Nodes};
 
+/// One node's read row of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    node: NodeIx,
+    /// The version that it serves, in whole seconds since 1970; 0 where the row does not say.
+    version: u32,
+    /// Until when the row counts; infinite for rows that live with the lease.
+    until: f64,
+}
+
 /// Who serves reads of which segment.
 #[derive(Debug, Default)]
 pub struct Serving {
     nodes: Nodes,
-    /// Per segment the nodes, with the time until which the row counts (infinite for rows that live with the lease).
-    segments: HashMap<SegmentId, Vec<(NodeIx, f64)>>,
+    segments: HashMap<SegmentId, Vec<Copy>>,
     /// Whether all rows have been seen since the feed began.
     pub complete: bool,
 }
@@ -23,34 +32,45 @@ pub struct Serving {
 impl Serving {
     /// Takes in one change of the table `services`.
     pub fn change(&mut self, old: Option<&Service>, new: Option<&Service>) {
-        if let Some((segment, node, _)) = old.and_then(read_row) {
+        if let Some((segment, node, ..)) = old.and_then(read_row) {
             let node = self.nodes.intern(node);
             if let Some(rows) = self.segments.get_mut(segment) {
-                rows.retain(|(n, _)| *n != node);
+                rows.retain(|row| row.node != node);
                 if rows.is_empty() {
                     self.segments.remove(segment);
                 }
             }
         }
-        if let Some((segment, node, until)) = new.and_then(read_row) {
+        if let Some((segment, node, version, until)) = new.and_then(read_row) {
             let node = self.nodes.intern(node);
             let rows = self.segments.entry(segment.clone()).or_default();
-            rows.retain(|(n, _)| *n != node);
+            rows.retain(|row| row.node != node);
             rows.reserve_exact(1);
-            rows.push((node, until));
+            rows.push(Copy { node, version, until });
         }
     }
 
     /// Whether `node`'s row for `segment` counts at the time `now` (seconds since 1970, the server's).
     pub fn serves(&self, segment: &SegmentId, node: &NodeId, now: f64) -> bool {
-        let Some(ix) = self.nodes.get(node) else { return false };
-        self.segments.get(segment).is_some_and(|rows| rows.iter().any(|(n, until)| *n == ix && *until > now))
+        self.version(segment, node, now).is_some()
+    }
+
+    /// The version that `node` serves of `segment`, in whole seconds since 1970: 0 where it does not say; none if its row
+    /// does not count at the time `now`.
+    pub fn version(&self, segment: &SegmentId, node: &NodeId, now: f64) -> Option<u32> {
+        let ix = self.nodes.get(node)?;
+        self.segments.get(segment)?.iter().find(|row| row.node == ix && row.until > now).map(|row| row.version)
+    }
+
+    /// How many rows a segment has, whether they count or not.
+    pub fn rows_of(&self, segment: &SegmentId) -> usize {
+        self.segments.get(segment).map_or(0, Vec::len)
     }
 
     /// The nodes that serve a segment at `now`.
     pub fn nodes_of(&self, segment: &SegmentId, now: f64) -> Vec<NodeId> {
         let rows = self.segments.get(segment).map_or(&[][..], Vec::as_slice);
-        rows.iter().filter(|(_, until)| *until > now).map(|(n, _)| self.nodes.name(*n).clone()).collect()
+        rows.iter().filter(|row| row.until > now).map(|row| self.nodes.name(row.node).clone()).collect()
     }
 
     /// How many segments anyone serves.
@@ -66,7 +86,7 @@ impl Serving {
     /// The nodes that have rows, whether these count or not.
     pub fn serving_nodes(&self) -> Vec<NodeId> {
         let mut has_rows = vec![false; self.nodes.len()];
-        self.segments.values().flatten().for_each(|(node, _)| has_rows[usize::from(*node)] = true);
+        self.segments.values().flatten().for_each(|row| has_rows[usize::from(row.node)] = true);
         (0..self.nodes.len()).filter(|n| has_rows[*n]).map(|n| self.nodes.name(n as NodeIx).clone()).collect()
     }
 
@@ -76,7 +96,7 @@ impl Serving {
     }
 }
 
-fn read_row(row: &Service) -> Option<(&SegmentId, &NodeId, f64)> {
+fn read_row(row: &Service) -> Option<(&SegmentId, &NodeId, u32, f64)> {
     if row.role.as_deref() != Some(ROLE_READ) {
         return None;
     }
@@ -85,7 +105,8 @@ fn read_row(row: &Service) -> Option<(&SegmentId, &NodeId, f64)> {
     } else {
         row.last_heartbeat.as_ref().map_or(f64::NEG_INFINITY, |t| t.epoch_time + row.ttl)
     };
-    Some((row.segment.as_ref()?, row.node.as_ref()?, until))
+    let version = row.version_ms.filter(|ms| *ms > 0).and_then(|ms| u32::try_from(ms / 1000).ok()).unwrap_or(0);
+    Some((row.segment.as_ref()?, row.node.as_ref()?, version, until))
 }
 
 /// The write locks.

@@ -7,13 +7,15 @@ use trough_client::catalog::NodeStatus;
 use trough_core::{NodeId, SegmentId, protocol::FIRST_PROTOCOL};
 
 use crate::{
-    model::{Model, Ring},
+    model::{Model, NodeIx, Ring, SegmentIx},
     plan::{Desired, Plan, Presence, Summary, WorkerView},
     reconciler::Applied,
 };
 
 /// How many segments in need the view names; the summary counts all.
 pub const NAMED: usize = 200;
+/// How many of each kind people can page through.
+pub const LISTED: usize = 10_000;
 
 /// A worker, for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,7 +65,7 @@ pub struct WorkerLine {
 }
 
 /// A segment with fewer live copies than wanted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Needy {
     /// Its id.
     pub segment: SegmentId,
@@ -71,6 +73,32 @@ pub struct Needy {
     pub live: usize,
     /// Wanted copies.
     pub wanted: usize,
+    /// Copies assigned to workers that are there, and not served yet.
+    pub coming: usize,
+    /// Copies assigned to workers that are not there.
+    pub away: usize,
+}
+
+/// A live copy of an older version than the canonical one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Who serves it.
+    pub node: NodeId,
+    /// What it serves, in seconds since 1970.
+    pub version: u32,
+    /// The canonical copy's time, in milliseconds since 1970.
+    pub canonical_ms: i64,
+}
+
+/// What people page through; more than the answers about the whole cluster name.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// Segments with too few live copies, worst first.
+    pub needy: Vec<Needy>,
+    /// Live copies of older versions, those of the oldest canonical copies first.
+    pub stale: Vec<Stale>,
 }
 
 /// The cluster as a master last saw it.
@@ -96,8 +124,92 @@ pub struct ClusterView {
     pub missing_count: u64,
     /// The plan that an operator has applied last, since this master began.
     pub applying: Option<Applied>,
+    /// How many live copies are of an older version than the canonical one.
+    pub stale_count: u64,
+    /// The longer lists.
+    #[serde(skip)]
+    pub listed: Listed,
     /// What stopped the last reconciliation, if something did.
     pub error: Option<String>,
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub(crate) fn now() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// What a node's row says of its worker now.
+fn say(line: &mut WorkerLine, status: &NodeStatus) {
+    let service = &status.service;
+    line.heartbeat_age = status.age_seconds;
+    line.ttl = service.ttl;
+    line.load = service.load;
+    line.used = service.used_bytes;
+    line.segments = service.segments;
+    line.copying = service.copying;
+    line.zone.clone_from(&service.zone);
+    line.draining = service.draining;
+    line.stopping = service.stopping;
+    line.protocol = service.speaks();
+    line.version.clone_from(&service.version);
+}
+
+/// Brings lines up to date by the nodes' rows as they are now, and adds workers that are new.
+pub(crate) fn refresh(lines: &mut Vec<WorkerLine>, nodes: &[NodeStatus], grace: f64) {
+    for status in nodes {
+        let Some(node) = status.node() else { continue };
+        let at = lines.iter().position(|line| line.node == *node).unwrap_or_else(|| {
+            let cold = status.service.cold_storage == Some(true);
+            lines.push(WorkerLine::new(node.clone(), cold, status.service.available_bytes.unwrap_or(0)));
+            lines.len() - 1
+        });
+        let line = &mut lines[at];
+        say(line, status);
+        line.presence = presence_name(Presence::of(status.age_seconds, status.service.ttl, grace));
+    }
+    // A worker that stopped in order has no row any more.
+    for line in lines.iter_mut().filter(|line| line.presence == "alive") {
+        if nodes.iter().all(|n| n.node() != Some(&line.node)) {
+            line.presence = "grace";
+        }
+    }
+}
+
+fn presence_name(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Alive => "alive",
+        Presence::Grace => "grace",
+        Presence::Gone => "gone",
+    }
+}
+
+impl WorkerLine {
+    /// A worker of which nothing more is known.
+    pub(crate) fn new(node: NodeId, cold: bool, capacity: u64) -> Self {
+        Self {
+            node,
+            tier: if cold { "cold" } else { "hot" },
+            presence: "alive",
+            draining: false,
+            stopping: false,
+            protocol: FIRST_PROTOCOL,
+            version: None,
+            zone: None,
+            heartbeat_age: f64::MAX,
+            ttl: 0.0,
+            load: 0.0,
+            capacity,
+            used: None,
+            segments: None,
+            copying: None,
+            assigned: 0,
+            assigned_bytes: 0,
+            ring_bytes: BTreeMap::new(),
+            wanted: 0,
+            read_url: None,
+            manage_url: None,
+        }
+    }
 }
 
 /// Per worker: what is assigned, what is wanted.
@@ -127,63 +239,81 @@ pub(crate) fn worker_lines(
             let at = usize::from(w.node);
             let name = model.nodes.name(w.node);
             let status = nodes.iter().find(|n| n.node() == Some(name));
-            let service = status.map(|s| &s.service);
-            WorkerLine {
-                node: name.clone(),
-                tier: if w.cold { "cold" } else { "hot" },
-                presence: match w.presence {
-                    Presence::Alive => "alive",
-                    Presence::Grace => "grace",
-                    Presence::Gone => "gone",
-                },
-                draining: w.draining,
-                stopping: service.is_some_and(|s| s.stopping),
-                protocol: service.map_or(FIRST_PROTOCOL, |s| s.speaks()),
-                version: service.and_then(|s| s.version.clone()),
-                zone: w.zone.clone(),
-                heartbeat_age: status.map_or(f64::MAX, |s| s.age_seconds),
-                ttl: service.map_or(0.0, |s| s.ttl),
-                load: service.map_or(0.0, |s| s.load),
-                capacity: w.weight,
-                used: service.and_then(|s| s.used_bytes),
-                segments: service.and_then(|s| s.segments),
-                copying: service.and_then(|s| s.copying),
-                assigned: assigned[at],
-                assigned_bytes: assigned_bytes[at],
-                ring_bytes: rings[at]
-                    .iter()
-                    .map(|(ring, bytes)| match ring {
-                        Ring::Hot(n) => (format!("ring {n}"), *bytes),
-                        Ring::Cold => ("cold".to_owned(), *bytes),
-                    })
-                    .collect(),
-                wanted: wanted[at],
-                read_url: service.and_then(|s| s.read_url.clone()),
-                manage_url: service.and_then(|s| s.manage_url.clone()),
+            let mut line = WorkerLine::new(name.clone(), w.cold, w.weight);
+            if let Some(status) = status {
+                say(&mut line, status);
+                line.read_url.clone_from(&status.service.read_url);
+                line.manage_url.clone_from(&status.service.manage_url);
             }
+            line.zone.clone_from(&w.zone);
+            line.draining = w.draining;
+            line.presence = presence_name(w.presence);
+            line.assigned = assigned[at];
+            line.assigned_bytes = assigned_bytes[at];
+            line.wanted = wanted[at];
+            line.ring_bytes = rings[at]
+                .iter()
+                .map(|(ring, bytes)| match ring {
+                    Ring::Hot(n) => (format!("ring {n}"), *bytes),
+                    Ring::Cold => ("cold".to_owned(), *bytes),
+                })
+                .collect();
+            line
         })
         .collect();
     lines.sort_by(|a, b| (a.tier == "cold", &a.node).cmp(&(b.tier == "cold", &b.node)));
     lines
 }
 
-/// The segments with too few live copies, worst first.
+/// The segments with too few live copies, worst first, at most [`LISTED`].
 pub(crate) fn needy(model: &Model, workers: &[WorkerView], desired: &Desired) -> Vec<Needy> {
     let mut there = vec![false; model.nodes.len()];
     for worker in workers {
         there[usize::from(worker.node)] = worker.presence == Presence::Alive;
     }
-    let mut all: Vec<Needy> = model
-        .segments()
-        .filter(|ix| model.canonical(*ix).is_some())
-        .filter_map(|ix| {
-            let wanted = desired.of(ix).count().max(1);
-            let live = model.rows(ix).iter().filter(|r| r.live && there[usize::from(r.node)]).count();
-            (live < wanted).then(|| Needy { segment: model.id(ix).clone(), live, wanted })
+    let short = |ix: SegmentIx| {
+        model.canonical(ix)?;
+        let wanted = desired.of(ix).count().max(1);
+        let live = model.rows(ix).iter().filter(|r| r.live && there[usize::from(r.node)]).count();
+        (live < wanted).then_some((live, ix))
+    };
+    let worse = |a: &(usize, SegmentIx), b: &(usize, SegmentIx)| (a.0, model.id(a.1)).cmp(&(b.0, model.id(b.1)));
+    first(model.segments().filter_map(short).collect(), worse)
+        .into_iter()
+        .map(|(live, ix)| {
+            let there = |node: NodeIx| there[usize::from(node)];
+            Needy {
+                segment: model.id(ix).clone(),
+                live,
+                wanted: desired.of(ix).count().max(1),
+                coming: model.rows(ix).iter().filter(|r| !r.live && there(r.node)).count(),
+                away: model.rows(ix).iter().filter(|r| !there(r.node)).count(),
+            }
         })
-        .collect();
-    all.sort_by(|a, b| (a.live, &a.segment).cmp(&(b.live, &b.segment)));
-    all.truncate(NAMED);
+        .collect()
+}
+
+/// The live copies of older versions, at most [`LISTED`].
+pub(crate) fn stale(model: &Model, older: &[(SegmentIx, NodeIx, u32)]) -> Vec<Stale> {
+    let since = |ix: SegmentIx| model.canonical(ix).map_or(0, |c| c.mtime_ms);
+    first(older.to_vec(), |a, b| (since(a.0), model.id(a.0), a.1).cmp(&(since(b.0), model.id(b.0), b.1)))
+        .into_iter()
+        .map(|(ix, node, version)| Stale {
+            segment: model.id(ix).clone(),
+            node: model.nodes.name(node).clone(),
+            version,
+            canonical_ms: since(ix),
+        })
+        .collect()
+}
+
+/// The first [`LISTED`] in order; the others are not sorted.
+fn first<T>(mut all: Vec<T>, order: impl Fn(&T, &T) -> std::cmp::Ordering) -> Vec<T> {
+    if all.len() > LISTED {
+        all.select_nth_unstable_by(LISTED, &order);
+        all.truncate(LISTED);
+    }
+    all.sort_unstable_by(&order);
     all
 }
 

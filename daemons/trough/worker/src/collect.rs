@@ -12,6 +12,7 @@ use trough_core::{
     NodeId, SegmentId,
     records::{Assignment, ROLE_READ},
 };
+use trough_http::events::What;
 
 use crate::{
     advertise::READ,
@@ -147,7 +148,9 @@ async fn collect(worker: &Arc<Worker>, segments: &[SegmentId]) -> Result<(), Cat
         return Ok(());
     }
     for segment in drops {
-        remove(worker, &segment).await;
+        if remove(worker, &segment).await {
+            worker.events.note(&segment, What::Dropped);
+        }
         worker.meters.collected.increment(1);
     }
     Ok(())

@@ -18,6 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_http::events::{What, reason};
 use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, TokenBucket};
 
 use crate::{
@@ -238,6 +239,10 @@ async fn copy_on(worker: Arc<Worker>, place: usize) {
             worker.meters.copy_seconds.record(begun.elapsed().as_secs_f64());
             if let Err(error) = &result {
                 worker.meters.copy_errors.increment(1);
+                // It is tried again and again: the same failure is one event.
+                if worker.copies.trouble(&segment).as_deref() != Some(error.message.as_str()) {
+                    worker.events.note(&segment, What::CopyFailed { reason: reason(error) });
+                }
                 tracing::error!(%segment, error = error.message, "cannot copy a segment from the canonical store, trying again later");
             }
             worker.copies.landed(&segment, &result);
@@ -378,7 +383,13 @@ pub(crate) async fn install(worker: &Worker, segment: &SegmentId, fetched: &Fetc
     let path = worker.files.path_of(segment);
     let file = trough_engine::SegmentFile::new(segment.clone(), path.clone(), trough_engine::Mode::Immutable);
     worker.engine.replace(file, fetched.temporary.path().to_owned()).await?;
-    let before = worker.files.get(segment).is_some_and(|old| old.served);
+    let old = worker.files.get(segment);
+    let before = old.as_ref().is_some_and(|old| old.served);
+    let Stamp { bytes, mtime_ms } = fetched.stamp;
+    worker.events.note(
+        segment,
+        if old.is_some() { What::Freshened { bytes, mtime_ms } } else { What::Copied { bytes, mtime_ms } },
+    );
     let want = worker.wants.get(segment);
     worker.files.put(segment.clone(), path.into(), fetched.stamp, true);
     worker.files.update(segment, |file| {

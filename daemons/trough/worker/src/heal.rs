@@ -7,6 +7,7 @@ use std::{
 };
 
 use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_http::events::{What, reason};
 use trough_store::crashsafe;
 
 use crate::{
@@ -47,6 +48,7 @@ impl Worker {
     fn mark_broken(&self, segment: &SegmentId, error: &SegmentError) {
         self.files.update(segment, |file| file.broken = Some(error.message.as_str().into()));
         self.engine.evict(segment);
+        self.events.note(segment, What::Quarantined { reason: reason(error) });
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, records::Lock};
 use trough_engine::Guard;
+use trough_http::events::{Events, What};
 
 use crate::{files::Stamp, lease::Lease};
 
@@ -124,7 +125,7 @@ impl Held {
 /// All locks that matter here.
 #[derive(Debug)]
 pub(crate) struct Locks {
-    node: NodeId,
+    events: Events,
     held: RwLock<HashMap<SegmentId, Arc<Held>>>,
     /// Other nodes' locks, and when each was first seen.
     foreign: RwLock<HashMap<SegmentId, (NodeId, Instant)>>,
@@ -134,8 +135,9 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    pub(crate) fn new(node: NodeId) -> Self {
-        Self { node, held: RwLock::default(), foreign: RwLock::default(), orphans: RwLock::default() }
+    /// Of the node whose events these are.
+    pub(crate) fn new(events: Events) -> Self {
+        Self { events, held: RwLock::default(), foreign: RwLock::default(), orphans: RwLock::default() }
     }
 
     /// The tenure of this process, if it has the lock.
@@ -171,6 +173,7 @@ impl Locks {
         {
             return old.clone();
         }
+        self.events.note(&lock.segment, What::LockTaken { fence: lock.fence });
         let tenure = Arc::new(Held::new(lock, base));
         if let Some(old) = held.insert(tenure.lock.segment.clone(), tenure.clone()) {
             old.invalidate();
@@ -194,12 +197,13 @@ impl Locks {
             // An event from before the acquisition carries a lower fence and says nothing.
             let lost = match now {
                 None => true,
-                Some(row) => !tenure.is_row(row) && (row.fence > tenure.lock.fence || row.node != self.node),
+                Some(row) => !tenure.is_row(row) && (row.fence > tenure.lock.fence || row.node != *self.events.node()),
             };
             let stale = now.is_some_and(|row| row.fence < tenure.lock.fence);
             if lost && !stale {
                 if tenure.is_valid() {
                     tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
+                    self.events.note(segment, What::LockLost { fence: tenure.lock.fence });
                 }
                 if now.is_none() && !matches!(tenure.base(), Some(Base::Canonical(_))) {
                     tracing::error!(
@@ -212,7 +216,7 @@ impl Locks {
                 self.released(&tenure);
             }
         }
-        match now.filter(|row| row.node != self.node) {
+        match now.filter(|row| row.node != *self.events.node()) {
             Some(row) => {
                 self.orphans.write().remove(segment);
                 let mut foreign = self.foreign.write();
@@ -230,7 +234,7 @@ impl Locks {
     /// does not show, to be looked at one by one: they may be younger than the list.
     pub(crate) fn replace(&self, rows: &HashMap<SegmentId, Lock>) -> Vec<Arc<Held>> {
         let mut foreign = self.foreign.write();
-        let others = rows.iter().filter(|(_, row)| row.node != self.node).map(|(segment, row)| {
+        let others = rows.iter().filter(|(_, row)| row.node != *self.events.node()).map(|(segment, row)| {
             let known = foreign.get(segment).filter(|(node, _)| *node == row.node);
             (segment.clone(), known.cloned().unwrap_or_else(|| (row.node.clone(), Instant::now())))
         });
@@ -301,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_tenure_ends_when_the_feed_shows_another() {
-        let locks = Locks::new(NodeId::new("me").expect("id"));
+        let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
         let held = locks.acquired(lock("me", "a", 2), Base::Fresh);
         // Older events of the feed say nothing.
         locks.changed(&segment(), Some(&lock("me", "old", 1)));
@@ -316,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_guard_wants_lock_and_lease() {
-        let locks = Locks::new(NodeId::new("me").expect("id"));
+        let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
         let held = locks.acquired(lock("me", "a", 1), Base::Fresh);
         let lease = Arc::new(Lease::new(Duration::from_secs(60)));
         let ask = guard(held.clone(), lease.clone());

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json as document;
 use trough_config::Role;
 use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, wire::NDJSON};
-use trough_http::{Caller, Daemon, plain, read_json, server_error};
+use trough_http::{Caller, Daemon, events::What, plain, read_json, server_error};
 
 use crate::{
     collect, promote, provision,
@@ -281,6 +281,7 @@ async fn remove(State(worker): State<Arc<Worker>>, Path(id): Path<String>, calle
     } else if !remove_hot(&worker, &segment).await {
         return server_error(format_args!("the file of segment '{segment}' cannot be removed, see this worker's log"));
     }
+    worker.events.note(&segment, What::Shredded);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response

@@ -7,6 +7,7 @@ use futures::{Stream, StreamExt as _};
 use tracing::Instrument as _;
 use trough_config::PromotionVerify;
 use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_http::events::{What, reason};
 use trough_store::{BoxError, Entry, PublishOptions, StoreError, promotion_mtime};
 
 use crate::{
@@ -86,6 +87,7 @@ pub(crate) async fn promote(worker: &Arc<Worker>, segment: &SegmentId) -> Result
         }
         Err(error) => {
             worker.meters.promotion_errors.increment(1);
+            worker.events.note(segment, What::PromotionFailed { reason: reason(error) });
             tracing::error!(%segment, error = error.message, "promotion failed");
         }
     }
@@ -159,6 +161,8 @@ async fn publish(
         .record_canonical(segment, stamp.bytes, stamp.mtime_ms, Some(&snapshot.sha256))
         .await
         .map_err(|e| catalog_error(&e))?;
+    let (bytes, mtime_ms, sha256) = (stamp.bytes, stamp.mtime_ms, snapshot.sha256.clone());
+    worker.events.note(segment, What::Promoted { bytes, mtime_ms, sha256 });
     worker.promotions.reach(RECORDED);
     let _closed = held.gate.write().await;
     match worker.engine.settle(file, snapshot, stamp.mtime_ms).await {

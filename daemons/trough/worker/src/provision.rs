@@ -16,6 +16,7 @@ use trough_core::{
     ErrorCode, NodeId, SchemaId, SegmentError, SegmentId,
     records::{Lock, Schema},
 };
+use trough_http::events::{What, reason};
 use trough_store::{Entry, StoreError};
 
 use crate::{
@@ -102,6 +103,11 @@ pub(crate) async fn provision(
             Err(error) => results.extend(todo.into_iter().map(|s| (s, Err(error.clone())))),
         }
     }
+    for (segment, result) in &results {
+        if let Err(error) = result {
+            worker.events.note(segment, What::ProvisionRefused { reason: reason(error) });
+        }
+    }
     segments
         .iter()
         .map(|segment| match results.get(segment) {
@@ -183,6 +189,8 @@ async fn provision_new(
         worker.engine.evict(&segment);
         worker.files.put(segment.clone(), worker.files.path_of(&segment).into(), file.stamp, false);
         worker.locks.acquired(lock, file.base);
+        let what = What::Provisioned { bytes: file.stamp.bytes, new: file.base == Base::Fresh };
+        worker.events.note(&segment, what);
         worker.advertiser.set(&segment, READ | WRITE);
         worker.meters.provisioned.increment(1);
         sizes.push((segment.clone(), Ok(file.stamp.bytes)));

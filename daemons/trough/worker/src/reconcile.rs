@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use trough_config::Heartbeat;
 use trough_core::{SegmentId, records::Lock};
+use trough_http::events::What;
 use trough_store::crashsafe;
 
 use crate::{
@@ -277,11 +278,17 @@ async fn release(worker: &Arc<Worker>, tenures: Vec<(Arc<Held>, i64)>) {
         // After a failure nobody knows whether the rows are gone: nothing is acknowledged under these tenures any
         // more, and they are given back again in the next pass.
         if outcome.is_ok() {
-            worker.stranded.forget(&held.lock.segment);
-            worker.locks.released(&held);
-            worker.meters.released.increment(1);
+            released(worker, &held);
         }
     }
+}
+
+/// The lock's row is gone.
+fn released(worker: &Worker, held: &Arc<Held>) {
+    worker.stranded.forget(&held.lock.segment);
+    worker.locks.released(held);
+    worker.meters.released.increment(1);
+    worker.events.note(&held.lock.segment, What::LockReleased { fence: held.lock.fence });
 }
 
 /// Ends writing, and gives the file its canonical time. The gate must be closed.
@@ -327,9 +334,7 @@ pub(crate) async fn give_back(worker: &Arc<Worker>, held: &Arc<Held>) {
     worker.advertiser.set(&held.lock.segment, READ);
     match worker.catalog.release_lock(&held.lock).await {
         Ok(_) => {
-            worker.stranded.forget(&held.lock.segment);
-            worker.locks.released(held);
-            worker.meters.released.increment(1);
+            released(worker, held);
         }
         Err(error) => tracing::warn!(segment = %held.lock.segment, %error, "cannot release a write lock, trying again"),
     }

@@ -22,7 +22,11 @@ use trough_client::{Catalog, CatalogError, catalog::LockOutcome};
 use trough_config::{ColdMode, Settings};
 use trough_core::{SegmentId, records::Lock};
 use trough_engine::{Engine, EngineOptions, Limits};
-use trough_http::{Bound, CollectFn, Daemon, Served, StatusFn, build_info, peer_client};
+use trough_http::{
+    Bound, CollectFn, Daemon, Served, StatusFn, build_info,
+    events::{self, Events},
+    peer_client,
+};
 
 use crate::{
     advertise::{self, Advertiser},
@@ -101,7 +105,10 @@ pub async fn run(
     let served = [
         serve(read_port, read::routes(worker.clone(), &daemon))?,
         serve(write_port, write::routes(worker.clone(), &daemon))?,
-        serve(manage_port, manage::routes(worker.clone(), &daemon))?,
+        serve(
+            manage_port,
+            manage::routes(worker.clone(), &daemon).merge(events::routes(worker.events.clone(), &daemon)),
+        )?,
     ];
 
     let mut tasks = JoinSet::new();
@@ -139,6 +146,8 @@ pub async fn run(
     // What is left open is brought in order by the next start.
     let _ = tokio::time::timeout(TASKS_END, worker.engine.close_writers()).await;
     stop(&worker).await;
+    let events = worker.events.clone();
+    drop(tokio::task::spawn_blocking(move || events.flush()).await);
     Ok(())
 }
 
@@ -199,6 +208,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         write_port: addresses.write.port(),
         manage: settings.base_url(addresses.manage.port()),
     };
+    let events = Events::with_log(settings.hostname.clone(), settings.events_kept, &settings.local_data);
     Ok(Worker {
         node: settings.hostname.clone(),
         holder: uuid::Uuid::new_v4().to_string(),
@@ -208,7 +218,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         http: peer_client(settings)?,
         urls,
         files,
-        locks: Locks::new(settings.hostname.clone()),
+        locks: Locks::new(events.clone()),
         lease: Arc::new(Lease::new(settings.lease)),
         peers: Peers::default(),
         wants: Wants::default(),
@@ -219,6 +229,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         promotions: Promotions::new(settings)?,
         quarantine: Quarantine::open(&settings.local_data),
         stranded: Stranded::new(&settings.local_data),
+        events,
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),
         told: Told::new(),

@@ -16,6 +16,7 @@ use trough_client::Catalog;
 use trough_config::Settings;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId};
 use trough_engine::{Engine, SegmentFile};
+use trough_http::events::Events;
 use trough_store::{Entry, Store};
 
 use crate::{
@@ -67,6 +68,7 @@ pub(crate) struct Worker {
     pub(crate) promotions: Promotions,
     pub(crate) quarantine: Quarantine,
     pub(crate) stranded: Stranded,
+    pub(crate) events: Events,
     pub(crate) epoch: AtomicU64,
     pub(crate) meters: Meters,
     pub(crate) told: Told,

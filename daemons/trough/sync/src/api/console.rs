@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use trough_client::{QueryOptions, QueryTemplate, SegmentPattern, SegmentSet, query::FanOutStats};
-use trough_core::{ErrorCode, SegmentError, SegmentId};
+use trough_core::{ErrorCode, SegmentError, SegmentId, Value};
 use trough_http::Caller;
 
 use super::{Api, answer};
@@ -22,6 +22,8 @@ use crate::rows::rows;
 
 /// The most rows that one answer shows.
 const MAX_ROWS: usize = 1_000;
+/// The greatest integer up to which a browser's numbers have them all.
+const EXACT: u64 = (1 << 53) - 1;
 /// How long one query may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -47,6 +49,14 @@ pub(super) async fn run(State(api): State<Arc<Api>>, caller: Caller, headers: He
     match ask(&api, &caller, wish).await {
         Ok(found) => answer::json(StatusCode::OK, &found),
         Err(e) => answer::error(&e),
+    }
+}
+
+/// A value as JSON. An integer that a browser's numbers cannot hold comes as `{"integer": "…"}`.
+fn shown_value(value: Value) -> Json {
+    match value {
+        Value::Integer(i) if i.unsigned_abs() > EXACT => json!({ "integer": i.to_string() }),
+        other => json!(other),
     }
 }
 
@@ -85,7 +95,11 @@ async fn ask(api: &Api, caller: &Caller, wish: Wish) -> Result<Json, SegmentErro
         let read = rows(&batch).map_err(|e| SegmentError::new(ErrorCode::Internal, e.to_string()))?;
         let room = limit - shown.len();
         cut |= read.len() > room;
-        shown.extend(read.into_iter().take(room).map(|row| json!({"segment": batch.segment, "row": row})));
+        shown.extend(
+            read.into_iter().take(room).map(
+                |row| json!({"segment": batch.segment, "row": row.into_iter().map(shown_value).collect::<Vec<_>>()}),
+            ),
+        );
         if cut {
             break;
         }

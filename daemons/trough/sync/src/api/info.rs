@@ -1,33 +1,70 @@
-//! What the status page and people ask: the cluster, one segment, segments by pattern, copies in flight.
+//! What the status page and people ask: the cluster, segments by pattern.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::StatusCode,
     response::Response,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use trough_core::{ErrorCode, SegmentError, SegmentId, protocol::PROTOCOL};
+use trough_core::{NodeId, SegmentId, protocol::PROTOCOL};
 use trough_http::Caller;
 
 use super::{Api, answer, controls};
+use crate::{
+    health,
+    view::{self, ClusterView},
+};
 
-/// How long a worker may take to tell its status.
-const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// How long the metadata may take to tell the nodes; without them the workers are as they were last seen.
+const NODES_LIMIT: Duration = Duration::from_secs(1);
 /// The most segments that one answer lists.
 const MAX_LISTED: usize = 1_000;
 
-/// `GET /v1/cluster`: what the last reconciliation saw.
-pub(super) async fn cluster(State(api): State<Arc<Api>>) -> Response {
-    answer::json(StatusCode::OK, &document(&api))
+/// `GET /v1/cluster?named=N`: what the last reconciliation saw, with the workers as they are now. `named`: how many
+/// segments the lists name at most.
+pub(super) async fn cluster(State(api): State<Arc<Api>>, Query(query): Query<Named>) -> Response {
+    let context = &api.context;
+    let mut view = (**context.view.read()).clone();
+    let named = query.named.unwrap_or(view::NAMED);
+    view.needy.truncate(named);
+    view.missing.truncate(named);
+    let nodes = tokio::time::timeout(NODES_LIMIT, context.nodes()).await;
+    let metadata_error = match nodes {
+        Ok(Ok(nodes)) => {
+            view::refresh(&mut view.workers, &nodes, context.settings.move_grace.as_secs_f64());
+            None
+        }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("the metadata does not answer".to_owned()),
+    };
+    let orphans = {
+        let away: HashSet<&NodeId> = view.workers.iter().filter(|w| w.presence != "alive").map(|w| &w.node).collect();
+        // Whoever is in no worker's line is not known yet, and not known to be away.
+        if away.is_empty() { 0 } else { context.locks.read().iter().filter(|l| away.contains(&l.node)).count() }
+    };
+    let health = health::judge(&view, &view.workers, orphans);
+    let mut document = document_of(&api, &view);
+    document["health"] = json!(health);
+    document["metadata_error"] = json!(metadata_error);
+    document["now"] = json!(view::now());
+    answer::json(StatusCode::OK, &document)
 }
 
 /// The cluster as JSON; also `/status`.
 pub(crate) fn document(api: &Api) -> Json {
+    let view = api.context.view.read().clone();
+    document_of(api, &view)
+}
+
+fn document_of(api: &Api, view: &ClusterView) -> Json {
     let context = &api.context;
-    let view = context.view.read().clone();
     let (standing, master) = match &*context.standing.borrow() {
         crate::mastership::Standing::Unknown => ("unknown", None),
         crate::mastership::Standing::Follower(master) => ("follower", Some(master.url.clone())),
@@ -47,55 +84,27 @@ pub(crate) fn document(api: &Api) -> Json {
         "promoting": promoting,
         "protocol": PROTOCOL,
         "controls": controls::document(context),
-        "cluster": &*view,
+        "cluster": view,
     })
 }
 
-/// `GET /v1/copies`: what the workers say of copies under way.
-pub(super) async fn copies(State(api): State<Arc<Api>>) -> Response {
-    let nodes = match api.context.nodes().await {
-        Ok(nodes) => nodes,
-        Err(e) => return answer::error(&answer::of_catalog(e)),
-    };
-    let asked = nodes.iter().filter(|n| n.alive && n.service.manage_url.is_some()).filter_map(|n| {
-        let (node, url) = (n.node()?.clone(), format!("{}status", api.context.manage_url(n)?));
-        let request = api.context.http.get(url).timeout(STATUS_LIMIT).send();
-        Some(async move {
-            let status: Option<Json> = match request.await {
-                Ok(response) => response.json().await.ok(),
-                Err(_) => None,
-            };
-            let part = |name: &str| status.as_ref().and_then(|s| s.get(name)).cloned();
-            json!({"node": node, "copies": part("copies"), "promotions": part("promotions"), "quarantine": part("quarantine")})
-        })
-    });
-    let all: Vec<Json> = futures::future::join_all(asked).await;
-    answer::json(StatusCode::OK, &all)
-}
-
-/// `GET /v1/locks`: the write locks, oldest first.
-pub(super) async fn locks(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<Search>) -> Response {
-    let limit = query.limit.unwrap_or(100).min(MAX_LISTED);
-    let locks = api.context.locks.read();
-    let mut all: Vec<&trough_core::records::Lock> =
-        locks.iter().filter(|l| caller.allows(l.segment.as_str())).collect();
-    let since = |l: &trough_core::records::Lock| l.acquired_on.as_ref().map_or(0.0, |t| t.epoch_time);
-    all.sort_by(|a, b| since(a).total_cmp(&since(b)).then_with(|| a.segment.cmp(&b.segment)));
-    let count = all.len();
-    all.truncate(limit);
-    answer::json(StatusCode::OK, &json!({"count": count, "locks": all}))
+/// How many segments the lists name.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    named: Option<usize>,
 }
 
 /// What to look for.
 #[derive(Deserialize)]
 pub(super) struct Search {
     matching: Option<String>,
+    after: Option<SegmentId>,
     limit: Option<usize>,
 }
 
-/// `GET /v1/segments?matching=REGEX&limit=N`: segments that are served or locked.
+/// `GET /v1/segments?matching=REGEX&after=ID&limit=N`: segments that are served or locked, or lack copies, by id.
 pub(super) async fn segments(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<Search>) -> Response {
-    let limit = query.limit.unwrap_or(50).min(MAX_LISTED);
+    let limit = query.limit.unwrap_or(50).clamp(1, MAX_LISTED);
     let pattern = match regex::Regex::new(query.matching.as_deref().unwrap_or("")) {
         Ok(pattern) => pattern,
         Err(e) => return answer::error(&answer::bad(format!("matching: {e}"))),
@@ -103,68 +112,33 @@ pub(super) async fn segments(State(api): State<Arc<Api>>, caller: Caller, Query(
     let context = api.context.clone();
     // Millions of ids may have to be looked at.
     let found = tokio::task::spawn_blocking(move || {
-        let mut found = std::collections::BTreeSet::new();
-        let (serving, locks) = (context.serving.read(), context.locks.read());
+        let mut found: BTreeSet<&SegmentId> = BTreeSet::new();
+        let (serving, locks, view) = (context.serving.read(), context.locks.read(), context.view.read().clone());
         let all = serving.segments().chain(locks.iter().map(|l| &l.segment));
-        for segment in all.filter(|s| pattern.is_match(s.as_str()) && caller.allows(s.as_str())) {
-            found.insert(segment.clone());
-            if found.len() > limit {
-                // The first ones by id are kept, so that the answer does not depend on the order of the table.
+        let all = all.chain(view.listed.needy.iter().map(|n| &n.segment));
+        let wanted = |s: &SegmentId| pattern.is_match(s.as_str()) && caller.allows(s.as_str());
+        for segment in all.filter(|s| query.after.as_ref().is_none_or(|after| *s > after)) {
+            // The first ones by id are kept, and one more, which says that there are more.
+            let full = found.len() > limit;
+            if full && found.last().is_some_and(|last| segment > *last) || !wanted(segment) {
+                continue;
+            }
+            found.insert(segment);
+            if found.len() > limit + 1 {
                 found.pop_last();
             }
         }
-        found
+        let more = found.len() > limit;
+        let segments: Vec<Json> = found
+            .iter()
+            .take(limit)
+            .map(|s| json!({"segment": s, "copies": serving.rows_of(s), "locked": locks.get(s).is_some()}))
+            .collect();
+        let next = if more { found.iter().nth(limit - 1).map(|s| (*s).clone()) } else { None };
+        json!({"segments": segments, "next": next})
     });
     match found.await {
         Ok(found) => answer::json(StatusCode::OK, &found),
         Err(e) => trough_http::server_error(e),
     }
-}
-
-/// `GET /v1/segment/ID`: all that is known of one segment.
-pub(super) async fn segment(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>) -> Response {
-    let id = match SegmentId::new(&id) {
-        Ok(id) => id,
-        Err(e) => return answer::error(&answer::bad(e.to_string())),
-    };
-    if let Err(e) = caller.check(&id) {
-        return answer::error(&e);
-    }
-    match everything_of(&api, &id).await {
-        Ok(Some(known)) => answer::json(StatusCode::OK, &known),
-        Ok(None) => answer::error(&SegmentError::new(ErrorCode::UnknownSegment, format!("segment {id} is unknown"))),
-        Err(e) => answer::error(&e),
-    }
-}
-
-async fn everything_of(api: &Api, id: &SegmentId) -> Result<Option<Json>, SegmentError> {
-    let context = &api.context;
-    let services = context.catalog.services_of_segment(id).await.map_err(answer::of_catalog)?;
-    let assignments = context.catalog.assignments_of_segment(id).await.map_err(answer::of_catalog)?;
-    let lock = context.catalog.lock(id).await.map_err(answer::of_catalog)?;
-    let (canonical, store_error) = match context.store.stat(id).await {
-        Ok(entry) => (Some(entry), None),
-        Err(e) if e.is_not_found() => (None, None),
-        Err(e) => (None, Some(e.to_string())),
-    };
-    if services.is_empty() && assignments.is_empty() && lock.is_none() && canonical.is_none() && store_error.is_none() {
-        return Ok(None);
-    }
-    let settings = &context.settings;
-    let cold = settings.cold_store_segment.for_segment(id);
-    let copies = settings.minimum_assignments.for_segment(id);
-    let services: Vec<Json> = services
-        .iter()
-        .map(|s| json!({"role": s.service.role, "node": s.service.node, "url": s.service.url, "alive": s.alive, "cold": s.cold}))
-        .collect();
-    Ok(Some(json!({
-        "segment": id,
-        "cold": cold.ok(),
-        "copies_wanted": copies.ok(),
-        "canonical": canonical,
-        "store_error": store_error,
-        "lock": lock,
-        "services": services,
-        "assignments": assignments,
-    })))
 }

@@ -2,15 +2,18 @@
 //!
 //! Schemas are answered by any sync server; what decides about segments, by the master, to whom the others pass it on.
 
+mod activity;
 mod answer;
+mod assets;
 mod backup;
 mod console;
 mod controls;
 mod describe;
 mod drain;
+mod etag;
 mod info;
-mod page;
 mod plan;
+mod problems;
 mod promote;
 mod provision;
 mod proxy;
@@ -18,6 +21,7 @@ mod schema;
 mod scrub;
 mod scrub_store;
 mod shred;
+mod story;
 
 use std::sync::Arc;
 
@@ -25,14 +29,15 @@ use axum::{
     Router, middleware,
     routing::{delete, get, post, put},
 };
+use tower_http::compression::CompressionLayer;
 use trough_client::QueryClient;
 use trough_config::Role;
 use trough_engine::Engine;
-use trough_http::{Daemon, Rate};
+use trough_http::{Daemon, Rate, events};
 
 pub(crate) use info::document;
 
-use crate::context::Context;
+use crate::{context::Context, reports::Reports};
 
 /// What the handlers share.
 pub(crate) struct Api {
@@ -44,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) passing: reqwest::Client,
     /// Bounds the lines about slow queries of the console.
     pub(crate) slow: Rate,
+    /// What the workers say of themselves.
+    pub(crate) reports: Reports,
     /// Our own base URL, so that nothing is passed on to ourselves.
     pub(crate) own_url: String,
 }
@@ -87,17 +94,28 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
     let whole = Router::new()
         .route("/v1/cluster", get(info::cluster))
         .route("/v1/controls", get(controls::get))
-        .route("/v1/copies", get(info::copies))
+        .route("/v1/copies", get(activity::copies))
+        .route("/v1/problems", get(problems::list))
         .route_layer(passed_on.clone())
+        .route_layer(middleware::from_fn(etag::etag))
+        .route_layer(CompressionLayer::new())
         .route_layer(daemon.require(Role::Read));
     let read = Router::new()
-        .route("/v1/locks", get(info::locks))
+        .route("/v1/locks", get(activity::locks))
         .route("/v1/segments", get(info::segments))
-        .route("/v1/segment/{id}", get(info::segment))
+        .route("/v1/segment/{id}", get(story::segment))
+        .route("/v1/segment/{id}/events", get(story::events))
         .route("/v1/console", post(console::run))
         .route_layer(passed_on)
+        .route_layer(middleware::from_fn(etag::etag))
+        .route_layer(CompressionLayer::new())
         .route_layer(daemon.require_per_segment(Role::Read));
-    let page = Router::new().route("/", get(page::page));
+    let page = Router::new()
+        .route("/", get(assets::page))
+        .route("/assets/{name}", get(assets::asset))
+        .route_layer(middleware::from_fn(etag::etag))
+        .route_layer(CompressionLayer::new());
+    let events = events::routes(api.context.events.clone(), daemon);
     write
         .merge(admin)
         .merge(nodes)
@@ -107,5 +125,7 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
         .merge(read)
         .merge(page)
         .with_state(api)
+        .merge(events)
+        .merge(daemon.whoami())
         .merge(daemon.common_routes())
 }

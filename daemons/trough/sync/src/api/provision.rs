@@ -21,7 +21,10 @@ use trough_core::{
     ErrorCode, NodeId, SchemaId, SegmentError, SegmentId,
     records::{Lock, ROLE_READ},
 };
-use trough_http::Caller;
+use trough_http::{
+    Caller,
+    events::{What, reason},
+};
 
 use super::{Api, answer};
 use crate::context::{Context, by_name};
@@ -170,6 +173,11 @@ async fn provision(
                 Ok(id) if again => wanted.push(id),
                 _ => drop(done.insert(result.segment.clone(), result)),
             }
+        }
+    }
+    for result in done.values() {
+        if let (Ok(id), Some(error)) = (SegmentId::new(&result.segment), &result.error) {
+            context.events.note(&id, What::ProvisionRefused { reason: reason(error) });
         }
     }
     let missing = |id: &String| {

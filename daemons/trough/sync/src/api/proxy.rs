@@ -25,6 +25,18 @@ use crate::mastership::Standing;
 const PASSED_ON_BY: HeaderName = HeaderName::from_static("x-trough-passed-on-by");
 /// Says that nothing was done, because the server is not the master.
 const NOT_MASTER: HeaderName = HeaderName::from_static("x-trough-not-master");
+/// What of a request's headers the master is to see.
+const PASSED_ON: [HeaderName; 7] = [
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    header::AUTHORIZATION,
+    header::ACCEPT_ENCODING,
+    header::IF_NONE_MATCH,
+    HeaderName::from_static(PROTOCOL_HEADER),
+    HeaderName::from_static(NEEDS_HEADER),
+];
+/// What of an answer's headers the client is to see.
+const PASSED_BACK: [HeaderName; 4] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ETAG, header::VARY];
 /// How long a request waits while nobody is known to be master.
 const WAIT_FOR_MASTER: Duration = Duration::from_secs(5);
 /// How long it waits in all while the mastership changes hands.
@@ -94,8 +106,7 @@ async fn pass_on(api: &Api, master: &str, parts: &Parts, body: Bytes) -> Result<
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
     let url = format!("{}{path}", master.trim_end_matches('/'));
     let mut headers = HeaderMap::new();
-    let told = [HeaderName::from_static(PROTOCOL_HEADER), HeaderName::from_static(NEEDS_HEADER)];
-    for name in [header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION].into_iter().chain(told) {
+    for name in PASSED_ON {
         if let Some(value) = parts.headers.get(&name) {
             headers.insert(name, value.clone());
         }
@@ -114,8 +125,10 @@ async fn pass_on(api: &Api, master: &str, parts: &Parts, body: Bytes) -> Result<
         Ok(response) => {
             let mut answer = Response::new(Body::empty());
             *answer.status_mut() = response.status();
-            if let Some(kind) = response.headers().get(header::CONTENT_TYPE) {
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+            for name in PASSED_BACK {
+                if let Some(value) = response.headers().get(&name) {
+                    answer.headers_mut().insert(name, value.clone());
+                }
             }
             *answer.body_mut() = Body::from_stream(response.bytes_stream());
             Ok(answer)

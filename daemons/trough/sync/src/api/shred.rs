@@ -118,6 +118,7 @@ async fn shred(context: &Arc<Context>, caller: &Caller, text: &str) -> Result<Ve
     catalog.commit_assignments(&[], &rows, term.epoch).await.map_err(answer::of_catalog)?;
     steps.push(done("delete assignments", format!("{} deleted", rows.len())));
     context.mark_shredded(&id);
+    context.events.note(&id, trough_http::events::What::Shredded);
 
     let mut paths: BTreeSet<String> = assignments.iter().map(|a| a.remote_path.clone()).collect();
     paths.insert(context.store.path_of(&id));

@@ -7,12 +7,13 @@ use trough_core::{
     NodeId, SegmentId,
     records::{Assignment, ROLE_READ},
 };
+use trough_http::events::What;
 
 use super::{Reconciler, Stop};
 use crate::{
-    model::Row,
+    model::{Ring, Row},
     placing,
-    plan::{Drop, Plan, Presence, Put, WorkerView},
+    plan::{Drop, Plan, Presence, Put, Why, WorkerView},
 };
 
 /// Keys in one commit.
@@ -43,6 +44,7 @@ impl Reconciler {
                 .collect();
             self.context.catalog.commit_assignments(&records, &[], epoch).await?;
             records.iter().for_each(|record| self.model.load(record));
+            self.note_additions(&batch);
             if !recorded.is_empty() {
                 self.context.catalog.forget_canonical(&recorded).await?;
             }
@@ -58,7 +60,11 @@ impl Reconciler {
             if !ids.is_empty() {
                 self.context.catalog.commit_assignments(&[], &ids, epoch).await?;
             }
-            batch.iter().for_each(|d| self.model.unload(d.segment, d.node));
+            for dropped in &batch {
+                let from = self.model.nodes.name(dropped.node).clone();
+                self.context.events.note(self.model.id(dropped.segment), What::Unassigned { from });
+                self.model.unload(dropped.segment, dropped.node);
+            }
             changed += ids.len();
         }
         if changed == 0 {
@@ -84,6 +90,22 @@ impl Reconciler {
             "committed assignments"
         );
         Ok(())
+    }
+
+    fn note_additions(&self, puts: &[Put]) {
+        for put in puts {
+            let why = match put.why {
+                Why::Repair => "repair",
+                Why::Move => "move",
+                Why::Refresh | Why::Rering => continue,
+            };
+            let ring = match put.row.ring {
+                Ring::Hot(ring) => ring.to_string(),
+                Ring::Cold => "cold".to_owned(),
+            };
+            let to = self.model.nodes.name(put.row.node).clone();
+            self.context.events.note(self.model.id(put.segment), What::Assigned { to, ring, why: why.to_owned() });
+        }
     }
 
     /// Adds the hashes that promotions recorded, to rows of the same length and time. Returned are the segments whose
