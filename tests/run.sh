@@ -66,6 +66,8 @@ cluster_hdfs() {
   fi
   TROUGH_TEST_STORE=hdfs pytest tests/cluster
 }
+# What operators do to a running cluster; OLD_TROUGH_BIN adds a rolling upgrade from that binary.
+ops() { pytest -rs tests/ops; }
 compat() { pytest -rs tests/compat; }
 shell() { pytest tests/shell; }
 # The status page, in a real browser.
@@ -120,7 +122,7 @@ fuzz() { fuzz/run.sh; }
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure gcs check versions build cluster secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs hdrs deploy fuzz demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster ops secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs hdrs deploy fuzz demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 
