@@ -67,8 +67,8 @@ def wait_for_copies(cluster, segments, alive):
             serving = {}
             for row in R.table("services").filter({"role": "trough-read"}).run(db):
                 serving.setdefault(row["segment"], set()).add(row["node"])
-            locked = R.table("lock").count().run(db)
-        return not locked and all(len(serving.get(s, set()) & set(alive)) >= COPIES for s in segments)
+            locked = {row["segment"] for row in R.table("lock").run(db)}
+        return not locked & set(segments) and all(len(serving.get(s, set()) & set(alive)) >= COPIES for s in segments)
     harness.wait_for("all copies", whole, timeout=180, every=0.1)
 
 

@@ -103,11 +103,10 @@ def prepare(cluster):
     assert cluster.put_schema("flat", SCHEMA).status in (201, 204)
     rows = ", ".join(f"({n}, {n})" for n in range(1000))
     for segment in [*(f"flat-{i:03d}" for i in range(SEGMENTS)), "flat-held"]:
-        answer = cluster.provision(segment, "flat")
-        assert answer.status == 200, answer
+        answer = harness.wait_for("a provisioning", lambda segment=segment: (a := cluster.provision(segment, "flat")).status == 200 and a)
         assert harness.http("POST", answer.json["write_url"], f"insert into w values {rows}").status == 200
         if segment != "flat-held":
-            assert cluster.promote(segment).status == 200
+            harness.wait_for("a promotion", lambda segment=segment: cluster.promote(segment).status == 200)
     harness.wait_for("copies on all workers", lambda: all((w.data / f"flat-{i:03d}.sqlite").exists() for w in cluster.workers for i in range(SEGMENTS)))
 
 
