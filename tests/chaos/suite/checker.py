@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from .cluster import COLD_ROWS, LEASE, MARGIN
 from .history import unpack
 
+# A lease has been renewed a third of it ago, at most, when its node falls; half a second for clocks that do not agree.
+LEASE_LEFT = LEASE * 2 / 3 - 0.5
 # How long after a fault its effect may last: connections are opened again, feeds begin anew, leases are renewed.
 SETTLE = 4.0
 # Faults after which connections stand that TCP tries again only after as long as they were cut, up to so many seconds.
@@ -168,7 +170,7 @@ def excused(record, segment, event):
         return True
     # The last holder, and the one before: a read may have begun under that.
     holders = [lock["node"] for lock in record.locks[segment] if lock["node"] not in (None, "?") and lock["end"] <= event["end"] + BEHIND][-2:]
-    return any(record.struck(holder, "down", event["start"], event["end"], LEASE - 0.5) for holder in holders)
+    return any(record.struck(holder, "down", event["start"], event["end"], LEASE_LEFT) for holder in holders)
 
 
 def strict(record):
