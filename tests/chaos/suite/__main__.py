@@ -29,7 +29,17 @@ def main():
     seed = runs.new_seed() if args.seed is None else args.seed
     directory = args.dir or str(pathlib.Path(tempfile.mkdtemp(prefix="trough-chaos-", dir="/var/tmp")) / f"seed-{seed}")
     print(f"seed {seed}, in {directory}", flush=True)
-    return bool(runs.run(directory, seed, args.minutes, kinds=args.kinds and args.kinds.split(","), keep=args.keep, workers=args.workers, lanes=args.lanes))
+    return bool(
+        runs.run(
+            directory,
+            seed,
+            args.minutes,
+            kinds=args.kinds and args.kinds.split(","),
+            keep=args.keep,
+            workers=args.workers,
+            lanes=args.lanes,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -44,12 +44,15 @@ def storm(cluster, history, seed, minutes, writes, kinds, say, load_options, lan
 
     def pause(seconds):
         return stop.wait(seconds)
+
     if minutes is None:
         plan = fixed(cluster, kinds)
         injector.run(plan, stop, pause)
         acked(history, writes or 0, stop)
     else:
-        threads = [threading.Thread(target=injector.run, args=(lane, stop, pause), daemon=True) for lane in schedule(seed, cluster, lanes, kinds)]
+        threads = [
+            threading.Thread(target=injector.run, args=(lane, stop, pause), daemon=True) for lane in schedule(seed, cluster, lanes, kinds)
+        ]
         for lane in threads:
             lane.start()
         began = time.monotonic()
