@@ -7,17 +7,49 @@ from suite.history import load, pack, unpack, History
 
 
 def write(n, start, outcome="ok", seg="s", a=1, node="w1", **more):
-    return {"op": "write", "seg": seg, "a": a, "n": n, "node": node, "via": "http", "start": start, "end": start + 0.1, "outcome": outcome, **more}
+    return {
+        "op": "write",
+        "seg": seg,
+        "a": a,
+        "n": n,
+        "node": node,
+        "via": "http",
+        "start": start,
+        "end": start + 0.1,
+        "outcome": outcome,
+        **more,
+    }
 
 
 def read(start, rows, seg="s", node="w1", doubled=(), **more):
-    return {"op": "read", "seg": seg, "node": node, "via": "http", "start": start, "end": start + 0.1, "outcome": "ok", "rows": rows,
-            "doubled": list(doubled), **more}
+    return {
+        "op": "read",
+        "seg": seg,
+        "node": node,
+        "via": "http",
+        "start": start,
+        "end": start + 0.1,
+        "outcome": "ok",
+        "rows": rows,
+        "doubled": list(doubled),
+        **more,
+    }
 
 
 def final(rows, seg="s", copies=None, doubled=(), **more):
     copies = {"w1": rows, "w2": rows} if copies is None else copies
-    return {"op": "final", "seg": seg, "start": 100, "end": 100.1, "outcome": "ok", "rows": rows, "doubled": list(doubled), "copies": copies, "wanted": 2, **more}
+    return {
+        "op": "final",
+        "seg": seg,
+        "start": 100,
+        "end": 100.1,
+        "outcome": "ok",
+        "rows": rows,
+        "doubled": list(doubled),
+        "copies": copies,
+        "wanted": 2,
+        **more,
+    }
 
 
 def lock(at, node, seg="s"):
@@ -25,7 +57,16 @@ def lock(at, node, seg="s"):
 
 
 def fault(start, end, blind=(), down=()):
-    return {"op": "fault", "kind": "x", "target": "w1", "start": start, "end": end, "outcome": "ok", "blind": list(blind), "down": list(down)}
+    return {
+        "op": "fault",
+        "kind": "x",
+        "target": "w1",
+        "start": start,
+        "end": end,
+        "outcome": "ok",
+        "blind": list(blind),
+        "down": list(down),
+    }
 
 
 def count(start, **more):
@@ -54,35 +95,72 @@ SOUND = {
     "a read that overlaps a write shows it or not": GOOD + [read(1.05, {}), read(1.05, {"1": "1"})],
     "a blind worker may lag": GOOD + [fault(3, 6, blind=["w2"]), read(5, {"1": "1"}, node="w2")],
     "copies answer for a holder whose lease has ended": GOOD + [fault(4.2, 9, down=["w1"]), read(8, {"1": "1"}, node="w2")],
-    "what a takeover left behind was kept": [lock(0.5, "w1"), write(1, 1), fault(2, 20, down=["w1"]), lock(18, "w2"), write(2, 19, node="w2"), final({"1": "2"}),
-                                             {"op": "stranded", "seg": "s", "node": "w1", "file": "f", "rows": {"1": "1"}, "start": 99, "end": 99, "outcome": "ok"}],
-    "a lock that changes hands during a write": [lock(0.5, "w1"), write(1, 1), lock(2, None), lock(2.5, "w2"), write(2, 2.6, node="w2"), final({"1": "1-2"})],
+    "what a takeover left behind was kept": [
+        lock(0.5, "w1"),
+        write(1, 1),
+        fault(2, 20, down=["w1"]),
+        lock(18, "w2"),
+        write(2, 19, node="w2"),
+        final({"1": "2"}),
+        {"op": "stranded", "seg": "s", "node": "w1", "file": "f", "rows": {"1": "1"}, "start": 99, "end": 99, "outcome": "ok"},
+    ],
+    "a lock that changes hands during a write": [
+        lock(0.5, "w1"),
+        write(1, 1),
+        lock(2, None),
+        lock(2.5, "w2"),
+        write(2, 2.6, node="w2"),
+        final({"1": "1-2"}),
+    ],
     "promoted": GOOD + [canonical(5, {"1": "1,4"}, 4.5)],
     "the next life begins empty": [lock(0.5, "w1"), write(1, 1), shred(2), write(2, 3), read(4, {"1": "2"}), final({"1": "2"})],
     "a count": GOOD + [count(5, total=2), count(5, segments={"s": 3}), count(5, segments={"s": 2})],
-    "an error for each segment that has no rows": [*GOOD, write(1, 1, seg="t", a=2), final({"2": "1"}, seg="t"), asked({"s": 2}, {"t": "moved"}, 1)],
+    "an error for each segment that has no rows": [
+        *GOOD,
+        write(1, 1, seg="t", a=2),
+        final({"2": "1"}, seg="t"),
+        asked({"s": 2}, {"t": "moved"}, 1),
+    ],
 }
 
 VIOLATIONS = {
-    "lost write": [WRITTEN + [final({"1": "1"})],
-                   # Kept aside, but the holder was never away for long enough to lose its lock.
-                   WRITTEN + [fault(5, 8, down=["w1"]), final({"1": "1"}),
-                              {"op": "stranded", "seg": "s", "node": "w1", "file": "f", "rows": {"1": "4"}, "start": 99, "end": 99, "outcome": "ok"}],
-                   # Away for long, but kept nowhere.
-                   WRITTEN + [fault(5, 30, down=["w1"]), final({"1": "1"})]],
-    "doubled write": [WRITTEN + [final({"1": "1,4"}, doubled=[[1, 4, 2]])], GOOD + [read(5, {"1": "1,4"}, doubled=[[1, 1, 2]])],
-                      GOOD + [count(5, segments={"s": 4})]],
+    "lost write": [
+        WRITTEN + [final({"1": "1"})],
+        # Kept aside, but the holder was never away for long enough to lose its lock.
+        WRITTEN
+        + [
+            fault(5, 8, down=["w1"]),
+            final({"1": "1"}),
+            {"op": "stranded", "seg": "s", "node": "w1", "file": "f", "rows": {"1": "4"}, "start": 99, "end": 99, "outcome": "ok"},
+        ],
+        # Away for long, but kept nowhere.
+        WRITTEN + [fault(5, 30, down=["w1"]), final({"1": "1"})],
+    ],
+    "doubled write": [
+        WRITTEN + [final({"1": "1,4"}, doubled=[[1, 4, 2]])],
+        GOOD + [read(5, {"1": "1,4"}, doubled=[[1, 1, 2]])],
+        GOOD + [count(5, segments={"s": 4})],
+    ],
     "refused write is there": [WRITTEN + [final({"1": "1,3-4"})], GOOD + [read(5, {"1": "1,3-4"})]],
     "phantom row": [WRITTEN + [final({"1": "1,4,9"})], GOOD + [read(1.5, {"1": "1,4"})]],
-    "stale read": [GOOD + [read(5, {"1": "1"})], GOOD + [read(5, {"1": "1"}, node=None, via="sql")],
-                   # Another worker was blind, not this one; and a lease that has not ended yet excuses nobody.
-                   GOOD + [fault(3, 6, blind=["w3"]), read(5, {"1": "1"}, node="w2")],
-                   GOOD + [fault(4.2, 9, down=["w1"]), read(5.5, {"1": "1"}, node="w2")],
-                   GOOD + [count(5, segments={"s": 1})]],
-    "two holders": [[lock(0.5, "w1"), write(1, 1), lock(5, "w2"), write(2, 6, node="w2"), write(3, 10), lock(20, None), final({"1": "1-3"})]],
-    "partial answer": [GOOD + [count(5, total=1)], GOOD + [count(5, segments={})], GOOD + [count(5, segments={"s": 2, "cold-s100": 3})],
-                       [*GOOD, write(1, 1, seg="t", a=2), final({"2": "1"}, seg="t"), asked({"s": 2}, {}, 0)],
-                       [*GOOD, write(1, 1, seg="t", a=2), final({"2": "1"}, seg="t"), asked({"s": 2}, {"t": "moved"}, 0)]],
+    "stale read": [
+        GOOD + [read(5, {"1": "1"})],
+        GOOD + [read(5, {"1": "1"}, node=None, via="sql")],
+        # Another worker was blind, not this one; and a lease that has not ended yet excuses nobody.
+        GOOD + [fault(3, 6, blind=["w3"]), read(5, {"1": "1"}, node="w2")],
+        GOOD + [fault(4.2, 9, down=["w1"]), read(5.5, {"1": "1"}, node="w2")],
+        GOOD + [count(5, segments={"s": 1})],
+    ],
+    "two holders": [
+        [lock(0.5, "w1"), write(1, 1), lock(5, "w2"), write(2, 6, node="w2"), write(3, 10), lock(20, None), final({"1": "1-3"})]
+    ],
+    "partial answer": [
+        GOOD + [count(5, total=1)],
+        GOOD + [count(5, segments={})],
+        GOOD + [count(5, segments={"s": 2, "cold-s100": 3})],
+        [*GOOD, write(1, 1, seg="t", a=2), final({"2": "1"}, seg="t"), asked({"s": 2}, {}, 0)],
+        [*GOOD, write(1, 1, seg="t", a=2), final({"2": "1"}, seg="t"), asked({"s": 2}, {"t": "moved"}, 0)],
+    ],
     "promotion lacks writes": [GOOD + [canonical(5, {"1": "1"}, 4.5)]],
     "resurrected row": [[lock(0.5, "w1"), write(1, 1), shred(2), write(2, 3), read(4, {"1": "1-2"}), final({"1": "2"})]],
     "shred left something": [GOOD + [{"op": "remains", "seg": "x", "what": "a file", "start": 99, "end": 99, "outcome": "ok"}]],

@@ -1,4 +1,4 @@
-"""A short run of the fault suite: each kind of fault once, one after the other, under a small load, and a checked history. The long run is `make chaos`."""
+"""A short run of the fault suite: each kind of fault once, one after the other, and a checked history. The long run is `make chaos`."""
 
 import os
 import shutil

@@ -369,3 +369,31 @@ async fn promotions_and_schemas_are_recorded() {
     let by_id: HashMap<String, String> = catalog.schemas().await.unwrap().into_iter().map(|s| (s.id, s.sql)).collect();
     assert_eq!(by_id.len(), 2);
 }
+
+#[tokio::test]
+async fn a_shred_is_remembered_with_its_latest_time() {
+    let cluster = Cluster::start().await;
+    let (catalog, s) = (&cluster.catalog, segs(2));
+    assert!(catalog.shreds_of_segments(&s).await.unwrap().is_empty());
+    for mtime_ms in [5, 9, 7] {
+        catalog.record_shred(&s[0], mtime_ms).await.unwrap();
+    }
+    let shreds = catalog.shreds_of_segments(&s).await.unwrap();
+    assert_eq!(shreds.into_iter().collect::<Vec<_>>(), [(s[0].clone(), 9)]);
+}
+
+#[tokio::test]
+async fn a_node_whose_rows_were_deleted_hears_of_it_with_its_next_renewal() {
+    let cluster = Cluster::start().await;
+    let (catalog, n1) = (&cluster.catalog, node("n1"));
+    let renew = async || catalog.heartbeat_node(&lease("n1", 30.0)).await.unwrap();
+    assert!(renew().await, "there was no row");
+    assert!(!renew().await);
+    catalog.delete_node_services(&n1).await.unwrap();
+    assert!(renew().await);
+    assert!(!renew().await, "once is enough");
+    // One without a row gets none.
+    catalog.remove_node(&n1).await.unwrap();
+    catalog.delete_node_services(&n1).await.unwrap();
+    assert!(catalog.node(&n1).await.unwrap().is_none());
+}

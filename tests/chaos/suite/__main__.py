@@ -19,6 +19,7 @@ def main():
     one.add_argument("--kinds", help="only these faults, with commas")
     one.add_argument("--dir", help="where everything is kept; it must not exist")
     one.add_argument("--workers", type=int, default=3)
+    one.add_argument("--lanes", type=int, default=2, help="faults at the same time")
     one.add_argument("--keep", action="store_true", help="keep the store and the workers' files")
     again = commands.add_parser("check", help="check a history again")
     again.add_argument("history")
@@ -28,7 +29,17 @@ def main():
     seed = runs.new_seed() if args.seed is None else args.seed
     directory = args.dir or str(pathlib.Path(tempfile.mkdtemp(prefix="trough-chaos-", dir="/var/tmp")) / f"seed-{seed}")
     print(f"seed {seed}, in {directory}", flush=True)
-    return bool(runs.run(directory, seed, args.minutes, kinds=args.kinds and args.kinds.split(","), keep=args.keep, workers=args.workers))
+    return bool(
+        runs.run(
+            directory,
+            seed,
+            args.minutes,
+            kinds=args.kinds and args.kinds.split(","),
+            keep=args.keep,
+            workers=args.workers,
+            lanes=args.lanes,
+        )
+    )
 
 
 if __name__ == "__main__":

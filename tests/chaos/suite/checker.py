@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from .cluster import COLD_ROWS, LEASE, MARGIN
 from .history import unpack
 
+# A lease has been renewed a third of it ago, at most, when its node falls; half a second for clocks that do not agree.
+LEASE_LEFT = LEASE * 2 / 3 - 0.5
 # How long after a fault its effect may last: connections are opened again, feeds begin anew, leases are renewed.
 SETTLE = 4.0
 # Faults after which connections stand that TCP tries again only after as long as they were cut, up to so many seconds.
@@ -46,8 +48,9 @@ class Record:
         for write in self.of["write"]:
             self.writes[write["seg"]].append(write)
             self.key[write["seg"], write["a"], write["n"]] = write
-        self.acked = {segment: sorted((w for w in writes if w["outcome"] == "ok"), key=lambda w: w["end"])
-                      for segment, writes in self.writes.items()}
+        self.acked = {
+            segment: sorted((w for w in writes if w["outcome"] == "ok"), key=lambda w: w["end"]) for segment, writes in self.writes.items()
+        }
         self.acked_ends = {segment: [w["end"] for w in writes] for segment, writes in self.acked.items()}
         self.begun = {segment: sorted(w["start"] for w in writes if w["outcome"] != "fail") for segment, writes in self.writes.items()}
         self.shreds = defaultdict(list)
@@ -63,7 +66,7 @@ class Record:
 
     def acked_before(self, segment, time):
         """Writes that were acknowledged before."""
-        return self.acked.get(segment, [])[:bisect.bisect_left(self.acked_ends.get(segment, []), time)]
+        return self.acked.get(segment, [])[: bisect.bisect_left(self.acked_ends.get(segment, []), time)]
 
     def last_shred_before(self, segment, time):
         """When the last shred began that may have had an effect by then, and the last that certainly had; -1 if none."""
@@ -73,11 +76,13 @@ class Record:
 
     def struck(self, who, effect, start, end, least=0.0):
         """Whether `who` was blind or down for a moment of [start, end], after having been so for `least`."""
-        return any((who in fault[effect] or who is None and fault[effect]) and fault["start"] + least <= end and over(fault) >= start
-                   for fault in self.of["fault"])
+        return any(
+            (who in fault[effect] or who is None and fault[effect]) and fault["start"] + least <= end and over(fault) >= start
+            for fault in self.of["fault"]
+        )
 
     def was_down_for(self, who, before, least):
-        """Whether `who` was down for so long without a pause, at some time before. Faults that overlap or follow one another closely add up."""
+        """Whether `who` was down for so long without a pause, at some time before. Faults that follow one another closely add up."""
         begun = ended = None
         for fault in sorted((f for f in self.of["fault"] if who in f["down"] and f["start"] < before), key=lambda f: f["start"]):
             if ended is None or fault["start"] > ended:
@@ -102,8 +107,15 @@ def check(events):
     """All violations of a history, by time."""
     record = Record(events)
     given_up = GivenUp()
-    found = [*lost_and_doubled(record, given_up), *two_holders(record), *reads(record, given_up), *counts(record, given_up),
-             *promotions(record, given_up), *shredded(record), *copies(record)]
+    found = [
+        *lost_and_doubled(record, given_up),
+        *two_holders(record),
+        *reads(record, given_up),
+        *counts(record, given_up),
+        *promotions(record, given_up),
+        *shredded(record),
+        *copies(record),
+    ]
     return sorted(found, key=lambda v: v.at)
 
 
@@ -123,8 +135,11 @@ def lost_and_doubled(record, given_up):
                 given_up.add((segment, *key))
             else:
                 kept = "; it is in a kept file, but nobody was down for long enough" if key in record.stranded[segment] else ""
-                yield Violation("lost write", f"row {key[0]}.{key[1]} of {segment}, acknowledged at {write['end']:.3f} by "
-                                f"{write.get('node', 'SQL')}, is gone{kept}", write["end"])
+                yield Violation(
+                    "lost write",
+                    f"row {key[0]}.{key[1]} of {segment}, acknowledged at {write['end']:.3f} by {write.get('node', 'SQL')}, is gone{kept}",
+                    write["end"],
+                )
         for author, n in sorted(rows):
             write = record.key.get((segment, author, n))
             if write is None:
@@ -157,18 +172,26 @@ def two_holders(record):
             # The follower is where the clients are.
             blind = record.struck("host", "blind", write["start"], write["end"])
             if not blind and all(change["node"] not in (write["node"], "?") for change in seen):
-                yield Violation("two holders", f"{write['node']} acknowledged row {write['a']}.{write['n']} of {segment}, whose lock "
-                                f"{' then '.join(str(change['node']) for change in seen)} had", write["end"])
+                yield Violation(
+                    "two holders",
+                    f"{write['node']} acknowledged row {write['a']}.{write['n']} of {segment}, whose lock "
+                    f"{' then '.join(str(change['node']) for change in seen)} had",
+                    write["end"],
+                )
 
 
 def excused(record, segment, event):
     """Whether a read may lag behind: who answered may not have heard of the lock, or its holder was without a lease for so long that
     copies may answer in its place."""
-    if record.struck(event.get("node"), "blind", event["start"], event["end"]) or record.struck("host", "blind", event["start"], event["end"]):
+    if record.struck(event.get("node"), "blind", event["start"], event["end"]) or record.struck(
+        "host", "blind", event["start"], event["end"]
+    ):
         return True
     # The last holder, and the one before: a read may have begun under that.
-    holders = [lock["node"] for lock in record.locks[segment] if lock["node"] not in (None, "?") and lock["end"] <= event["end"] + BEHIND][-2:]
-    return any(record.struck(holder, "down", event["start"], event["end"], LEASE - 0.5) for holder in holders)
+    holders = [lock["node"] for lock in record.locks[segment] if lock["node"] not in (None, "?") and lock["end"] <= event["end"] + BEHIND][
+        -2:
+    ]
+    return any(record.struck(holder, "down", event["start"], event["end"], LEASE_LEFT) for holder in holders)
 
 
 def strict(record):
@@ -180,8 +203,7 @@ def strict(record):
 def due(record, segment, event, given_up):
     """The acknowledged writes that an event must show."""
     begun, _ = record.last_shred_before(segment, event["end"])
-    return [w for w in record.acked_before(segment, event["start"])
-            if w["start"] > begun and (segment, w["a"], w["n"]) not in given_up]
+    return [w for w in record.acked_before(segment, event["start"]) if w["start"] > begun and (segment, w["a"], w["n"]) not in given_up]
 
 
 def due_number(record, segment, event, given_up):
@@ -201,7 +223,9 @@ def wrong_rows(record, segment, rows, event):
         elif write["outcome"] == "fail":
             yield Violation("refused write is there", f"a read of {segment} shows row {author}.{n}: {write.get('error')}", event["end"])
         elif write["start"] < buried and write["end"] < buried:
-            yield Violation("resurrected row", f"a read of {segment} at {event.get('node')} shows row {author}.{n}, which was shredded", event["end"])
+            yield Violation(
+                "resurrected row", f"a read of {segment} at {event.get('node')} shows row {author}.{n}, which was shredded", event["end"]
+            )
 
 
 def reads(record, given_up):
@@ -215,8 +239,12 @@ def reads(record, given_up):
         yield from wrong_rows(record, segment, rows, read)
         missing = [w for w in due(record, segment, read, given_up) if (w["a"], w["n"]) not in rows]
         if missing and not excused(record, segment, read):
-            yield Violation("stale read", f"a read of {segment} through {read['via']} at {read['node'] or 'PostgreSQL'} lacks {len(missing)} of the "
-                            f"writes acknowledged before, such as {missing[-1]['a']}.{missing[-1]['n']} at {missing[-1]['end']:.3f}", read["end"])
+            yield Violation(
+                "stale read",
+                f"a read of {segment} through {read['via']} at {read['node'] or 'PostgreSQL'} lacks {len(missing)} of the "
+                f"writes acknowledged before, such as {missing[-1]['a']}.{missing[-1]['n']} at {missing[-1]['end']:.3f}",
+                read["end"],
+            )
 
 
 def counts(record, given_up):
@@ -228,12 +256,16 @@ def counts(record, given_up):
         if "total" in count:
             least = sum(due_number(record, s, count, given_up) for s in of_life)
             if count["total"] < least and not any(excused(record, s, count) for s in of_life):
-                yield Violation("partial answer", f"count(*) gave {count['total']} rows, of which {least} were acknowledged before", count["end"])
+                yield Violation(
+                    "partial answer", f"count(*) gave {count['total']} rows, of which {least} were acknowledged before", count["end"]
+                )
             continue
         if "asked" in count:
             silent = [s for s in count["asked"] if s not in count["segments"] and s not in count["errors"]]
             if silent or count["told"]["failed"] != len(count["errors"]):
-                yield Violation("partial answer", f"/v1/query at {count['node']} says nothing of {silent}; its end: {count['told']}", count["end"])
+                yield Violation(
+                    "partial answer", f"/v1/query at {count['node']} says nothing of {silent}; its end: {count['told']}", count["end"]
+                )
         for segment in count.get("asked") or of_life:
             shown = count["segments"].get(segment)
             least = due_number(record, segment, count, given_up)
@@ -241,9 +273,17 @@ def counts(record, given_up):
                 continue
             if shown is None:
                 if not record.struck("host", "blind", count["start"], count["end"]):
-                    yield Violation("partial answer", f"GROUP BY segment leaves {segment} out, of which {least} writes were acknowledged before", count["end"])
+                    yield Violation(
+                        "partial answer",
+                        f"GROUP BY segment leaves {segment} out, of which {least} writes were acknowledged before",
+                        count["end"],
+                    )
             elif shown < least and not excused(record, segment, count):
-                yield Violation("stale read", f"a count of {segment} through {count['via']} at {count.get('node')} gave {shown}, {least} were acknowledged before", count["end"])
+                yield Violation(
+                    "stale read",
+                    f"a count of {segment} through {count['via']} at {count.get('node')} gave {shown}, {least} were acknowledged before",
+                    count["end"],
+                )
             elif shown > bisect.bisect_right(record.begun.get(segment, []), count["end"]) and not record.shreds[segment]:
                 yield Violation("doubled write", f"a count of {segment} gave {shown}, more than were ever tried", count["end"])
         for segment, shown in count["segments"].items():
@@ -259,11 +299,18 @@ def promotions(record, given_up):
         segment, rows = look["seg"], unpack(look["rows"])
         yield from wrong_rows(record, segment, rows, look)
         begun, _ = record.last_shred_before(segment, look["end"])
-        missing = [w for w in record.acked_before(segment, look["since"]) if w["start"] > begun
-                   and (w["a"], w["n"]) not in rows and (segment, w["a"], w["n"]) not in given_up]
+        missing = [
+            w
+            for w in record.acked_before(segment, look["since"])
+            if w["start"] > begun and (w["a"], w["n"]) not in rows and (segment, w["a"], w["n"]) not in given_up
+        ]
         if missing:
-            yield Violation("promotion lacks writes", f"the canonical copy of {segment} lacks {len(missing)} writes that were acknowledged before the "
-                            f"promotion began, such as {missing[-1]['a']}.{missing[-1]['n']} at {missing[-1]['end']:.3f}", look["end"])
+            yield Violation(
+                "promotion lacks writes",
+                f"the canonical copy of {segment} lacks {len(missing)} writes that were acknowledged before the "
+                f"promotion began, such as {missing[-1]['a']}.{missing[-1]['n']} at {missing[-1]['end']:.3f}",
+                look["end"],
+            )
 
 
 def shredded(record):
@@ -278,7 +325,11 @@ def copies(record):
         if final.get("unreadable"):
             yield Violation("unreadable", f"{segment} cannot be read when all is healed: {final['unreadable']}", final["end"])
         if len(final["copies"]) < final["wanted"]:
-            yield Violation("too few copies", f"{segment} has {len(final['copies'])} copies when all is healed, {final['wanted']} are wanted", final["end"])
+            yield Violation(
+                "too few copies",
+                f"{segment} has {len(final['copies'])} copies when all is healed, {final['wanted']} are wanted",
+                final["end"],
+            )
         for node, rows in final["copies"].items():
             if rows != final["rows"]:
                 yield Violation("copies differ", f"the copy of {segment} on {node} is not the canonical one", final["end"])

@@ -81,8 +81,9 @@ class Cluster:
         self.store = self.dir / "store"
         self.store.mkdir()
         self.skew_library = self.dir / "skew.so"
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(self.skew_library), str(pathlib.Path(__file__).with_name("skew.c"))],
-                       check=True)
+        subprocess.run(
+            ["cc", "-O2", "-shared", "-fPIC", "-o", str(self.skew_library), str(pathlib.Path(__file__).with_name("skew.c"))], check=True
+        )
         self.net, self.disks, self.nodes, self.postgres = net.Network(), {}, {}, None
         self.syncs = [f"sync{i}" for i in range(1, syncs + 1)]
         self.hot = [f"worker{i}" for i in range(1, workers + 1)]
@@ -102,15 +103,35 @@ class Cluster:
         meta = self.net.address("meta")
         # Without a password it listens on loopback only.
         self.net.expose_loopback("meta", META)
-        self.nodes["meta"] = Node(self, "meta", [harness.BIN, "meta", "--dir", str(self.disks["meta"].data), "--listen", f"127.0.0.1:{META}"],
-                                  self.disks["meta"])
+        self.nodes["meta"] = Node(
+            self, "meta", [harness.BIN, "meta", "--dir", str(self.disks["meta"].data), "--listen", f"127.0.0.1:{META}"], self.disks["meta"]
+        )
         harness.wait_for("the metadata server", lambda: self.db().close() is None)
         common = {
-            "RETHINKDB_HOSTS": [f"{meta}:{META}"], "STORE": f"file://{self.store}", "HDFS_PATH": str(self.store), "STORE_TIMEOUT": 5,
-            "ANONYMOUS": "admin", "LEASE": LEASE, "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1, "HOST_CHECK_WAIT_PERIOD": 1,
-            "MINIMUM_ASSIGNMENTS": COPIES, "MAXIMUM_ASSIGNMENTS": COPIES, "MOVE_GRACE": 8, "STORAGE_IN_BYTES": 10**12, "READ_PORT": READ,
-            "WRITE_PORT": WRITE, "SYNC_SERVER_PORT": SYNC, "SYNC_LOCAL_PORT": MANAGE, "COLD_MODE": "direct", "COLD_CHECK": 1,
-            "COLD_STORE_SEGMENT": 'segment_id.startsWith("cold-")', "UPLOAD_GRACE": 60, "SHUTDOWN_GRACE": 3, "LOG_LEVEL": "info,trough_worker::fresh=debug", **settings,
+            "RETHINKDB_HOSTS": [f"{meta}:{META}"],
+            "STORE": f"file://{self.store}",
+            "HDFS_PATH": str(self.store),
+            "STORE_TIMEOUT": 5,
+            "ANONYMOUS": "admin",
+            "LEASE": LEASE,
+            "SYNC_LOOP_TIMING": 1,
+            "ELECTION_CYCLE": 1,
+            "HOST_CHECK_WAIT_PERIOD": 1,
+            "MINIMUM_ASSIGNMENTS": COPIES,
+            "MAXIMUM_ASSIGNMENTS": COPIES,
+            "MOVE_GRACE": 8,
+            "STORAGE_IN_BYTES": 10**12,
+            "READ_PORT": READ,
+            "WRITE_PORT": WRITE,
+            "SYNC_SERVER_PORT": SYNC,
+            "SYNC_LOCAL_PORT": MANAGE,
+            "COLD_MODE": "direct",
+            "COLD_CHECK": 1,
+            "COLD_STORE_SEGMENT": 'segment_id.startsWith("cold-")',
+            "UPLOAD_GRACE": 60,
+            "SHUTDOWN_GRACE": 3,
+            "LOG_LEVEL": "info,trough_worker::fresh=debug",
+            **settings,
         }
         for name in self.syncs:
             self._daemon("sync", name, common)

@@ -41,9 +41,16 @@ def _durations(dice):
 def targets(cluster, kind):
     """Whom a fault of this kind may strike."""
     group = KINDS[kind][0]
-    return {"worker": cluster.workers, "hot": cluster.hot, "sync": cluster.syncs, "meta": ["meta"], "store": ["store"],
-            "any": ["meta", *cluster.syncs, *cluster.workers], "leased": cluster.syncs + cluster.workers,
-            "disk": ["meta", *cluster.hot]}[group]
+    return {
+        "worker": cluster.workers,
+        "hot": cluster.hot,
+        "sync": cluster.syncs,
+        "meta": ["meta"],
+        "store": ["store"],
+        "any": ["meta", *cluster.syncs, *cluster.workers],
+        "leased": cluster.syncs + cluster.workers,
+        "disk": ["meta", *cluster.hot],
+    }[group]
 
 
 def fixed(cluster, kinds=None):
@@ -59,6 +66,7 @@ def fixed(cluster, kinds=None):
 
 def schedule(seed, cluster, lanes=2, kinds=None):
     """An endless plan per lane; only the seed decides it."""
+
     def lane(number):
         dice = random.Random(f"{seed}/faults/{number}")
         names = list(kinds or KINDS)
@@ -67,8 +75,16 @@ def schedule(seed, cluster, lanes=2, kinds=None):
             kind = dice.choices(names, weights)[0]
             target = dice.choice(targets(cluster, kind))
             other = dice.choice([name for name in ["meta", "host", *cluster.syncs, *cluster.workers] if name != target])
-            yield Fault(kind, number, round(dice.uniform(0.2, 4), 3), round(_durations(dice), 3), target, other,
-                        dice.choice([-1, 1]) * dice.choice([2, 20, 300, 86400]))
+            yield Fault(
+                kind,
+                number,
+                round(dice.uniform(0.2, 4), 3),
+                round(_durations(dice), 3),
+                target,
+                other,
+                dice.choice([-1, 1]) * dice.choice([2, 20, 300, 86400]),
+            )
+
     return [lane(number) for number in range(lanes)]
 
 
@@ -111,7 +127,9 @@ class Injector:
                     heal()
             with self.lock:
                 self.done += 1
-            self.history.add("fault", begun, "ok" if failure is None else "fail", error=failure, blind=effect.blind, down=effect.down, **known)
+            self.history.add(
+                "fault", begun, "ok" if failure is None else "fail", error=failure, blind=effect.blind, down=effect.down, **known
+            )
 
     def effect(self, fault):
         """Whom the fault strikes, whether or not it does."""
@@ -152,7 +170,11 @@ class Injector:
     def cut_one_way(self, fault):
         """The target hears nothing of the other, which hears it."""
         net = self.cluster.net
-        return lambda: net.cut(fault.other, fault.target), lambda: net.mend(fault.other, fault.target), ("one way", fault.other, fault.target)
+        return (
+            lambda: net.cut(fault.other, fault.target),
+            lambda: net.mend(fault.other, fault.target),
+            ("one way", fault.other, fault.target),
+        )
 
     def cut_off(self, fault):
         net, others = self.cluster.net, ["host", *(name for name in self.cluster.nodes if name != fault.target)]
@@ -165,6 +187,7 @@ class Injector:
             for other in others:
                 if not self.holding.get(("one way", other, fault.target)) and not self.holding.get(("cut", *sorted((other, fault.target)))):
                     net.mend(other, fault.target)
+
         return begin, heal, ("off", fault.target)
 
     def slow_net(self, fault):
@@ -188,11 +211,13 @@ class Injector:
                 disk.freeze()
                 over.wait(0.15)
                 disk.thaw()
+
         thread = threading.Thread(target=hang, daemon=True)
 
         def heal():
             over.set()
             thread.join()
+
         return thread.start, heal, ("slow disk", fault.target)
 
     def store_gone(self, fault):

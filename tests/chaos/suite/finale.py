@@ -51,7 +51,10 @@ def settle(cluster, history, segments, timeout=180):
                 serving.setdefault(row["segment"], set()).add(row["node"])
         promoted = [s for s in segments if cluster.canonical(s).exists()]
         few = [s for s in promoted if len(serving.get(s, ())) < COPIES]
-        state["documents"] = {s: harness.http("GET", cluster.nodes[cluster.syncs[0]].url(SYNC, f"v1/segment/{s}"), timeout=10).text for s in (locked + few)[:2]}
+        state["documents"] = {
+            s: harness.http("GET", cluster.nodes[cluster.syncs[0]].url(SYNC, f"v1/segment/{s}"), timeout=10).text
+            for s in (locked + few)[:2]
+        }
         state["still"] = {"locked": locked[:5], "few": few[:5], "unpromoted": sorted(set(segments) - set(promoted))[:5]}
         return not locked and not few
 
@@ -125,8 +128,12 @@ def remains(cluster, history, segment):
         return
 
     def left():
-        found = [f"a row in {name}: {row['id']}" for name in ("services", "assignment", "lock") for row in table(cluster, name)
-                 if row.get("segment") == segment]
+        found = [
+            f"a row in {name}: {row['id']}"
+            for name in ("services", "assignment", "lock")
+            for row in table(cluster, name)
+            if row.get("segment") == segment
+        ]
         found += [f"a file at {name}" for name in cluster.hot if (cluster.disks[name].data / f"{segment}.sqlite").exists()]
         return found + (["the canonical file"] if cluster.canonical(segment).exists() else [])
 

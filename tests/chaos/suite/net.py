@@ -48,8 +48,12 @@ class Network:
         run("ip", "link", "set", outside, "master", self.bridge, "up")
         for args in (["addr", "add", f"{address}/24", "dev", inside], ["link", "set", inside, "up"], ["link", "set", "lo", "up"]):
             run("ip", "-n", name, *args)
-        for statement in ("add table inet cut", "add chain inet cut input { type filter hook input priority 0; }",
-                          "add set inet cut sources { type ipv4_addr; }", "add rule inet cut input ip saddr @sources drop"):
+        for statement in (
+            "add table inet cut",
+            "add chain inet cut input { type filter hook input priority 0; }",
+            "add set inet cut sources { type ipv4_addr; }",
+            "add rule inet cut input ip saddr @sources drop",
+        ):
             run("ip", "netns", "exec", name, "nft", statement)
         return address
 
@@ -57,8 +61,11 @@ class Network:
         """Who connects to the port at the node's address reaches what listens on loopback in its namespace."""
         name = self.namespace(node)
         run("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv4.conf.{self.names[node][1]}.route_localnet=1")
-        for statement in ("add table ip expose", "add chain ip expose prerouting { type nat hook prerouting priority -100; }",
-                          f"add rule ip expose prerouting tcp dport {port} dnat to 127.0.0.1"):
+        for statement in (
+            "add table ip expose",
+            "add chain ip expose prerouting { type nat hook prerouting priority -100; }",
+            f"add rule ip expose prerouting tcp dport {port} dnat to 127.0.0.1",
+        ):
             run("ip", "netns", "exec", name, "nft", statement)
 
     def address(self, node):
@@ -77,8 +84,15 @@ class Network:
         self._element("delete", source, target)
 
     def _element(self, verb, source, target):
-        run("ip", "netns", "exec", self.namespace(target), "nft", f"{verb} element inet cut sources {{ {self.address(source)} }}",
-            check=verb == "add")
+        run(
+            "ip",
+            "netns",
+            "exec",
+            self.namespace(target),
+            "nft",
+            f"{verb} element inet cut sources {{ {self.address(source)} }}",
+            check=verb == "add",
+        )
 
     def slow(self, node, kbit):
         """What the node sends is held back to so many kilobits a second."""

@@ -15,7 +15,7 @@ from .locks import LockFollower
 from .workload import Load
 
 
-def run(directory, seed, minutes=None, writes=None, kinds=None, keep=False, say=print, load_options=None, workers=3):
+def run(directory, seed, minutes=None, writes=None, kinds=None, keep=False, say=print, load_options=None, workers=3, lanes=2):
     """Runs for so many minutes with faults by the seed; or, without minutes, through one fault of each kind, and until so many writes are
     acknowledged. Gives the violations. What is left of a good run is its history and its logs."""
     directory = pathlib.Path(directory)
@@ -24,7 +24,7 @@ def run(directory, seed, minutes=None, writes=None, kinds=None, keep=False, say=
     cluster = Cluster(directory, workers=workers)
     history = History(directory / "history.jsonl")
     try:
-        storm(cluster, history, seed, minutes, writes, kinds, say, load_options or {})
+        storm(cluster, history, seed, minutes, writes, kinds, say, load_options or {}, lanes)
     finally:
         cluster.stop()
         history.close()
@@ -34,7 +34,7 @@ def run(directory, seed, minutes=None, writes=None, kinds=None, keep=False, say=
     return violations
 
 
-def storm(cluster, history, seed, minutes, writes, kinds, say, load_options):
+def storm(cluster, history, seed, minutes, writes, kinds, say, load_options, lanes=2):
     """The part with faults, and the end."""
     stop, locks = threading.Event(), LockFollower(cluster, history)
     clients = Load(cluster, history, seed, **load_options)
@@ -44,20 +44,23 @@ def storm(cluster, history, seed, minutes, writes, kinds, say, load_options):
 
     def pause(seconds):
         return stop.wait(seconds)
+
     if minutes is None:
         plan = fixed(cluster, kinds)
         injector.run(plan, stop, pause)
         acked(history, writes or 0, stop)
     else:
-        lanes = [threading.Thread(target=injector.run, args=(lane, stop, pause), daemon=True) for lane in schedule(seed, cluster, kinds=kinds)]
-        for lane in lanes:
+        threads = [
+            threading.Thread(target=injector.run, args=(lane, stop, pause), daemon=True) for lane in schedule(seed, cluster, lanes, kinds)
+        ]
+        for lane in threads:
             lane.start()
         began = time.monotonic()
         while not stop.wait(30) and time.monotonic() - began < minutes * 60 and not clients.failures:
             done = sum(1 for e in history.events if e["op"] == "write" and e["outcome"] == "ok")
             say(f"{(time.monotonic() - began) / 60:6.1f} min: {injector.done} faults, {done} acknowledged writes", flush=True)
         stop.set()
-        for lane in lanes:
+        for lane in threads:
             lane.join()
     finale.heal(cluster, history)
     # A little of the work goes on in peace: what came back must be taken up again.

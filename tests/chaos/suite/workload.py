@@ -13,8 +13,23 @@ from .cluster import READ, SYNC, WRITE
 from .history import pack
 
 # Error codes of /v1/write after which nothing was kept.
-REFUSED = {"bad_request", "unauthorized", "unknown_segment", "moved", "not_writable", "bad_sql", "no_such_table", "no_such_column", "forbidden",
-           "constraint", "conflict", "type_mismatch", "limit", "unavailable", "deadline"}
+REFUSED = {
+    "bad_request",
+    "unauthorized",
+    "unknown_segment",
+    "moved",
+    "not_writable",
+    "bad_sql",
+    "no_such_table",
+    "no_such_column",
+    "forbidden",
+    "constraint",
+    "conflict",
+    "type_mismatch",
+    "limit",
+    "unavailable",
+    "deadline",
+}
 ROWS_A_SEGMENT = 1200
 
 
@@ -83,7 +98,9 @@ class Worker(threading.Thread):
         """(outcome, status, text): `fail` if it did not arrive, `unknown` without an answer, `ok` with any."""
         headers = {"content-type": "application/json", "accept": accept}
         try:
-            status, answer = self.http.request(method, url, body if body is None or isinstance(body, str) else json.dumps(body), headers, timeout)
+            status, answer = self.http.request(
+                method, url, body if body is None or isinstance(body, str) else json.dumps(body), headers, timeout
+            )
         except NotSent as e:
             return "fail", 0, str(e)
         except NoAnswer as e:
@@ -133,7 +150,9 @@ class Worker(threading.Thread):
             start = self.history.now()
             outcome, error = self.query("insert into w values (%s, %s, %s, %s)", (segment, author, n, value))
             outcome = "ok" if outcome == "ok" else "unknown"
-            return self.history.add("write", start, outcome, seg=segment, a=author, n=n, via="sql", error=error if outcome != "ok" else None)
+            return self.history.add(
+                "write", start, outcome, seg=segment, a=author, n=n, via="sql", error=error if outcome != "ok" else None
+            )
         url = urls.get(segment)
         if url is None:
             url = self.provision(segment)
@@ -147,13 +166,17 @@ class Worker(threading.Thread):
             if outcome == "ok" and status != 200:
                 outcome = "fail" if "cannot write to segment" in text or "othing was written" in text else "unknown"
         else:
-            body = {"writes": [{"segment": segment, "statements": [{"sql": "insert into w values (?1, ?2, ?3)", "rows": [[author, n, value]]}]}]}
+            body = {
+                "writes": [{"segment": segment, "statements": [{"sql": "insert into w values (?1, ?2, ?3)", "rows": [[author, n, value]]}]}]
+            }
             outcome, status, text = self.ask("POST", self.cluster.nodes[node].url(WRITE, "v1/write"), body)
             if outcome == "ok":
                 outcome = self.verdict(status, text)
         if outcome != "ok":
             urls.pop(segment, None)
-        return self.history.add("write", start, outcome, seg=segment, a=author, n=n, node=node, via="http", error=None if outcome == "ok" else text[:200])
+        return self.history.add(
+            "write", start, outcome, seg=segment, a=author, n=n, node=node, via="http", error=None if outcome == "ok" else text[:200]
+        )
 
     @staticmethod
     def verdict(status, text):

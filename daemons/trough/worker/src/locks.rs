@@ -288,6 +288,20 @@ pub(crate) fn guard(held: Arc<Held>, lease: Arc<Lease>) -> Guard {
     })
 }
 
+/// What is asked after a commit, before it is acknowledged: the process may have been stopped for long since the guard was asked, and another
+/// node may have taken the lock over without what was committed meanwhile.
+pub(crate) fn still_held(held: &Held, lease: &Lease) -> Result<(), SegmentError> {
+    if held.is_valid() && lease.runs() {
+        return Ok(());
+    }
+    let message = format!(
+        "the write lock of segment '{}' or this node's lease went while the write was committed; whether it is kept is not \
+         known: look before it is repeated",
+        held.lock.segment
+    );
+    Err(SegmentError::new(ErrorCode::Io, message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,7 +341,10 @@ mod tests {
         assert_eq!(ask().expect_err("no lease yet").code, ErrorCode::Unavailable);
         lease.renewed(Instant::now());
         assert_eq!(ask(), Ok(()));
+        assert_eq!(still_held(&held, &lease), Ok(()));
+        assert_eq!(still_held(&held, &Lease::new(Duration::from_secs(60))).expect_err("no lease").code, ErrorCode::Io);
         locks.released(&held);
+        assert_eq!(still_held(&held, &lease).expect_err("released").code, ErrorCode::Io);
         assert_eq!(ask().expect_err("released").code, ErrorCode::NotWritable);
     }
 

@@ -174,7 +174,11 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
         }
         Step::Serve => {
             worker.files.update(segment, |file| file.served = true);
-            match (worker.files.get(segment), worker.wants.get(segment)) {
+            let local = worker.files.get(segment);
+            if held.is_none() && local.as_ref().is_some_and(|file| file.plain) {
+                worker.stranded.forget(segment);
+            }
+            match (local, worker.wants.get(segment)) {
                 (Some(local), Some(want)) => worker.advertiser.set_version(segment, want.version_of(local.stamp)),
                 _ => worker.advertiser.set(segment, READ),
             }

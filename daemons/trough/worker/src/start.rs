@@ -228,7 +228,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         advertiser: Advertiser::default(),
         promotions: Promotions::new(settings)?,
         quarantine: Quarantine::open(&settings.local_data),
-        stranded: Stranded::new(&settings.local_data),
+        stranded: Stranded::open(&settings.local_data).context("read the notes of write locks in LOCAL_DATA")?,
         events,
         epoch: AtomicU64::new(0),
         meters: Meters::new(settings.hostname.as_str()),

@@ -7,11 +7,13 @@
 //! | `stranded/ID.sqlite.MILLISECONDS` | such a file, kept when another was to take its place |
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 use trough_store::crashsafe;
 
@@ -22,11 +24,29 @@ use crate::state::Worker;
 pub(crate) struct Stranded {
     held: PathBuf,
     kept: PathBuf,
+    /// What is in `held`.
+    noted: Mutex<HashSet<SegmentId>>,
 }
 
 impl Stranded {
-    pub(crate) fn new(local_data: &Path) -> Self {
-        Self { held: local_data.join("held"), kept: local_data.join("stranded") }
+    /// Reads the notes of earlier processes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn open(local_data: &Path) -> io::Result<Self> {
+        let held = local_data.join("held");
+        let mut noted = HashSet::new();
+        match fs::read_dir(&held) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            names => {
+                for name in names? {
+                    let name = name?.file_name();
+                    let id = name.to_str().and_then(|name| name.strip_suffix(".sqlite"));
+                    noted.extend(id.and_then(|id| SegmentId::new(id).ok()));
+                }
+            }
+        }
+        Ok(Self { held, kept: local_data.join("stranded"), noted: Mutex::new(noted) })
     }
 
     /// Notes, durably, that the segments' files are about to be written. Blocks.
@@ -34,12 +54,16 @@ impl Stranded {
         fs::create_dir_all(&self.held)?;
         for segment in segments {
             fs::File::create(self.held.join(segment.file_name()))?;
+            self.noted.lock().insert(segment.clone());
         }
         crashsafe::sync_directory(&self.held)
     }
 
-    /// The write lock was given back: the file is the canonical copy. A note that a crash leaves does no harm.
+    /// The file is the canonical copy. A note that a crash leaves does no harm.
     pub(crate) fn forget(&self, segment: &SegmentId) {
+        if !self.noted.lock().remove(segment) {
+            return;
+        }
         match fs::remove_file(self.held.join(segment.file_name())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%segment, %error, "cannot remove the note of a write lock");
@@ -49,7 +73,7 @@ impl Stranded {
     }
 
     fn is_noted(&self, segment: &SegmentId) -> bool {
-        self.held.join(segment.file_name()).exists()
+        self.noted.lock().contains(segment)
     }
 
     /// Keeps a second name of the file, durably. Blocks.
@@ -136,9 +160,10 @@ mod tests {
     #[test]
     fn what_is_kept_stays_until_it_is_shredded() {
         let dir = tempfile::tempdir().expect("a directory");
-        let stranded = Stranded::new(dir.path());
+        let stranded = Stranded::open(dir.path()).expect("opened");
         let (a, b) = (SegmentId::new("a").expect("id"), SegmentId::new("a.sqlite").expect("id"));
         stranded.note(&[a.clone(), b.clone()]).expect("noted");
+        let stranded = Stranded::open(dir.path()).expect("opened again");
         assert!(stranded.is_noted(&a));
         let path = dir.path().join("x");
         fs::write(&path, "writes").expect("written");

@@ -72,6 +72,7 @@ async fn script(worker: &Arc<Worker>, segment: &SegmentId, sql: String) -> Resul
     let _in_flight = tenure.held.gate.read().await;
     tenure.held.note_write();
     let result = worker.engine.write_script(tenure.file, sql, tenure.guard).await;
+    let result = result.and_then(|()| locks::still_held(&tenure.held, &worker.lease));
     if let Err(error) = &result {
         note_failure(&tenure.held, error);
     }
@@ -211,7 +212,14 @@ async fn write_one(
             })
         }
     };
-    match worker.engine.write(tenure.file, statements, guard).await {
+    let result = match worker.engine.write(tenure.file, statements, guard).await {
+        done @ WriteResult::Ok { .. } => match locks::still_held(&tenure.held, &worker.lease) {
+            Ok(()) => done,
+            Err(error) => WriteResult::Err { error },
+        },
+        refused => refused,
+    };
+    match result {
         WriteResult::Err { error } => {
             note_failure(&tenure.held, &error);
             WriteResult::Err { error: named(&segment, error) }
