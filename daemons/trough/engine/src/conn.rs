@@ -48,8 +48,6 @@ pub(crate) fn set_up(conn: &Connection, limits: &Limits) -> Result<()> {
     for (option, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, false),
-        (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
         // As in Python, whose clients may quote texts doubly; the new protocol's statements switch it off.
         (DbConfig::SQLITE_DBCONFIG_DQS_DML, true),
