@@ -229,3 +229,23 @@ def test_admin_actions_are_in_the_log(cluster):
     assert len(lines) == 3 and all("peer=" in line and "127.0.0.1" in line for line in lines), lines
     for line, (name, status) in zip(lines, (("admin", "20"), ("read", "403"), ("anonymous", "401"))):
         assert f'who="{name}"' in line and f"status={status}" in line, line
+
+
+def test_an_epoch_is_for_masters(cluster):
+    """A worker refuses lower epochs than the highest that it saw: a writer must not be able to state one."""
+    for path in ("/v1/provision", "/v1/promote"):
+        answer = harness.http("POST", f"http://127.0.0.1:{cluster.workers[0].manage_port}{path}", {"segments": ["mine-1"], "epoch": 2**60},
+                              {"authorization": f"Bearer {harness.SECURE.tokens['write']}"})
+        assert answer.status == 403 and "role admin" in answer.text, answer
+    assert cluster.provision("mine-1").status == 200
+
+
+def test_doctor_looks_at_the_nodes_own_token(cluster):
+    import subprocess
+    ended = harness.SECURE.add_token("doctor-ended", "admin", expires="2020-01-01")
+    some = harness.SECURE.add_token("doctor-some", "admin", segments="a")
+    for token, said in ((harness.SECURE.tokens["admin"], None), (harness.SECURE.tokens["write"], "has not the role admin"), (ended, "has expired"),
+                        (some, "some segments only"), ("unknown", "not among TOKENS"), ("", "has none to show")):
+        done = subprocess.run([harness.BIN, "doctor", "--config", str(cluster.dir / "worker-1.yml")], capture_output=True, text=True, timeout=60,
+                              stdin=subprocess.DEVNULL, env={**cluster.sync.env, "TROUGH_TOKEN": token})
+        assert said in done.stdout if said else "TOKEN" not in done.stdout, done.stdout

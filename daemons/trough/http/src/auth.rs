@@ -79,7 +79,7 @@ impl Auth {
             known: RwLock::default(),
             guarded: !settings.tokens.is_empty() || settings.tokens_file.is_some(),
             anonymous: settings.anonymous,
-            nobody: Caller { name: "anonymous".into(), segments: None },
+            nobody: Caller { name: "anonymous".into(), role: settings.anonymous.unwrap_or(Role::Read), segments: None },
             rate,
             strangers: rate.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
         });
@@ -133,7 +133,8 @@ impl Auth {
         }
         // What everybody may do, the holder of a restricted token may do too.
         let segments = if open { None } else { token.caller.segments.clone() };
-        Ok(Caller { name: who.clone(), segments })
+        let role = shared.anonymous.map_or(token.role, |role| role.max(token.role));
+        Ok(Caller { name: who.clone(), role, segments })
     }
 }
 
@@ -193,7 +194,7 @@ impl Shared {
                 sha256: token.sha256,
                 role: token.role,
                 expires: token.expires,
-                caller: Caller { name: token.name, segments: token.segments },
+                caller: Caller { name: token.name, role: token.role, segments: token.segments },
                 limiter,
             }
         });
