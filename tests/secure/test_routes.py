@@ -249,3 +249,27 @@ def test_doctor_looks_at_the_nodes_own_token(cluster):
         done = subprocess.run([harness.BIN, "doctor", "--config", str(cluster.dir / "worker-1.yml")], capture_output=True, text=True, timeout=60,
                               stdin=subprocess.DEVNULL, env={**cluster.sync.env, "TROUGH_TOKEN": token})
         assert said in done.stdout if said else "TOKEN" not in done.stdout, done.stdout
+
+
+def test_a_follower_passes_on_in_the_clients_name(cluster):
+    """A sync server that is not master adds nothing of its own rights; the master's log names the client."""
+    [port] = harness.free_ports(1)
+    follower = cluster.role("sync", {"HOSTNAME": "sync-2", "SYNC_SERVER_PORT": port, "LOCAL_DATA": str(cluster.dir / "sync-2")}, name="sync-2")
+    try:
+        def ask(method, path, token, body=None):
+            return harness.http(method, f"http://127.0.0.1:{port}{path}", body, {"authorization": f"Bearer {token}" if token else ""})
+        harness.wait_for("the follower", lambda: ask("GET", "/readyz", None).status == 200)
+        some = harness.SECURE.tokens.get("some-read") or harness.SECURE.add_token("some-read", "read", segments="mine-.*")
+        harness.wait_for("the token", lambda: ask("GET", "/v1/segments", some).status == 200)
+        admin, write = harness.SECURE.tokens["admin"], harness.SECURE.tokens["write"]
+        assert json.loads(ask("GET", "/v1/cluster", admin).body)["standing"] == "master", "it was passed on"
+        for token, status in ((None, 401), ("wrong", 401), (write, 403)):
+            assert ask("DELETE", "/v1/segment/other-1", token).status == status
+        assert ask("GET", "/v1/segment/other-1", some).status == 403
+        assert all(s.startswith("mine-") for s in ask("GET", "/v1/segments", some).json)
+        assert ask("POST", "/v1/console", some, {"segments": ["other-1"], "sql": "select a from t"}).status == 403
+        assert ask("POST", "/v1/drain", admin, {"node": "nobody-through-the-follower", "drain": True}).status == 404
+        lines = [line for line in cluster.sync.log.read_text().splitlines() if "admin action" in line and "/v1/drain" in line]
+        assert lines and 'who="admin"' in lines[-1] and "status=404" in lines[-1], lines
+    finally:
+        follower.stop()
