@@ -37,7 +37,8 @@ def postgres(tmp_path_factory):
     with connect("postgres") as c:
         c.execute(SETUP.format(url=harness.SECURE.url(cluster.meta_port, password=False), ca=harness.SECURE.ca))
         for user, token in (("postgres", "admin"), ("writer", "write"), ("reader", "read"), ("partly", "some"), ("wrong", "wrong")):
-            c.execute(f"CREATE USER MAPPING FOR {user} SERVER archive OPTIONS (token '{tokens[token]}', rethinkdb_password '{harness.SECURE.password}')")
+            c.execute(f"CREATE USER MAPPING FOR {user} SERVER archive OPTIONS (token '{tokens[token]}', "
+                      f"rethinkdb_user 'reader', rethinkdb_password '{harness.SECURE.reader_password}')")
         assert cluster.put_schema("default", "create table t (a)").status < 300
     harness.wait_for("the token", lambda: harness.http(
         "GET", cluster.sync_url("/schema"), headers={"authorization": f"Bearer {tokens['some']}"}).status == 200)
@@ -87,7 +88,7 @@ def test_no_secret_is_seen(postgres):
                 except psycopg.Error as e:
                     text = f"{e} {e.diag.message_detail} {e.diag.message_hint} {e.diag.context}"
                 own = tokens["read"] if user == "reader" and "pg_user_mappings" in sql else None
-                seen.append((f"{user}: {sql}", text.replace(own, "").replace(harness.SECURE.password, "") if own else text))
+                seen.append((f"{user}: {sql}", text.replace(own, "").replace(harness.SECURE.reader_password, "") if own else text))
     for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         try:
             seen.append((str(process), process.read_bytes().decode(errors="replace")))
@@ -99,5 +100,5 @@ def test_no_secret_is_seen(postgres):
         seen.append((path.name, path.read_text(errors="replace")))
     assert len(seen) > 40
     for name, text in seen:
-        for secret in (*tokens.values(), harness.SECURE.password):
+        for secret in (*tokens.values(), harness.SECURE.password, harness.SECURE.reader_password):
             assert secret not in text, (name, text[max(0, text.index(secret) - 300):][:400])

@@ -78,8 +78,8 @@ def test_there_was_something_to_look_at(told):
     assert any("all is well" in text or "ok  " in text for name, text in told.items() if name.startswith("trough doctor"))
 
 
-@pytest.mark.parametrize("what", ["password", "admin", "read", "write", "unknown", "store"])
+@pytest.mark.parametrize("what", ["password", "reader", "admin", "read", "write", "unknown", "store"])
 def test_no_secret_is_told(told, what):
-    secret = {"password": harness.SECURE.password, "store": STORE_SECRET, "unknown": "tk-unknown-" + "0" * 32}.get(what) or harness.SECURE.tokens[what]
+    secret = {"password": harness.SECURE.password, "reader": harness.SECURE.reader_password, "store": STORE_SECRET, "unknown": "tk-unknown-" + "0" * 32}.get(what) or harness.SECURE.tokens[what]
     found = {name: text[max(0, text.index(secret) - 200):text.index(secret) + 20] for name, text in told.items() if secret in text}
     assert not found, found

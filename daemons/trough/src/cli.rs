@@ -161,7 +161,13 @@ async fn meta(args: MetaArgs) -> anyhow::Result<()> {
         (None, None) => None,
     };
     let password = Some(settings.rethinkdb_password.clone()).filter(|password| !password.is_empty());
-    let options = trough_meta::MetaOptions { password, tls, ..trough_meta::MetaOptions::new(args.dir, args.listen) };
+    let reader_password = settings.meta_reader_password.clone();
+    let options = trough_meta::MetaOptions {
+        password,
+        reader_password,
+        tls,
+        ..trough_meta::MetaOptions::new(args.dir, args.listen)
+    };
     trough_meta::serve(options, shutdown)
         .await
         .with_context(|| format!("metadata server on {} (--listen)", args.listen))

@@ -276,6 +276,7 @@ fn run(ex: &Exec, plan: &Plan, soft: bool, mut fill: impl FnMut(&mut Vec<Op>) ->
         let mut ops = Vec::new();
         let more = fill(&mut ops)?;
         if !ops.is_empty() {
+            ex.query.may_write()?;
             let (query, plan) = (ex.query.clone(), plan.clone());
             let part = if ex.in_transaction() {
                 return Err(QueryError::logic(

@@ -19,7 +19,7 @@ use super::response::{self, Batch, Cursor, Limits};
 use crate::datum::json;
 use crate::error::{Class, QueryError, Result};
 use crate::eval::val::Val;
-use crate::eval::{Env, Exec, Query, eval};
+use crate::eval::{Env, Exec, Query, READER, eval};
 use crate::term::{Term, compile, spec};
 
 /// Reading stops while this many bytes of answers wait for the client to take them.
@@ -31,6 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 /// A connection's state, shared with the threads that run its queries.
 struct Connection {
     shared: Arc<Shared>,
+    read_only: bool,
     entries: Mutex<HashMap<i64, Entry>>,
     /// Queries that have not finished their first answer, by order of arrival.
     outstanding: Mutex<BTreeSet<u64>>,
@@ -60,17 +61,22 @@ where
 {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = WireReader::new(reader, MAX_QUERY_BYTES);
-    let lookup = |user: &str| (user == "admin").then(|| shared.credentials.clone());
+    let lookup = |user: &str| match user {
+        "admin" => Some(shared.credentials.clone()),
+        READER => shared.reader.clone(),
+        _ => None,
+    };
     let accepted =
         tokio::time::timeout(HANDSHAKE, handshake::accept(&mut reader, &mut writer, super::VERSION, lookup)).await;
-    match accepted {
-        Ok(Ok(_)) => {}
+    let user = match accepted {
+        Ok(Ok(user)) => user,
         Ok(Err(error)) => return tracing::debug!(%error, "a client failed to connect"),
         Err(_) => return tracing::debug!("a client took too long to connect"),
-    }
+    };
     let (out, answers) = mpsc::unbounded_channel();
     let connection = Arc::new(Connection {
         shared,
+        read_only: user != "admin",
         entries: Mutex::default(),
         outstanding: Mutex::default(),
         finished: Notify::new(),
@@ -292,7 +298,7 @@ impl Connection {
         cancelled: Arc<AtomicBool>,
     ) -> Result<Reply> {
         let term = compile(term)?;
-        let query = Query::new(self.shared.store.clone(), self.shared.about.clone(), opts, cancelled)?;
+        let query = Query::new(self.shared.store.clone(), self.shared.about.clone(), opts, cancelled, self.read_only)?;
         let ex = Exec::new(&query);
         let stream = match eval(&ex, &term, &Env::default())? {
             value if value.is_datum() => return response::atom(&value.datum(&ex)?).map(Reply::Atom),
