@@ -271,12 +271,12 @@ fn rewrite(ex: &Exec, args: &mut Args) -> Result<Val> {
 
 /// Runs batches that `fill` makes until it says that there is no more.
 fn run(ex: &Exec, plan: &Plan, soft: bool, mut fill: impl FnMut(&mut Vec<Op>) -> Result<bool>) -> Result<Datum> {
+    ex.query.may_write()?;
     let mut total = Stats::new();
     loop {
         let mut ops = Vec::new();
         let more = fill(&mut ops)?;
         if !ops.is_empty() {
-            ex.query.may_write()?;
             let (query, plan) = (ex.query.clone(), plan.clone());
             let part = if ex.in_transaction() {
                 return Err(QueryError::logic(
