@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    future::Ready,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -265,11 +264,11 @@ impl<S> Service<Request> for RoleGuard<S>
 where
     S: Service<Request, Response = Response>,
     S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future =
-        Either<S::Future, Either<Ready<Result<Response, S::Error>>, BoxFuture<'static, Result<Response, S::Error>>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -287,13 +286,13 @@ where
                 let answer = self.inner.call(request);
                 match audit {
                     None => Either::Left(answer),
-                    Some(audit) => Either::Right(Either::Right(Box::pin(async move {
+                    Some(audit) => Either::Right(Box::pin(async move {
                         let answer = answer.await;
                         if let Ok(answer) = &answer {
                             audit.write(&who, answer.status());
                         }
                         answer
-                    }))),
+                    })),
                 }
             }
             Err(refusal) => {
@@ -306,7 +305,7 @@ where
                         tracing::debug!(who = &*refusal.who, peer = ?peer, %method, path, status = refusal.status.as_u16(), "refused");
                     }
                 }
-                Either::Right(Either::Left(std::future::ready(Ok(refusal.answer()))))
+                Either::Right(Box::pin(std::future::ready(Ok(refusal.answer()))))
             }
         }
     }
