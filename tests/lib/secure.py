@@ -29,6 +29,7 @@ class Secure:
                 "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
         self.renew()
         self.password = "pw-" + secrets.token_hex(12)
+        self.reader_password = "pw-reader-" + secrets.token_hex(12)
         self.tokens = {role: f"tk-{role}-" + secrets.token_hex(16) for role in ROLES}
         self.token_lines = {role: token_line(role, role, token) for role, token in self.tokens.items()}
         self.write_tokens()
@@ -59,7 +60,7 @@ class Secure:
 
     def environment(self):
         """What every daemon and the shell get."""
-        settings = {"TLS_CERT": self.cert, "TLS_KEY": self.key, "TLS_CA": self.ca, "RETHINKDB_TLS": self.ca, "RETHINKDB_PASSWORD": self.password,
+        settings = {"TLS_CERT": self.cert, "TLS_KEY": self.key, "TLS_CA": self.ca, "RETHINKDB_TLS": self.ca, "RETHINKDB_PASSWORD": self.password, "META_READER_PASSWORD": self.reader_password,
                     "TOKENS_FILE": self.tokens_file, "TOKEN": self.tokens["admin"]}
         return {f"TROUGH_{key}": str(value) for key, value in settings.items()}
 

@@ -1,5 +1,6 @@
 """PostgreSQL's users with tokens of their own: what each may, and that nobody sees a secret through the extension."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -11,11 +12,11 @@ import pytest
 
 SETUP = """
     CREATE EXTENSION pg_trough;
-    CREATE ROLE writer LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE some LOGIN; CREATE ROLE nobody LOGIN; CREATE ROLE wrong LOGIN;
+    CREATE ROLE writer LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE partly LOGIN; CREATE ROLE nobody LOGIN; CREATE ROLE wrong LOGIN;
     CREATE SERVER archive FOREIGN DATA WRAPPER trough_fdw OPTIONS (rethinkdb '{url}', ca_file '{ca}');
-    GRANT USAGE ON FOREIGN SERVER archive TO writer, reader, some, wrong;
+    GRANT USAGE ON FOREIGN SERVER archive TO writer, reader, partly, wrong;
     CREATE FOREIGN TABLE t (segment text OPTIONS (segment 'true'), a text) SERVER archive OPTIONS (table 't', segments '^pg-');
-    GRANT SELECT, INSERT ON t TO writer, reader, some, wrong;
+    GRANT SELECT, INSERT ON t TO writer, reader, partly, wrong;
 """
 
 
@@ -26,15 +27,18 @@ def postgres(tmp_path_factory):
     directory.chmod(0o755)
     [port] = harness.free_ports(1)
     pg = [str(harness.ROOT / "scripts/pg.sh")]
-    subprocess.run([*pg, "start", str(directory / "pg"), str(port), "log_min_messages=debug3"], check=True, stdin=subprocess.DEVNULL)
+    # Its log has its environment at this level: it must not have what the daemons have in theirs.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TROUGH_")}
+    subprocess.run([*pg, "start", str(directory / "pg"), str(port), "log_min_messages=debug3"], check=True, stdin=subprocess.DEVNULL, env=env)
     tokens = {**harness.SECURE.tokens, "some": harness.SECURE.add_token("pg-some", "write", segments="pg-1[0-9]*"), "wrong": "tk-wrong-1234567890"}
 
     def connect(user):
         return psycopg.connect(host="127.0.0.1", port=port, user=user, dbname="postgres", autocommit=True)
     with connect("postgres") as c:
         c.execute(SETUP.format(url=harness.SECURE.url(cluster.meta_port, password=False), ca=harness.SECURE.ca))
-        for user, token in (("postgres", "admin"), ("writer", "write"), ("reader", "read"), ("some", "some"), ("wrong", "wrong")):
-            c.execute(f"CREATE USER MAPPING FOR {user} SERVER archive OPTIONS (token '{tokens[token]}', rethinkdb_password '{harness.SECURE.password}')")
+        for user, token in (("postgres", "admin"), ("writer", "write"), ("reader", "read"), ("partly", "some"), ("wrong", "wrong")):
+            c.execute(f"CREATE USER MAPPING FOR {user} SERVER archive OPTIONS (token '{tokens[token]}', "
+                      f"rethinkdb_user 'reader', rethinkdb_password '{harness.SECURE.reader_password}')")
         assert cluster.put_schema("default", "create table t (a)").status < 300
     harness.wait_for("the token", lambda: harness.http(
         "GET", cluster.sync_url("/schema"), headers={"authorization": f"Bearer {tokens['some']}"}).status == 200)
@@ -56,11 +60,11 @@ def test_each_user_may_what_its_token_may(postgres):
     rows = [("pg-1", "x"), ("pg-2", "y")]
     for user in ("postgres", "writer", "reader"):
         assert run(connect, user, "SELECT * FROM t ORDER BY 1") == rows, user
-    assert run(connect, "some", "SELECT * FROM t WHERE segment = 'pg-1'") == rows[:1]
-    run(connect, "some", "INSERT INTO t VALUES ('pg-10', 'z')")
-    for user, sql in (("reader", "INSERT INTO t VALUES ('pg-1', 'no')"), ("some", "INSERT INTO t VALUES ('pg-2', 'no')"),
-                      ("some", "INSERT INTO t VALUES ('pg-9', 'no')"), ("wrong", "SELECT * FROM t"), ("wrong", "INSERT INTO t VALUES ('pg-1', 'no')"),
-                      ("some", "SELECT * FROM t"), ("some", "SELECT * FROM t WHERE segment = 'pg-2'"), ("nobody", "SELECT * FROM t")):
+    assert run(connect, "partly", "SELECT * FROM t WHERE segment = 'pg-1'") == rows[:1]
+    run(connect, "partly", "INSERT INTO t VALUES ('pg-10', 'z')")
+    for user, sql in (("reader", "INSERT INTO t VALUES ('pg-1', 'no')"), ("partly", "INSERT INTO t VALUES ('pg-2', 'no')"),
+                      ("partly", "INSERT INTO t VALUES ('pg-9', 'no')"), ("wrong", "SELECT * FROM t"), ("wrong", "INSERT INTO t VALUES ('pg-1', 'no')"),
+                      ("partly", "SELECT * FROM t"), ("partly", "SELECT * FROM t WHERE segment = 'pg-2'"), ("nobody", "SELECT * FROM t")):
         with pytest.raises((psycopg.errors.InvalidAuthorizationSpecification, psycopg.errors.InsufficientPrivilege)) as refused:
             run(connect, user, sql)
         assert not any(token in str(refused.value) for token in tokens.values())
@@ -84,7 +88,7 @@ def test_no_secret_is_seen(postgres):
                 except psycopg.Error as e:
                     text = f"{e} {e.diag.message_detail} {e.diag.message_hint} {e.diag.context}"
                 own = tokens["read"] if user == "reader" and "pg_user_mappings" in sql else None
-                seen.append((f"{user}: {sql}", text.replace(own, "").replace(harness.SECURE.password, "") if own else text))
+                seen.append((f"{user}: {sql}", text.replace(own, "").replace(harness.SECURE.reader_password, "") if own else text))
     for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         try:
             seen.append((str(process), process.read_bytes().decode(errors="replace")))
@@ -96,5 +100,5 @@ def test_no_secret_is_seen(postgres):
         seen.append((path.name, path.read_text(errors="replace")))
     assert len(seen) > 40
     for name, text in seen:
-        for secret in (*tokens.values(), harness.SECURE.password):
+        for secret in (*tokens.values(), harness.SECURE.password, harness.SECURE.reader_password):
             assert secret not in text, (name, text[max(0, text.index(secret) - 300):][:400])

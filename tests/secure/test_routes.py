@@ -34,19 +34,30 @@ def table():
 ROUTES = table()
 
 
+def routes_in(source):
+    """(method, path) of each call of `.route(` in Rust's text."""
+    for start in (m.end() for m in re.finditer(r'\.route\((?=\s*")', source)):
+        depth, outer = 1, ""
+        for at in range(start, len(source)):
+            depth += {"(": 1, ")": -1}.get(source[at], 0)
+            if depth == 0:
+                break
+            # What stands in parentheses, the handlers, is left out.
+            outer += source[at] if depth == 1 or source[at] == "(" and depth == 2 else ""
+        path = re.match(r'\s*"([^"]+)"', outer)
+        methods = re.findall(r"\b(get|post|put|delete|patch|head|options|any)\(", outer)
+        assert path and methods, f"a route that cannot be read: {outer}"
+        yield from ((method.upper(), path[1]) for method in methods)
+
+
 def test_the_table_is_the_routers():
     folder = harness.ROOT / "daemons/trough"
-    found, seen = set(), set()
-    for listener, files in SOURCES.items():
-        for file in files:
-            seen.add(folder / file)
-            for path, methods in re.findall(r'\.route\(\s*"([^"]+)",\s*((?:[^()"]|\((?:[^()]|\([^()]*\))*\))*)\)', (folder / file).read_text()):
-                for method in re.findall(r"(?:^|\.)\s*(get|post|put|delete|patch|head|options)\(", methods):
-                    found.add((listener, method.upper(), path))
+    found = {(listener, *route) for listener, files in SOURCES.items() for file in files for route in routes_in((folder / file).read_text())}
     assert found == set(ROUTES), f"docs/SECURITY.md and the routers differ: {sorted(found ^ set(ROUTES))}"
+    seen = {folder / file for files in SOURCES.values() for file in files}
     for file in folder.glob("*/src/**/*.rs"):
         if file not in seen and not file.name.endswith("tests.rs"):
-            assert ".route(" not in file.read_text(), f"{file} has routes: add it to SOURCES"
+            assert ".route(\"" not in file.read_text(), f"{file} has routes: add it to SOURCES"
 
 
 def sample(listener, method, path, segment):
@@ -175,13 +186,15 @@ def test_many_segments_at_once(cluster):
     lines = [json.loads(line) for line in harness.http("POST", worker, {"segments": both, "map": "select a from t limit 1"}, headers).text.splitlines()]
     text = json.dumps(lines)
     assert "mine-1" in text and text.count("may not use segment 'other-1'") == 1, text
+    for segment in both[:2]:  # a promotion of an earlier test may have released the locks
+        assert cluster.provision(segment).status == 200
     write = {"writes": [{"segment": s, "statements": [{"sql": "insert into t values (?1)", "rows": [["both"]]}]} for s in both[:2]]}
     answer = harness.http("POST", f"http://127.0.0.1:{cluster.workers[0].write_port}/v1/write", write, headers)
-    assert "may not use segment 'other-1'" in answer.text
+    assert "may not use segment 'other-1'" in answer.text and answer.text.count("unauthorized") == 1, answer
     count = "select count(*) n from t where a = 'both'"
     assert cluster.read("mine-1", count).json == [{"n": 1}] and cluster.read("other-1", count).json == [{"n": 0}]
     # A pattern means those of its segments that the token is for.
-    console = harness.http("POST", cluster.sync_url("/v1/console"), {"matching": "", "sql": "select a from t"}, headers)
+    console = harness.http("POST", cluster.sync_url("/v1/console"), {"matching": "-1$", "sql": "select a from t"}, headers)
     assert console.status == 200 and "mine-1" in console.text and "other-1" not in console.text, console
     listed = harness.http("GET", cluster.sync_url("/v1/segments?matching="), headers=headers).json
     assert "mine-1" in listed and all(s.startswith("mine-") for s in listed), listed
@@ -216,3 +229,47 @@ def test_admin_actions_are_in_the_log(cluster):
     assert len(lines) == 3 and all("peer=" in line and "127.0.0.1" in line for line in lines), lines
     for line, (name, status) in zip(lines, (("admin", "20"), ("read", "403"), ("anonymous", "401"))):
         assert f'who="{name}"' in line and f"status={status}" in line, line
+
+
+def test_an_epoch_is_for_masters(cluster):
+    """A worker refuses lower epochs than the highest that it saw: a writer must not be able to state one."""
+    for path in ("/v1/provision", "/v1/promote"):
+        answer = harness.http("POST", f"http://127.0.0.1:{cluster.workers[0].manage_port}{path}", {"segments": ["mine-1"], "epoch": 2**60},
+                              {"authorization": f"Bearer {harness.SECURE.tokens['write']}"})
+        assert answer.status == 403 and "role admin" in answer.text, answer
+    assert cluster.provision("mine-1").status == 200
+
+
+def test_doctor_looks_at_the_nodes_own_token(cluster):
+    import subprocess
+    ended = harness.SECURE.add_token("doctor-ended", "admin", expires="2020-01-01")
+    some = harness.SECURE.add_token("doctor-some", "admin", segments="a")
+    for token, said in ((harness.SECURE.tokens["admin"], None), (harness.SECURE.tokens["write"], "has not the role admin"), (ended, "has expired"),
+                        (some, "some segments only"), ("unknown", "not among TOKENS"), ("", "has none to show")):
+        done = subprocess.run([harness.BIN, "doctor", "--config", str(cluster.dir / "worker-1.yml")], capture_output=True, text=True, timeout=60,
+                              stdin=subprocess.DEVNULL, env={**cluster.sync.env, "TROUGH_TOKEN": token})
+        assert said in done.stdout if said else "TOKEN" not in done.stdout, done.stdout
+
+
+def test_a_follower_passes_on_in_the_clients_name(cluster):
+    """A sync server that is not master adds nothing of its own rights; the master's log names the client."""
+    [port] = harness.free_ports(1)
+    follower = cluster.role("sync", {"HOSTNAME": "sync-2", "SYNC_SERVER_PORT": port, "LOCAL_DATA": str(cluster.dir / "sync-2")}, name="sync-2")
+    try:
+        def ask(method, path, token, body=None):
+            return harness.http(method, f"http://127.0.0.1:{port}{path}", body, {"authorization": f"Bearer {token}" if token else ""})
+        harness.wait_for("the follower", lambda: ask("GET", "/readyz", None).status == 200)
+        some = harness.SECURE.tokens.get("some-read") or harness.SECURE.add_token("some-read", "read", segments="mine-.*")
+        harness.wait_for("the token", lambda: ask("GET", "/v1/segments", some).status == 200)
+        admin, write = harness.SECURE.tokens["admin"], harness.SECURE.tokens["write"]
+        assert json.loads(ask("GET", "/v1/cluster", admin).body)["standing"] == "master", "it was passed on"
+        for token, status in ((None, 401), ("wrong", 401), (write, 403)):
+            assert ask("DELETE", "/v1/segment/other-1", token).status == status
+        assert ask("GET", "/v1/segment/other-1", some).status == 403
+        assert all(s.startswith("mine-") for s in ask("GET", "/v1/segments", some).json)
+        assert ask("POST", "/v1/console", some, {"segments": ["other-1"], "sql": "select a from t"}).status == 403
+        assert ask("POST", "/v1/drain", admin, {"node": "nobody-through-the-follower", "drain": True}).status == 404
+        lines = [line for line in cluster.sync.log.read_text().splitlines() if "admin action" in line and "/v1/drain" in line]
+        assert lines and 'who="admin"' in lines[-1] and "status=404" in lines[-1], lines
+    finally:
+        follower.stop()

@@ -4,8 +4,10 @@ import os
 import pathlib
 import subprocess
 
+import boto3
 import harness
 import pytest
+import s3
 
 STORE_SECRET = "st-secret-6f1c9a2e77"
 
@@ -13,8 +15,13 @@ STORE_SECRET = "st-secret-6f1c9a2e77"
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """A cluster that did everything once, at the level trace, and everything that it said."""
-    cluster = harness.Cluster(tmp_path_factory.mktemp("told"), workers=2, settings={
-        "LOG_LEVEL": "TRACE", "STORE_OPTIONS": {"unused.secret_access_key": STORE_SECRET}, "MAXIMUM_ASSIGNMENTS": 2})
+    directory = tmp_path_factory.mktemp("told")
+    endpoint = s3.start(directory / "s3")
+    keys = {"region": "us-east-1", "access_key_id": "told", "secret_access_key": STORE_SECRET}
+    boto3.client("s3", endpoint_url=endpoint, region_name=keys["region"], aws_access_key_id="told",
+                 aws_secret_access_key=STORE_SECRET).create_bucket(Bucket="told")
+    cluster = harness.Cluster(directory / "cluster", workers=2, settings={
+        "LOG_LEVEL": "TRACE", "STORE": "s3://told/p", "STORE_OPTIONS": {"endpoint": endpoint, **keys}})
     said = {}
 
     def ask(method, url, body=None, headers=None):
@@ -46,6 +53,7 @@ def told(tmp_path_factory):
     run("doctor", "--config", config, TROUGH_RETHINKDB_HOSTS="127.0.0.1:1")
     run("doctor", "--config", config, TROUGH_RETHINKDB_PASSWORD=harness.SECURE.password + "x")
     run("doctor", "--config", config, TROUGH_STORE_OPTIONS=f"[{STORE_SECRET}]")
+    run("doctor", "--config", config, TROUGH_STORE="s3://nosuch/p")
     run("doctor", "--config", config, TROUGH_TOKENS=f"[{{token: {harness.SECURE.tokens['admin']}, role: king}}]")
     run("doctor", "--config", config, TROUGH_TOKENS=f"{{token: {harness.SECURE.tokens['admin']}}}")
     run("doctor", "--config", config, TROUGH_TOKEN=f"{harness.SECURE.tokens['admin']}\u00e9")
@@ -59,6 +67,7 @@ def told(tmp_path_factory):
     for process in (*cluster.workers, cluster.sync, cluster.meta):
         said[f"arguments of {process.args[1]}"] = pathlib.Path(f"/proc/{process.p.pid}/cmdline").read_bytes().decode()
     cluster.stop()
+    s3.stop(directory / "s3")
     for log in cluster.dir.glob("*.log"):
         said[log.name] = log.read_text(errors="replace")
     return said
@@ -69,8 +78,8 @@ def test_there_was_something_to_look_at(told):
     assert any("all is well" in text or "ok  " in text for name, text in told.items() if name.startswith("trough doctor"))
 
 
-@pytest.mark.parametrize("what", ["password", "admin", "read", "write", "unknown", "store"])
+@pytest.mark.parametrize("what", ["password", "reader", "admin", "read", "write", "unknown", "store"])
 def test_no_secret_is_told(told, what):
-    secret = {"password": harness.SECURE.password, "store": STORE_SECRET, "unknown": "tk-unknown-" + "0" * 32}.get(what) or harness.SECURE.tokens[what]
+    secret = {"password": harness.SECURE.password, "reader": harness.SECURE.reader_password, "store": STORE_SECRET, "unknown": "tk-unknown-" + "0" * 32}.get(what) or harness.SECURE.tokens[what]
     found = {name: text[max(0, text.index(secret) - 200):text.index(secret) + 20] for name, text in told.items() if secret in text}
     assert not found, found

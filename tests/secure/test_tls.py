@@ -73,3 +73,30 @@ def test_the_metadata_want_their_password(cluster):
             connect(password=password, **ca)
     with pytest.raises(ReqlDriverError):
         connect(password=harness.SECURE.password)
+
+
+def test_a_user_who_may_only_read(cluster):
+    """Everything that changes something is refused; what is read, followed and told is not."""
+    from rethinkdb import RethinkDB
+    from rethinkdb.errors import ReqlAuthError, ReqlPermissionsError
+    r = RethinkDB()
+    ca = {"ssl": {"ca_certs": str(harness.SECURE.ca)}, "db": "trough_configuration"}
+    with pytest.raises(ReqlAuthError):
+        r.connect("127.0.0.1", cluster.meta_port, user="reader", password=harness.SECURE.password, **ca)
+    lock = {"id": "write:lock:stolen", "segment": "stolen", "node": "thief"}
+    with r.connect("127.0.0.1", cluster.meta_port, user="reader", password=harness.SECURE.reader_password, **ca) as connection:
+        assert r.table("lock").count().run(connection) >= 2
+        feed = r.table("lock").changes(include_initial=True).run(connection)
+        assert next(feed)["new_val"]
+        feed.close()
+        for term in (r.table("lock").insert(lock), r.table("lock").delete(), r.table("services").update({"url": "http://thief/"}),
+                     r.table("lock").replace(lambda row: row), r.table_create("mine"), r.table_drop("lock"), r.db_create("mine"),
+                     r.db_drop("trough_configuration"), r.table("lock").index_create("node"), r.table("lock").index_drop("segment"),
+                     r.expr([1]).for_each(lambda _: r.table("lock").insert(lock)), r.table("lock").insert(lock, durability="soft"),
+                     r.table("lock").get("write:lock:stolen").replace(lock), r.table("lock").filter({}).update({"node": "thief"})):
+            with pytest.raises(ReqlPermissionsError):
+                term.run(connection)
+        r.table("lock").insert(lock).run(connection, noreply=True)
+        connection.noreply_wait()
+        assert r.table("lock").get("write:lock:stolen").run(connection) is None
+        assert "thief" not in str(list(r.table("services").run(connection)))

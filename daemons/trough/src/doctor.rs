@@ -4,7 +4,8 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
-use trough_config::{Settings, keys};
+use sha2::Digest as _;
+use trough_config::{Role, Settings, keys, tokens};
 
 use crate::cli::ConfigArg;
 
@@ -133,6 +134,29 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(report.end())
 }
 
+/// What is wrong with the token that this node shows to others, as far as can be seen here.
+fn own_token(settings: &Settings) -> Option<String> {
+    if settings.tokens.is_empty() && settings.tokens_file.is_none() {
+        return None;
+    }
+    let Some(token) = &settings.token else {
+        return Some("there are tokens, but this node has none to show to others".to_owned());
+    };
+    let hash = sha2::Sha256::digest(token);
+    let listed = settings.tokens_file.as_ref().and_then(|path| tokens::read_file(path).ok()).unwrap_or_default();
+    match settings.tokens.iter().chain(&listed).find(|known| known.sha256 == hash[..]) {
+        None => Some(
+            "TOKEN is not among TOKENS and TOKENS_FILE: other nodes with the same tokens refuse this one".to_owned(),
+        ),
+        Some(known) if known.role < Role::Admin => Some(format!("TOKEN, '{}', has not the role admin", known.name)),
+        Some(known) if known.segments.is_some() => Some(format!("TOKEN, '{}', is for some segments only", known.name)),
+        Some(known) if known.expires.is_some_and(|end| end <= std::time::SystemTime::now()) => {
+            Some(format!("TOKEN, '{}', has expired", known.name))
+        }
+        Some(_) => None,
+    }
+}
+
 fn list_settings() {
     let width = keys::KEYS.iter().map(|k| k.name.len()).max().unwrap_or(0);
     for key in keys::KEYS {
@@ -148,6 +172,9 @@ fn check_settings(settings: &Settings, report: &mut Report) {
             format!("listeners on {} have no TLS: tokens and data travel in the clear", settings.listen),
             "set TLS_CERT and TLS_KEY, or keep the network private",
         );
+    }
+    if let Some(why) = own_token(settings) {
+        report.fail(why, "set TOKEN to one with the role admin, for all segments and without an end that is near (`trough token new`)");
     }
     if settings.listen.is_loopback() && settings.rethinkdb_hosts.iter().any(|h| !is_local(h)) {
         report.warn(

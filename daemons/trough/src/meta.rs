@@ -87,7 +87,8 @@ fn options(
         (None, None) => None,
     };
     let password = Some(settings.rethinkdb_password.clone()).filter(|password| !password.is_empty());
-    Ok(MetaOptions { password, tls, ..MetaOptions::new(dir, listen) })
+    let reader_password = settings.meta_reader_password.clone();
+    Ok(MetaOptions { password, reader_password, tls, ..MetaOptions::new(dir, listen) })
 }
 
 fn daemon(settings: &Settings, server: &MetaServer) -> Daemon {

@@ -78,6 +78,7 @@ impl<T: ExprValue> SegmentExpr<T> {
     /// # Errors
     /// A text that says what is wrong with it.
     pub fn compile(source: &str) -> Result<Self, String> {
+        check_size(source)?;
         let program = Program::compile(source).map_err(|e| e.to_string().trim().to_owned())?;
         let unknown: Vec<String> =
             program.references().variables().into_iter().filter(|v| *v != VARIABLE).map(str::to_owned).collect();
@@ -231,6 +232,26 @@ fn rename(python: &str, argument: &str) -> String {
     }
     flush(&mut word, &mut out);
     out
+}
+
+/// The parser and the evaluation recurse: what could exhaust their stack is refused.
+fn check_size(source: &str) -> Result<(), String> {
+    const MOST_BYTES: usize = 2_000;
+    const DEEPEST: usize = 40;
+    let mut depth = 0usize;
+    let mut deepest = 0;
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if source.len() > MOST_BYTES || deepest > DEEPEST {
+        return Err(format!("an expression may have {MOST_BYTES} bytes and {DEEPEST} brackets inside each other"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ pub const KEYS: &[Key] = &[
     key("RETHINKDB_DATABASE", "trough_configuration", "database name"),
     key("RETHINKDB_USER", "admin", "user"),
     key("RETHINKDB_PASSWORD", "", "its password"),
+    key(
+        "META_READER_PASSWORD",
+        "",
+        "for `trough meta`: the password of its user `reader`, who may only read; default: there is no such user",
+    ),
     key("RETHINKDB_TLS", "", "TLS to RethinkDB: a CA file, or `system` for the built-in roots; default: none"),
     key("LISTEN", "", "address to bind; default: 127.0.0.1, or 0.0.0.0 when there are TOKENS"),
     key(

@@ -122,6 +122,8 @@ pub struct Settings {
     pub rethinkdb_database: String,
     pub rethinkdb_user: String,
     pub rethinkdb_password: String,
+    /// Of `trough meta`'s second user.
+    pub meta_reader_password: Option<String>,
     /// A CA file, or `system`.
     pub rethinkdb_tls: Option<String>,
     pub listen: IpAddr,

@@ -99,6 +99,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         rethinkdb_database: raw.text_or("RETHINKDB_DATABASE", "trough_configuration")?,
         rethinkdb_user: raw.text_or("RETHINKDB_USER", "admin")?,
         rethinkdb_password: raw.text_or("RETHINKDB_PASSWORD", "")?,
+        meta_reader_password: raw.text("META_READER_PASSWORD")?,
         rethinkdb_tls: raw.text("RETHINKDB_TLS")?,
         listen: listen(raw, guarded)?,
         tokens,

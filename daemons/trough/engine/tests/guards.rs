@@ -311,8 +311,7 @@ async fn a_hostile_file_does_no_harm() {
          create view tokenizes as select fts3_tokenizer('simple') from t;
          create view endless as with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) n from c;
          create view itself as select * from t where a in (select n from endless);
-         create trigger loading after insert on t begin select load_extension('x'); end;
-         create table generated(a, b as (load_extension(a)));",
+         create trigger loading after insert on t begin select load_extension('x'); end;",
     );
     // Modules that this library does not have, and names of SQLite's own, put there by hand.
     let conn = rusqlite::Connection::open(b.path("s")).expect("opened");
@@ -326,10 +325,10 @@ async fn a_hostile_file_does_no_harm() {
     let limits = Limits { query_timeout: Duration::from_millis(700), ..Limits::default() };
     let b =
         Bench { engine: trough_engine::Engine::new(EngineOptions { limits, ..EngineOptions::default() }), dir: b.dir };
-    for table in ["loads", "tokenizes", "endless", "pages", "files", "generated where b = 1"] {
+    for table in ["loads", "tokenizes", "endless", "itself", "pages", "files"] {
         let sql = format!("select * from {table}");
-        let refused = b.read("s", &sql).await.is_err() && map(&b, &sql).await.is_err();
-        assert!(refused || table.starts_with("generated"), "{table} was read");
+        assert!(b.read("s", &sql).await.is_err(), "{table} was read");
+        assert!(map(&b, &sql).await.is_err(), "{table} was read by map");
     }
     assert!(b.write("s", "insert into t values(2)").await.is_err(), "the trigger loaded an extension");
     assert_eq!(b.read("s", "select a from t").await.expect("what is sound reads"), "[{\"a\":1}]\n");

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    future::Ready,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -84,7 +83,7 @@ impl Auth {
             known: RwLock::default(),
             guarded: !settings.tokens.is_empty() || settings.tokens_file.is_some(),
             anonymous: settings.anonymous,
-            nobody: Caller { name: "anonymous".into(), segments: None },
+            nobody: Caller { name: "anonymous".into(), role: settings.anonymous.unwrap_or(Role::Read), segments: None },
             rate,
             strangers: rate.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
         });
@@ -159,7 +158,8 @@ impl Auth {
         }
         // What everybody may do, the holder of a restricted token may do too.
         let segments = if open { None } else { token.caller.segments.clone() };
-        Ok(Caller { name: who.clone(), segments })
+        let role = shared.anonymous.map_or(token.role, |role| role.max(token.role));
+        Ok(Caller { name: who.clone(), role, segments })
     }
 }
 
@@ -219,7 +219,7 @@ impl Shared {
                 sha256: token.sha256,
                 role: token.role,
                 expires: token.expires,
-                caller: Caller { name: token.name, segments: token.segments },
+                caller: Caller { name: token.name, role: token.role, segments: token.segments },
                 limiter,
             }
         });
@@ -290,11 +290,11 @@ impl<S> Service<Request> for RoleGuard<S>
 where
     S: Service<Request, Response = Response>,
     S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future =
-        Either<S::Future, Either<Ready<Result<Response, S::Error>>, BoxFuture<'static, Result<Response, S::Error>>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -312,13 +312,13 @@ where
                 let answer = self.inner.call(request);
                 match audit {
                     None => Either::Left(answer),
-                    Some(audit) => Either::Right(Either::Right(Box::pin(async move {
+                    Some(audit) => Either::Right(Box::pin(async move {
                         let answer = answer.await;
                         if let Ok(answer) = &answer {
                             audit.write(&who, answer.status());
                         }
                         answer
-                    }))),
+                    })),
                 }
             }
             Err(refusal) => {
@@ -331,7 +331,7 @@ where
                         tracing::debug!(who = &*refusal.who, peer = ?peer, %method, path, status = refusal.status.as_u16(), "refused");
                     }
                 }
-                Either::Right(Either::Left(std::future::ready(Ok(refusal.answer()))))
+                Either::Right(Box::pin(std::future::ready(Ok(refusal.answer()))))
             }
         }
     }

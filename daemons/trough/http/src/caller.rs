@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use regex::Regex;
+use trough_config::Role;
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 
 use crate::respond::{plain, server_error};
@@ -16,6 +17,7 @@ use crate::respond::{plain, server_error};
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub(crate) name: Arc<str>,
+    pub(crate) role: Role,
     /// The whole id must match; none: all segments.
     pub(crate) segments: Option<Arc<Regex>>,
 }
@@ -24,6 +26,11 @@ impl Caller {
     /// The token's name, or `anonymous`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether everything may be done, as a sync master may.
+    pub fn is_admin(&self) -> bool {
+        self.role >= Role::Admin
     }
 
     /// Whether only some segments may be touched.

@@ -21,6 +21,8 @@ pub(crate) enum Class {
     OpFailed,
     /// The operation may or may not have been carried out.
     OpIndeterminate,
+    /// The user may not do that.
+    Permission,
     /// Raised by the term ERROR.
     User,
     /// Raised by ERROR without a message: inside a default it raises what was caught.
@@ -102,6 +104,7 @@ impl QueryError {
             Class::NonExistence => runtime(error_type::NON_EXISTENCE),
             Class::OpFailed => runtime(error_type::OP_FAILED),
             Class::OpIndeterminate => runtime(error_type::OP_INDETERMINATE),
+            Class::Permission => runtime(error_type::PERMISSION_ERROR),
             Class::User | Class::EmptyUser => runtime(error_type::USER),
         }
     }

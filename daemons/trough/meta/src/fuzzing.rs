@@ -73,7 +73,7 @@ impl Sandbox {
     fn answer(&self, body: &[u8], limit: Duration) -> Result<Vec<Vec<u8>>, QueryError> {
         let cancelled = Arc::new(AtomicBool::new(false));
         self.timer.cancel_after(limit, &cancelled);
-        let reply = query::run(&self.store, &self.about, body, cancelled)?;
+        let reply = query::run(&self.store, &self.about, body, cancelled, false)?;
         let mut answers = Vec::new();
         match reply {
             Reply::None => {}

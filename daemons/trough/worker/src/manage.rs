@@ -143,7 +143,7 @@ async fn provision_many(State(worker): State<Arc<Worker>>, request: Request) -> 
         Ok(wish) => wish,
         Err(e) => return bad(format!("provisioning wants {{\"segments\": [ID, …], \"schema\": ID}}: {e}")),
     };
-    if let Err(refusal) = may_use(&worker, &parts, &wish.segments) {
+    if let Err(refusal) = may_use(&worker, &parts, &wish.segments, wish.epoch) {
         return refusal;
     }
     if let Some(epoch) = wish.epoch
@@ -212,7 +212,7 @@ async fn promote_many(State(worker): State<Arc<Worker>>, request: Request) -> Re
             return new_error(&SegmentError::new(ErrorCode::BadRequest, why));
         }
     };
-    if let Err(refusal) = may_use(&worker, &parts, &wish.segments) {
+    if let Err(refusal) = may_use(&worker, &parts, &wish.segments, wish.epoch) {
         return refusal;
     }
     if let Some(epoch) = wish.epoch
@@ -234,8 +234,13 @@ async fn promote_many(State(worker): State<Arc<Worker>>, request: Request) -> Re
 
 /// Whether the client may use all of the segments. The new endpoints of this port are the sync master's, so that one segment too
 /// many refuses the whole request.
-fn may_use(worker: &Worker, parts: &Parts, segments: &[SegmentId]) -> Result<(), Response> {
+/// Whoever states an epoch makes this worker refuse lower ones: that is for masters.
+fn may_use(worker: &Worker, parts: &Parts, segments: &[SegmentId], epoch: Option<u64>) -> Result<(), Response> {
     let caller = Caller::of(&parts.extensions)?;
+    if epoch.is_some() && !caller.is_admin() {
+        let why = "only a sync master states an epoch: that takes a token with the role admin";
+        return Err(new_error(&SegmentError::new(ErrorCode::Unauthorized, why)));
+    }
     few_enough(worker, segments.len()).map_err(|e| new_error(&e))?;
     segments.iter().try_for_each(|segment| caller.check(segment)).map_err(|e| new_error(&e))
 }

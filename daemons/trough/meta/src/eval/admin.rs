@@ -88,6 +88,7 @@ pub(super) fn change(ex: &Exec, work: crate::store::writer::Work) -> Result<Datu
     if ex.in_transaction() {
         return Err(QueryError::logic("Cannot nest writes or meta ops in stream operations.  Use FOR_EACH instead."));
     }
+    ex.query.may_write()?;
     ex.store()?.writer().run(false, work)
 }
 

@@ -37,6 +37,9 @@ use crate::term::{Call, Func, Term, spec};
 use args::{Args, Shortcut, expand};
 use val::{Closure, Val};
 
+/// The user who may only read.
+pub(crate) const READER: &str = "reader";
+
 /// What holds for a whole query.
 pub(crate) struct Query {
     /// Where everything is; none where nothing may be read.
@@ -50,16 +53,28 @@ pub(crate) struct Query {
     pub(crate) cancelled: Arc<AtomicBool>,
     /// What this server tells about itself.
     pub(crate) about: Arc<system::About>,
+    /// Whether the user may only read.
+    read_only: bool,
 }
 
 pub(crate) use system::About;
 
 impl Query {
+    /// Whether the user may change anything.
+    pub(crate) fn may_write(&self) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let message = format!("User `{READER}` does not have the required `write` permission");
+        Err(QueryError::new(Class::Permission, message))
+    }
+
     pub(crate) fn new(
         store: Arc<Store>,
         about: Arc<About>,
         opts: Vec<(Arc<str>, Term)>,
         cancelled: Arc<AtomicBool>,
+        read_only: bool,
     ) -> Result<Arc<Query>> {
         let mut query = Query {
             store: Some(store),
@@ -68,6 +83,7 @@ impl Query {
             opts,
             cancelled,
             about,
+            read_only,
         };
         if let Some(Term::Value(limit)) = query.opt_term("array_limit") {
             let limit = limit.as_int()?;
@@ -378,6 +394,7 @@ static PURE: LazyLock<Arc<Query>> = LazyLock::new(|| {
         opts: Vec::new(),
         cancelled: Arc::default(),
         about: Arc::default(),
+        read_only: true,
     })
 });
 

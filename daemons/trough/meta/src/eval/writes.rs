@@ -271,6 +271,7 @@ fn rewrite(ex: &Exec, args: &mut Args) -> Result<Val> {
 
 /// Runs batches that `fill` makes until it says that there is no more.
 fn run(ex: &Exec, plan: &Plan, soft: bool, mut fill: impl FnMut(&mut Vec<Op>) -> Result<bool>) -> Result<Datum> {
+    ex.query.may_write()?;
     let mut total = Stats::new();
     loop {
         let mut ops = Vec::new();

@@ -18,7 +18,7 @@ use super::Shared;
 use super::query::{self, Reply};
 use super::response::{self, Batch, Cursor};
 use crate::error::{Class, QueryError, Result};
-use crate::eval::{Exec, Query};
+use crate::eval::{Exec, Query, READER};
 
 /// Reading stops while this many bytes of answers wait for the client to take them.
 const BACKLOG: usize = 16 * 1024 * 1024;
@@ -29,6 +29,7 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 /// A connection's state, shared with the threads that run its queries.
 struct Connection {
     shared: Arc<Shared>,
+    read_only: bool,
     entries: Mutex<HashMap<i64, Entry>>,
     /// Queries that have not finished their first answer, by order of arrival.
     outstanding: Mutex<BTreeSet<u64>>,
@@ -58,17 +59,22 @@ where
 {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = WireReader::new(reader, MAX_QUERY_BYTES);
-    let lookup = |user: &str| (user == "admin").then(|| shared.credentials.clone());
+    let lookup = |user: &str| match user {
+        "admin" => Some(shared.credentials.clone()),
+        READER => shared.reader.clone(),
+        _ => None,
+    };
     let accepted =
         tokio::time::timeout(HANDSHAKE, handshake::accept(&mut reader, &mut writer, super::VERSION, lookup)).await;
-    match accepted {
-        Ok(Ok(_)) => {}
+    let user = match accepted {
+        Ok(Ok(user)) => user,
         Ok(Err(error)) => return tracing::debug!(%error, "a client failed to connect"),
         Err(_) => return tracing::debug!("a client took too long to connect"),
-    }
+    };
     let (out, answers) = mpsc::unbounded_channel();
     let connection = Arc::new(Connection {
         shared,
+        read_only: user != "admin",
         entries: Mutex::default(),
         outstanding: Mutex::default(),
         finished: Notify::new(),
@@ -247,7 +253,7 @@ impl Connection {
         let begun = Instant::now();
         self.shared.pool.run(move || {
             let guard = Arrival { connection: &this, arrival };
-            let reply = query::run(&this.shared.store, &this.shared.about, &body, cancelled);
+            let reply = query::run(&this.shared.store, &this.shared.about, &body, cancelled, this.read_only);
             drop(guard);
             drop(permit);
             let meters = &this.shared.meters;

@@ -39,6 +39,8 @@ pub struct MetaOptions {
     pub listen: SocketAddr,
     /// The password of the user `admin`. Without one only loopback addresses are allowed.
     pub password: Option<String>,
+    /// The password of the user `reader`, who may change nothing. Without one there is no such user.
+    pub reader_password: Option<String>,
     /// TLS for every connection, if set.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -46,7 +48,7 @@ pub struct MetaOptions {
 impl MetaOptions {
     /// No password, no TLS.
     pub fn new(dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
-        Self { dir: dir.into(), listen, password: None, tls: None }
+        Self { dir: dir.into(), listen, password: None, reader_password: None, tls: None }
     }
 }
 
@@ -56,6 +58,7 @@ impl std::fmt::Debug for MetaOptions {
             .field("dir", &self.dir)
             .field("listen", &self.listen)
             .field("password", &self.password.is_some())
+            .field("reader_password", &self.reader_password.is_some())
             .field("tls", &self.tls.is_some())
             .finish()
     }
@@ -68,6 +71,7 @@ struct Shared {
     pool: Pool,
     credentials: Credentials,
     meters: Meters,
+    reader: Option<Credentials>,
     runtime: tokio::runtime::Handle,
     /// Everything that holds on to the store while it waits.
     tasks: TaskTracker,
@@ -97,14 +101,17 @@ impl MetaServer {
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let dir = options.dir.clone();
+        let reader = options.reader_password.clone().filter(|password| !password.is_empty());
         // Opening reads files and hashing a password takes milliseconds: not for a thread that serves connections.
         let opened = tokio::task::spawn_blocking(move || {
             let (store, writer) = Store::open(&dir)?;
-            let credentials =
-                Credentials::for_password(&password).map_err(|error| Error::Credentials(error.to_string()))?;
-            Ok((store, writer, credentials))
+            let hashed = |password: &str| {
+                Credentials::for_password(password).map_err(|error| Error::Credentials(error.to_string()))
+            };
+            Ok((store, writer, hashed(&password)?, reader.as_deref().map(hashed).transpose()?))
         });
-        let (store, writer, credentials) = opened.await.map_err(|error| Error::Credentials(error.to_string()))??;
+        let (store, writer, credentials, reader) =
+            opened.await.map_err(|error| Error::Credentials(error.to_string()))??;
         let about = Arc::new(About {
             server_id: store.server_id.clone(),
             name: "trough_meta".into(),
@@ -118,6 +125,7 @@ impl MetaServer {
             pool: Pool::default(),
             credentials,
             meters: Meters::new(),
+            reader,
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
         });

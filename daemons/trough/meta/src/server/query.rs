@@ -22,7 +22,13 @@ pub(crate) enum Reply {
 }
 
 /// Parses and runs a query up to its first answer.
-pub(crate) fn run(store: &Arc<Store>, about: &Arc<About>, body: &[u8], cancelled: Arc<AtomicBool>) -> Result<Reply> {
+pub(crate) fn run(
+    store: &Arc<Store>,
+    about: &Arc<About>,
+    body: &[u8],
+    cancelled: Arc<AtomicBool>,
+    read_only: bool,
+) -> Result<Reply> {
     let parsed = json::parse(body, json::Pseudo::Keep).map_err(|error| {
         QueryError::new(Class::Client, format!("Client is buggy (failed to parse query: {error})."))
     })?;
@@ -46,7 +52,8 @@ pub(crate) fn run(store: &Arc<Store>, about: &Arc<About>, body: &[u8], cancelled
     let noreply = opts
         .iter()
         .any(|(name, term)| name.as_ref() == "noreply" && matches!(term, Term::Value(value) if value.truthy()));
-    let outcome = Query::new(store.clone(), about.clone(), opts, cancelled).and_then(|query| evaluate(&query, term));
+    let query = Query::new(store.clone(), about.clone(), opts, cancelled, read_only);
+    let outcome = query.and_then(|query| evaluate(&query, term));
     if noreply { Ok(Reply::None) } else { outcome }
 }
 
