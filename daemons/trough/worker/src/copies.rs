@@ -199,7 +199,9 @@ pub(crate) async fn run(worker: Arc<Worker>) {
                 () = worker.shutdown.cancelled() => return,
                 result = copy(&worker, &segment, done) => result,
             };
-            worker.meters.copy_seconds.record(begun.elapsed().as_secs_f64());
+            if result.is_ok() {
+                worker.meters.copy_seconds.record(begun.elapsed().as_secs_f64());
+            }
             if let Err(error) = &result {
                 worker.meters.copy_errors.increment(1);
                 tracing::error!(%segment, error = error.message, "cannot copy a segment from the canonical store, trying again later");
