@@ -68,7 +68,7 @@ PGDATABASE=postgres psql -X -q -c 'CREATE DATABASE regress'
 
 # What differs from run to run: ports, workers' names, the directory, bytes (workers add up in any order).
 # The trace ids in errors go, whatever else their context says.
-untraced() { sed -z -E -e 's/\nCONTEXT:  trough trace [0-9a-f]{32}\n([^\n]*(COPY|SQL|PL\/pgSQL|PORTAL|remote))/\nCONTEXT:  \1/g' -e 's/\nCONTEXT:  trough trace [0-9a-f]{32}\n/\n/g'; }
+untraced() { sed -z -E -e 's/\nCONTEXT:  trough trace [0-9a-f]{32}\n(COPY [^\n]*, line|SQL statement|SQL function|PL\/pgSQL function|unnamed portal|portal)/\nCONTEXT:  \1/g' -e 's/\nCONTEXT:  trough trace [0-9a-f]{32}\n/\n/g'; }
 stable() { sed -E -e 's#^psql:[^ ]+: ##' -e "s#$dir#DIR#g" -e 's#127\.0\.0\.1:[0-9]+#HOST:PORT#g' -e "s/worker-[0-9]+/WORKER/g" -e "s/Bytes Fetched: [0-9]+/Bytes Fetched: N/"; }
 
 bad=0 count=0

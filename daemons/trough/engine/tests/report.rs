@@ -23,7 +23,7 @@ struct Told {
 
 fn listener() -> (OnEnd, mpsc::Receiver<Told>) {
     let (sender, told) = mpsc::channel();
-    let on_end = Box::new(move |report: &QueryReport<'_>| {
+    let on_end: OnEnd = Box::new(move |report: &QueryReport<'_>| {
         let stats = report.stats;
         let kept = Told {
             sql: report.sql.to_owned(),

@@ -116,7 +116,7 @@ pub(crate) fn gauge(api: &Api) {
     show!("trough_sync_locks"; locks);
     show!("trough_sync_promoting_segments"; promoting);
     for tier in TIERS {
-        let of_tier = || view.workers.iter().filter(|worker| worker.tier == tier);
+        let of_tier = || view.workers.iter().filter(move |worker| worker.tier == tier);
         show!("trough_sync_assigned_copies", "tier" = tier; of_tier().map(|worker| worker.assigned).sum::<u64>());
         show!("trough_sync_assigned_bytes", "tier" = tier; of_tier().map(|worker| worker.assigned_bytes).sum::<u64>());
         for presence in PRESENCES {

@@ -236,7 +236,9 @@ async fn copy_on(worker: Arc<Worker>, place: usize) {
                 () = worker.shutdown.cancelled() => return,
                 result = copy(&worker, &segment, done) => result,
             };
-            worker.meters.copy_seconds.record(begun.elapsed().as_secs_f64());
+            if result.is_ok() {
+                worker.meters.copy_seconds.record(begun.elapsed().as_secs_f64());
+            }
             if let Err(error) = &result {
                 worker.meters.copy_errors.increment(1);
                 // It is tried again and again: the same failure is one event.

@@ -30,7 +30,7 @@ impl Told {
 /// What is to be done when the query that the current request asks for is over.
 pub(crate) fn on_end(worker: &Arc<Worker>, dialect: Dialect) -> OnEnd {
     let (worker, span, runtime) = (worker.clone(), Span::current(), tokio::runtime::Handle::current());
-    Box::new(move |report| {
+    Box::new(move |report: &QueryReport<'_>| {
         let took = Duration::from_micros(report.stats.micros);
         count(&worker, dialect, report, took);
         if let Some(error) = report.error.or(report.segment_error) {
