@@ -41,3 +41,22 @@ COMMENT ON FUNCTION tables(text, text) IS 'The tables and views of a segment, an
 CREATE FUNCTION last_trace() RETURNS text
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'trough_last_trace_wrapper';
 COMMENT ON FUNCTION last_trace() IS 'The trace id that this session''s requests carried last, as the workers'' logs have it.';
+
+CREATE FUNCTION worker_status(
+    server text,
+    OUT node text, OUT tier text, OUT alive boolean, OUT draining boolean, OUT segments bigint, OUT bytes bigint,
+    OUT capacity bigint, OUT load double precision, OUT zone text, OUT last_heartbeat timestamptz
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'trough_worker_status_wrapper';
+COMMENT ON FUNCTION worker_status(text) IS 'How each worker is: whether it lives, whether it is being emptied, how much it holds.';
+
+CREATE FUNCTION write(server text, segment text, sql text, schema text DEFAULT 'default') RETURNS void
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'trough_write_wrapper';
+COMMENT ON FUNCTION write(text, text, text, text) IS 'Runs any SQLite statements on a segment, in one transaction; it is made from the schema if there is none.';
+
+CREATE FUNCTION drain(server text, node text, drain boolean DEFAULT true) RETURNS void
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'trough_drain_wrapper';
+COMMENT ON FUNCTION drain(text, text, boolean) IS 'Has a worker emptied: it gets nothing new, and its segments move away; or takes that back.';
+
+REVOKE ALL ON FUNCTION write(text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION drain(text, text, boolean) FROM PUBLIC;

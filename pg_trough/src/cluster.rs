@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
     sync::{Arc, Mutex},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -16,7 +16,7 @@ use trough_client::{
     Batch, Catalog, Discovery, DiscoveryOptions, QueryClient, QueryError, QueryOptions, QueryTemplate, SegmentPattern,
     SegmentSet, WriteClient, WriteError,
     http::HttpOptions,
-    query::{FanOutStats, LeftOut},
+    query::{self, FanOutStats, LeftOut},
     write::WriteOptions,
 };
 use trough_core::{SchemaId, SegmentError, SegmentId};
@@ -26,6 +26,7 @@ use crate::{
     errors::{Failure, OrRaise, of_segment, sqlstate},
     guc, options, pg,
     plandata::Wanted,
+    python,
     runtime::{self, Feed},
     table::{Limits, OnFault},
     trace,
@@ -39,6 +40,8 @@ pub(crate) struct Cluster {
     pub(crate) discovery: Discovery,
     /// When it was made, in microseconds since 2000.
     pub(crate) since: i64,
+    /// When it was last tried in vain to learn who serves what while a query was planned.
+    pub(crate) unheard: Cell<Option<Instant>>,
     /// How often segments were asked.
     pub(crate) scans: Cell<u64>,
     query: QueryClient,
@@ -64,6 +67,11 @@ unsafe extern "C-unwind" fn options_changed(_arg: pg_sys::Datum, _cache: i32, _h
 
 /// The cluster of a server, as a user.
 pub(crate) fn of(server: pg_sys::Oid, user: pg_sys::Oid) -> Rc<Cluster> {
+    try_of(server, user).or_raise()
+}
+
+/// As [`of`], for a caller that goes on without.
+pub(crate) fn try_of(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Cluster>, Failure> {
     if !WATCHING.replace(true) {
         for cache in [pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, pg_sys::SysCacheIdentifier::USERMAPPINGOID] {
             // SAFETY: a callback that only sets a flag.
@@ -78,13 +86,13 @@ pub(crate) fn of(server: pg_sys::Oid, user: pg_sys::Oid) -> Rc<Cluster> {
     if let Some(known) = CLUSTERS.with_borrow(|known| known.get(&(server, user)).cloned()) {
         // Asked each time: who is a superuser may change.
         if known.tokenless {
-            without_token(&known.server, user).or_raise();
+            without_token(&known.server, user)?;
         }
-        return known;
+        return Ok(known);
     }
-    let cluster = Rc::new(connect(server, user).or_raise());
+    let cluster = Rc::new(connect(server, user)?);
     CLUSTERS.with_borrow_mut(|known| known.insert((server, user), cluster.clone()));
-    cluster
+    Ok(cluster)
 }
 
 /// Clients that are kept.
@@ -206,6 +214,7 @@ fn connect(server: pg_sys::Oid, user: pg_sys::Oid) -> Result<Cluster, Failure> {
         discovery,
         // SAFETY: reads the clock.
         since: unsafe { pg_sys::GetCurrentTimestamp() },
+        unheard: Cell::new(None),
         scans: Cell::new(0),
         query,
         write: Arc::new(write),
@@ -232,6 +241,7 @@ impl Told {
         sum.done += more.done;
         sum.failed += more.failed;
         sum.workers = sum.workers.max(more.workers);
+        sum.cold += more.cold;
         sum.requests += more.requests;
         sum.retries += more.retries;
         sum.rows += more.rows;
@@ -431,6 +441,10 @@ pub(crate) fn query_failure(server: &str, error: &QueryError) -> Failure {
             let failure = failure(sqlstate(error), message)
                 .detail(format!("Said by worker {node} ({url}) of server \"{server}\"."));
             match error.code {
+                _ if query::lacks_functions(error) => {
+                    python::plan_anew();
+                    failure.hint("A SELECT that is run again is planned without what the Python worker lacks.")
+                }
                 trough_core::ErrorCode::NoSuchColumn if error.message.contains(" _rowid_") => failure.hint(
                     "Rows of a view or a WITHOUT ROWID table are told apart by columns with the option key 'true'.",
                 ),

@@ -166,6 +166,9 @@ impl Decoder {
                 })
             }
             (Kind::Timestamp { utc }, Item::Text(bytes)) if self.stored.encoding == Encoding::Iso8601 => {
+                if self.stored.trusted && !time::is_canonical_timestamp(bytes, *utc) {
+                    return Err(Unfit::Form);
+                }
                 pg_sys::Datum::from(time::parse_timestamp(bytes, *utc)?)
             }
             (Kind::Timestamp { .. }, Item::Integer(_) | Item::Real(_)) if self.stored.encoding != Encoding::Iso8601 => {
@@ -264,6 +267,8 @@ pub(crate) enum Unfit {
     OutOfRange,
     /// It is a text that PostgreSQL cannot hold.
     Text(&'static str),
+    /// It is a time in another form than the column's option promises.
+    Form,
     /// It is a date or time in another form.
     Time(time::TimeError),
 }
@@ -298,6 +303,11 @@ pub(crate) fn unfit(unfit: &Unfit, stored: &Stored, table: &str, segment: Option
             Failure::new(PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, format!("{place}: a text {why}"))
                 .hint("The option invalid_text 'null' or 'replace', of the column, table or server, reads such texts.")
         }
+        Unfit::Form => Failure::new(
+            PgSqlErrorCode::ERRCODE_INVALID_DATETIME_FORMAT,
+            format!("{place}: a text is not in the form that trusted promises"),
+        )
+        .hint("Without the option trusted, times in any ISO 8601 form are read and compared."),
         Unfit::Time(error) => {
             Failure::new(PgSqlErrorCode::ERRCODE_INVALID_DATETIME_FORMAT, format!("{place}: {error}"))
                 .hint("The column's option encoding says how its dates and times are stored.")

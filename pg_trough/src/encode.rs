@@ -2,9 +2,9 @@
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 use trough_core::Value;
-use trough_pushdown::{Encode, Encoding, oid, pattern, regex, time};
+use trough_pushdown::{Encode, Encoding, oid, parts, pattern, regex, time};
 
-use crate::{errors::Failure, pg};
+use crate::{errors::Failure, pg, zones};
 
 /// The elements of an array, with its element type.
 ///
@@ -74,13 +74,11 @@ pub(crate) unsafe fn parameter(
             Encode::IsoDayAfter => time::iso_day_after(datum.value() as i64),
             Encode::Midnight { after } => time::iso_midnight(datum.value() as i64, after),
             Encode::Instant { local } => instant(datum, type_oid.into(), local),
-            Encode::Near { days } => {
-                let shift = i64::from(days) * time::DAY_US;
-                match datum.value() as i64 {
-                    infinite @ (i64::MIN | i64::MAX) => time::since_1970(infinite),
-                    us => time::since_1970(us.saturating_add(shift)),
-                }
-            }
+            Encode::Bound { cmp, dates, end } => zones::bound(datum.value() as i64, cmp, dates, end),
+            Encode::Numeric => match plain(datum, type_oid.into(), Encoding::Input) {
+                Value::Text(digits) => parts::compare_numeric(&digits),
+                other => other,
+            },
             Encode::Regex { folded } => match regex::translate(&text(datum), folded) {
                 Some(translated) => Value::Text(translated.pattern),
                 None => unreachable!("only constants that could be translated are bound so"),

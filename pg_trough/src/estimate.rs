@@ -8,7 +8,7 @@ use trough_client::{QueryTemplate, SegmentSet};
 
 use crate::{
     analyze::Random,
-    cluster, encode,
+    cluster, compat, encode,
     order::Arrangement,
     pg,
     plan::{self, Split},
@@ -56,7 +56,7 @@ pub(crate) unsafe fn rows(
                 encode::parameter(datum, type_oid, param.element, param.encode)
             })
             .collect();
-        let user = if (*rel).userid == pg_sys::InvalidOid { pg_sys::GetUserId() } else { (*rel).userid };
+        let user = compat::planned_user(rel);
         let cluster = cluster::of(plan.server.into(), user);
         let context = pg_sys::CreateStandaloneExprContext();
         let chosen = segments::choose(&plan, &values, &conditions, context, &cluster);

@@ -2,7 +2,7 @@
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::{modify, pg, plandata::ScanPlan, scan};
+use crate::{modify, pg, plandata::ScanPlan, python, scan};
 
 /// Shows a text.
 ///
@@ -36,6 +36,7 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
         if let Some(relations) = &plan.relations {
             text("Relations", relations, es);
         }
+        python::explain(&plan, es);
         statements(foreign, &plan, &[("SQLite SQL", Some(&plan.map)), ("Reduce SQL", plan.reduce.as_ref())], es);
         if (*es).analyze
             && let Some(told) = scan::told(node)
@@ -46,6 +47,10 @@ pub(crate) unsafe extern "C-unwind" fn explain_foreign_scan(
                 if count > 0 {
                     number(label, None, count, es);
                 }
+            }
+            // All others are on hot workers.
+            if stats.cold > 0 {
+                number("Cold Copies", None, stats.cold, es);
             }
             number("Workers", None, stats.workers, es);
             number("Retries", None, stats.retries, es);

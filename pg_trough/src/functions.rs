@@ -26,15 +26,15 @@ use crate::{
     table::{Limits, OnFault},
 };
 
-fn catalog_failure(server: &str, error: CatalogError) -> Failure {
+pub(crate) fn catalog_failure(server: &str, error: CatalogError) -> Failure {
     cluster::write_failure(server, &WriteError::from(error))
 }
 
-fn invalid(why: impl std::fmt::Display) -> Failure {
+pub(crate) fn invalid(why: impl std::fmt::Display) -> Failure {
     Failure::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, why.to_string())
 }
 
-fn segment_id(id: &str) -> SegmentId {
+pub(crate) fn segment_id(id: &str) -> SegmentId {
     SegmentId::new(id).map_err(invalid).or_raise()
 }
 
@@ -48,12 +48,12 @@ fn pattern(matching: Option<&str>) -> SegmentPattern {
 /// Microseconds between 1970 and 2000.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-fn timestamp(time: Option<&Time>) -> Option<TimestampWithTimeZone> {
+pub(crate) fn timestamp(time: Option<&Time>) -> Option<TimestampWithTimeZone> {
     let us = (time?.epoch_time * 1e6).round() as i64 - EPOCH_2000_US;
     TimestampWithTimeZone::try_from(us).ok()
 }
 
-fn tier(cold: bool) -> String {
+pub(crate) fn tier(cold: bool) -> String {
     if cold { "cold" } else { "hot" }.to_owned()
 }
 

@@ -29,6 +29,7 @@ mod guc;
 mod import;
 mod inspect;
 mod join;
+mod manage;
 mod memory;
 mod modify;
 mod options;
@@ -36,6 +37,7 @@ mod order;
 mod pg;
 mod plan;
 mod plandata;
+mod python;
 mod relation;
 mod replay;
 mod rows;
@@ -48,6 +50,7 @@ mod trace;
 mod upper;
 mod walk;
 mod warn;
+mod zones;
 
 /// Called once when the library is loaded into a process.
 #[pgrx::pg_guard]

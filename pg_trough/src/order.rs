@@ -10,7 +10,7 @@ use trough_pushdown::{
 use crate::{
     compat::{self, Cost, ScanPath},
     memory, pg,
-    plan::{self, Planning},
+    plan::{self, Planning, Ships},
     plandata::{Enough, Wanted},
     relation::{Relation, Tables},
     upper,
@@ -244,7 +244,7 @@ pub(crate) unsafe fn add_sorted_paths(
     // SAFETY: the planner's structures.
     unsafe {
         let pathkeys = (*root).query_pathkeys;
-        if !relation.pushdown || pathkeys.is_null() {
+        if relation.ships != Ships::All || pathkeys.is_null() {
             return;
         }
         let sorted = Arrangement { pathkeys, limit: None, rel };

@@ -11,6 +11,7 @@ use crate::{
     order::{self, Arrangement},
     pg,
     plandata::{Output, ScanPlan, SegmentKeys, Source},
+    python,
     relation::{self, Relation, Semi, Tables},
     table,
     upper::{self, Upper},
@@ -25,6 +26,17 @@ pub(crate) enum Planning {
     Upper(Upper),
     /// What ORDER BY makes of a relation of ours, which has no paths of ours.
     Sorted(*mut pg_sys::RelOptInfo),
+}
+
+/// What of a query may run elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ships {
+    /// Whatever means the same in SQLite.
+    All,
+    /// Conditions on segments only: plain rows are fetched of the segments that they leave.
+    Segments,
+    /// Nothing: plain rows are fetched of all segments.
+    Nothing,
 }
 
 /// Conditions by where they run.
@@ -54,8 +66,8 @@ impl Split {
     ///
     /// # Safety
     /// `clause` is a valid expression over the relation.
-    pub(crate) unsafe fn add(&mut self, clause: *mut pg_sys::Expr, tables: &Tables, pushdown: bool) {
-        if !pushdown {
+    pub(crate) unsafe fn add(&mut self, clause: *mut pg_sys::Expr, tables: &Tables, ships: Ships) {
+        if ships == Ships::Nothing {
             self.local.push(clause);
             return;
         }
@@ -63,6 +75,10 @@ impl Split {
         unsafe {
             if walk::only_segment(clause.cast(), tables) {
                 self.segment.push(clause);
+                return;
+            }
+            if ships == Ships::Segments {
+                self.local.push(clause);
                 return;
             }
             let expr = Walker::new(tables).expr(clause.cast());
@@ -107,8 +123,16 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
     // SAFETY: the planner's structures.
     unsafe {
         let tables = Tables::one((*rel).relid, table::load(relid));
-        let pushdown = guc::PUSHDOWN.get();
-        let split = split((*rel).baserestrictinfo, &tables, pushdown);
+        // The rows of a table that is written are found with functions of ours anyway.
+        let written = pg_sys::bms_is_member((*rel).relid as i32, (*root).all_result_relids);
+        let asks = guc::PUSHDOWN.get() && !written;
+        let python = if asks { python::alone(rel, tables.first()) } else { None };
+        let ships = match &python {
+            _ if !guc::PUSHDOWN.get() => Ships::Nothing,
+            Some(_) => Ships::Segments,
+            None => Ships::All,
+        };
+        let split = split((*rel).baserestrictinfo, &tables, ships);
         if (*rel).tuples <= 0.0 {
             (*rel).tuples = tables.first().estimated_rows.unwrap_or(UNCOUNTED);
         }
@@ -117,9 +141,10 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let share =
             pg_sys::clauselist_selectivity(root, segments, 0, pg_sys::JoinType::JOIN_INNER, std::ptr::null_mut());
         let scanned = ((*rel).tuples * share).max(1.0);
-        let relation = Relation { tables, source: relation::Source::Table(0), split, scanned, pushdown, name: None };
+        let relation =
+            Relation { tables, source: relation::Source::Table(0), split, scanned, ships, python, name: None };
         if relation.tables.first().use_remote_estimate
-            && pushdown
+            && ships == Ships::All
             && let Some(rows) = estimate::rows(root, rel, &relation, &relation.split)
         {
             let local = pg::make_list(relation.split.local.iter().copied());
@@ -136,13 +161,13 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_rel_size(
 ///
 /// # Safety
 /// The conditions are valid expressions over the tables.
-pub(crate) unsafe fn split(infos: *mut pg_sys::List, tables: &Tables, pushdown: bool) -> Split {
+pub(crate) unsafe fn split(infos: *mut pg_sys::List, tables: &Tables, ships: Ships) -> Split {
     let mut split = Split::default();
     // SAFETY: as for the caller.
     unsafe {
         for info in pg::list::<pg_sys::RestrictInfo>(infos) {
             if !(*info).pseudoconstant {
-                split.add((*info).clause, tables, pushdown);
+                split.add((*info).clause, tables, ships);
             }
         }
     }
@@ -244,7 +269,7 @@ pub(crate) unsafe extern "C-unwind" fn get_foreign_plan(
 pub(crate) unsafe fn print_conditions(
     split: &Split,
     tables: &Tables,
-    pushdown: bool,
+    ships: Ships,
     walker: &mut Walker<'_>,
     shipper: &mut Shipper<'_>,
 ) -> (Vec<String>, SegmentKeys) {
@@ -263,7 +288,7 @@ pub(crate) unsafe fn print_conditions(
             let sql = tables.print_semi(semi, walker, shipper);
             conditions.push(sql.expect("joins were printed when their paths were made"));
         }
-        if pushdown {
+        if ships != Ships::Nothing {
             for (i, clause) in split.segment.iter().chain(&split.local).enumerate() {
                 let expr = walker.expr((*clause).cast());
                 keys.push(Keys::of(&expr, tables.scope(), &walk::collation));
@@ -292,10 +317,11 @@ pub(crate) unsafe fn scan_plan(
     let mut shipper = Shipper::new(tables.scope(), &walk::collation);
     let from = relation.from(&mut walker, &mut shipper);
     // SAFETY: as for the caller.
-    let (conditions, keys) = unsafe { print_conditions(split, tables, relation.pushdown, &mut walker, &mut shipper) };
+    let (mut conditions, keys) = unsafe { print_conditions(split, tables, relation.ships, &mut walker, &mut shipper) };
     // SAFETY: as for the caller.
     let arranged = unsafe { order::print(arrangement, tables, &keys.keys, &mut walker, &mut shipper) }
         .expect("the arrangement was printed when the path was made");
+    conditions.extend(shipper.form_checks());
     let mut outputs = Vec::new();
     let mut columns = Vec::new();
     for (attribute, index) in wanted {
@@ -322,6 +348,7 @@ pub(crate) unsafe fn scan_plan(
         outputs,
         slots: slots.len(),
         keys,
+        python: relation.python.clone(),
         ..ScanPlan::of(tables)
     };
     // SAFETY: as for the caller.
@@ -341,9 +368,9 @@ unsafe fn base_plan(
     unsafe {
         let relid = (*rel).relid;
         // The clauses are the relation's own and, on a parameterized path, those of the join.
-        let mut split = split(clauses, &base.tables, base.pushdown);
+        let mut split = split(clauses, &base.tables, base.ships);
         for condition in join::batch::batch_conditions(path) {
-            split.add(condition, &base.tables, base.pushdown);
+            split.add(condition, &base.tables, base.ships);
         }
         let mut wanted = BTreeSet::new();
         let mut used = std::ptr::null_mut();

@@ -46,6 +46,9 @@ pub(crate) struct ScanPlan {
     pub(crate) slots: usize,
     /// Which segments can hold rows.
     pub(crate) keys: SegmentKeys,
+    /// Why plain rows are fetched, if a worker of the Python trough is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) python: Option<String>,
     /// The tables' segments: regular expressions that all must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) patterns: Vec<String>,
@@ -174,6 +177,9 @@ pub(crate) struct Stored {
     pub(crate) encoding: Encoding,
     /// What becomes of text that PostgreSQL cannot hold.
     pub(crate) invalid_text: InvalidText,
+    /// Whether texts are promised to be in canonical form.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) trusted: bool,
 }
 
 impl ScanPlan {
@@ -194,6 +200,7 @@ impl ScanPlan {
             width: 0,
             slots: 0,
             keys: SegmentKeys::default(),
+            python: None,
             patterns: tables.patterns(),
             limits: Limits::strictest(tables.members().iter().map(|m| m.table.limits)),
         }

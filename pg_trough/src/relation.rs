@@ -5,7 +5,12 @@ use std::collections::BTreeSet;
 use pgrx::pg_sys;
 use trough_pushdown::{Column, Refusal, Scope, Shipper, Table, scope};
 
-use crate::{plan::Split, plandata::Stored, table::ForeignTable, walk::Walker};
+use crate::{
+    plan::{Ships, Split},
+    plandata::Stored,
+    table::ForeignTable,
+    walk::Walker,
+};
 
 /// One of the foreign tables, by its place in the query's range table.
 #[derive(Clone)]
@@ -141,6 +146,7 @@ pub(crate) fn stored(column: &Column, typmod: i32) -> Stored {
         typmod,
         encoding: column.encoding,
         invalid_text: column.invalid_text,
+        trusted: column.trusted,
     }
 }
 
@@ -156,7 +162,9 @@ pub(crate) struct Relation {
     /// Rows read in SQLite.
     pub(crate) scanned: f64,
     /// Whether conditions, aggregates and orders may run in SQLite.
-    pub(crate) pushdown: bool,
+    pub(crate) ships: Ships,
+    /// Why they may not, if a worker of the Python trough is the reason.
+    pub(crate) python: Option<String>,
     /// The join, for EXPLAIN; none for one table.
     pub(crate) name: Option<String>,
 }
@@ -254,7 +262,7 @@ impl Relation {
 
     /// Whether PostgreSQL has nothing to check per row, so that what is on top of the scan may be shipped too.
     pub(crate) fn is_exact(&self) -> bool {
-        self.pushdown && self.split.local.is_empty() && self.split.both.is_empty()
+        self.ships == Ships::All && self.split.local.is_empty() && self.split.both.is_empty()
     }
 }
 

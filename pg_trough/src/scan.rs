@@ -14,6 +14,7 @@ use crate::{
     join::batch,
     memory, modify, pg,
     plandata::{ScanPlan, Source, Wanted},
+    python,
     replay::Replay,
     runtime, segments,
     state::StateDecoder,
@@ -86,6 +87,7 @@ pub(crate) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         let foreign = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
         let plan = ScanPlan::from_list((*foreign).fdw_private);
         let cluster = cluster::of(pg_sys::Oid::from(plan.server), compat::scan_user(node));
+        python::begins(&plan, &cluster);
         let parent = (&raw mut (*node).ss.ps).cast::<pg_sys::PlanState>();
         let mut values = Vec::new();
         let mut batched = Vec::new();

@@ -136,7 +136,7 @@ def main(url, address, password):
     print("columns:", ", ".join(f"{c['column_name']} {c['type']}{' (time)' if c['is_dttm'] else ''}" for c in seen["columns"]))
 
     # Superset writes the bounds of a column of a timestamp type as to_timestamp(…), which is a timestamptz, so that they are
-    # compared in the session's time zone, here and not in SQLite. Those of a calculated column of type STRING are plain literals.
+    # compared in the session's time zone. Those of a calculated column of type STRING are plain literals, in UTC.
     columns = [{key: c[key] for key in ("id", "column_name", "type", "is_dttm", "groupby", "filterable")} for c in seen["columns"]]
     columns.append({"column_name": "departed", "expression": "departure", "type": "STRING", "is_dttm": True, "groupby": True,
                     "filterable": True, "python_date_format": "%Y-%m-%d %H:%M:%S.%f"})

@@ -12,13 +12,7 @@ use crate::{
 
 impl Shipper<'_> {
     /// A call of an operator that gives a boolean.
-    pub(crate) fn operation(
-        &mut self,
-        operator: Oid,
-        collation: Oid,
-        args: &[Expr],
-        loose: bool,
-    ) -> Result<Shipped, Refusal> {
+    pub(crate) fn operation(&mut self, operator: Oid, collation: Oid, args: &[Expr]) -> Result<Shipped, Refusal> {
         let [a, b] = args else { return Err(Refusal("an operator without a rule")) };
         match rules::operator(operator) {
             Some(Rule::Like { negated, folded }) => self.like(negated, folded, collation, a, b),
@@ -33,7 +27,8 @@ impl Shipper<'_> {
                 };
                 Ok(Shipped { sql, exact: true })
             }
-            Some(Rule::CompareTimes(cmp, left, right)) => self.compare_times(cmp, (left, a), (right, b), loose),
+            Some(Rule::CompareTimes(cmp, left, right)) => self.compare_times(cmp, (left, a), (right, b)),
+            Some(Rule::CompareNumeric(cmp)) => self.compare_numeric(cmp, a, b),
             _ => Err(Refusal("an operator without a rule")),
         }
     }
@@ -51,6 +46,11 @@ impl Shipper<'_> {
             return None;
         }
         let c = column_sql(column);
+        self.days(&c, cmp, value)
+    }
+
+    /// The same for a column's text and a value that is less than a day from it.
+    fn days(&mut self, c: &str, cmp: Cmp, value: &Val) -> Option<String> {
         let mut bounds = Vec::new();
         if matches!(cmp, Cmp::Eq | Cmp::Gt | Cmp::Ge) {
             bounds.push(format!("{c} >= {}", self.bind(value.slot, None, Encode::IsoDayFrom)));
@@ -68,11 +68,10 @@ impl Shipper<'_> {
         cmp: Cmp,
         (left, a): (Family, &Expr),
         (right, b): (Family, &Expr),
-        loose: bool,
     ) -> Result<Shipped, Refusal> {
-        let (term, family, value, of_value, cmp) = match (a, b) {
-            (Expr::Value(value), term) => (term, right, value, left, cmp.commuted()),
-            (term, Expr::Value(value)) => (term, left, value, right, cmp),
+        let (expr, family, value, of_value, cmp) = match (a, b) {
+            (Expr::Value(value), expr) => (expr, right, value, left, cmp.commuted()),
+            (expr, Expr::Value(value)) => (expr, left, value, right, cmp),
             (a, b) if left != Family::Timestamptz && right != Family::Timestamptz => {
                 let (a, b) = (instant(self.term_of(a, left)?)?, instant(self.term_of(b, right)?)?);
                 return Ok(Shipped { sql: format!("({} {} {})", a.sql, cmp.sql(), b.sql), exact: true });
@@ -82,7 +81,7 @@ impl Shipper<'_> {
         if family_of(value.type_oid) != Some(of_value) {
             return Err(Refusal("types of different families"));
         }
-        let term = self.term_of(term, family)?;
+        let term = self.term_of(expr, family)?;
         // A day is before an instant exactly if it is before the next midnight, and so on: the text that is stored compares.
         if (family, of_value, term.encoding) == (Family::Date, Family::Timestamp, Encoding::Iso8601)
             && cmp.is_ordering()
@@ -97,18 +96,27 @@ impl Shipper<'_> {
             let v = self.bind(value.slot, None, Encode::Instant { local });
             return Ok(Shipped { sql: format!("({x} {} {v})", cmp.sql()), exact: true });
         }
-        if !loose {
-            return Err(Refusal("a comparison that depends on the time zone"));
+        // Which local times are before an instant depends on the zone's rules around it: where clocks are put forward, some
+        // instants have two. The ranges of those that fulfil the comparison are worked out when the query begins.
+        let (negated, cmp) = if cmp == Cmp::Ne { (true, Cmp::Eq) } else { (false, cmp) };
+        let dates = family == Family::Date;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|end| self.bind(value.slot, None, Encode::Bound { cmp, dates, end }));
+        let within = format!("({x} BETWEEN {a} AND {b} OR ({c} <= {d} AND {x} BETWEEN {c} AND {d}))");
+        if negated {
+            return Ok(Shipped { sql: format!("(NOT {within})"), exact: true });
         }
-        // No zone is as far as two days from UTC, whatever its rules did in between.
-        let bound = |s: &mut Self, days: i8| s.bind(value.slot, None, Encode::Near { days });
-        let sql = match cmp {
-            Cmp::Gt | Cmp::Ge => format!("({x} > {})", bound(self, -2)),
-            Cmp::Lt | Cmp::Le => format!("({x} < {})", bound(self, 2)),
-            Cmp::Eq => format!("({x} > {} AND {x} < {})", bound(self, -2), bound(self, 2)),
-            Cmp::Ne => return Err(Refusal("a comparison that depends on the time zone")),
-        };
-        Ok(Shipped { sql, exact: false })
+        // No zone is as far as a day from UTC.
+        let bounds = self.iso_text(expr).and_then(|text| self.days(&text, cmp, value));
+        let sql = bounds.map_or(within.clone(), |bounds| format!("({bounds} AND {within})"));
+        Ok(Shipped { sql, exact: true })
+    }
+
+    /// A column of timestamps as ISO texts, as they are stored.
+    fn iso_text(&self, expr: &Expr) -> Option<String> {
+        let Expr::Column(index) = expr else { return None };
+        let column = self.scope.column(*index)?;
+        let timestamps = repr(column).is_some_and(|r| r.family == Family::Timestamp);
+        (column.encoding == Encoding::Iso8601 && timestamps).then(|| column_sql(column))
     }
 
     /// Whether a collation compares texts as SQLite does.

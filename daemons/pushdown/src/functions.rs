@@ -3,7 +3,7 @@
 
 use crate::{
     column::Encoding,
-    expr::{Expr, Literal, Val},
+    expr::Expr,
     oid::{self, Oid},
     rules::Family,
     scalar::{Range, Term, type_range},
@@ -41,8 +41,18 @@ enum Fun {
     BlobLength,
     /// `timestamp(date)`, `date(timestamp)`
     TimeAs(Oid),
-    /// `date_trunc(text, timestamp)`
-    Truncate,
+    /// `date_trunc(text, timestamp)`, `date_trunc(text, timestamptz, text)`
+    Truncate(Oid),
+    /// `timezone(text, timestamp)`, `timezone(text, timestamptz)`
+    Zone(Family, Oid),
+    /// `extract(text, date)`, `extract(text, timestamp)`
+    Extract,
+    /// `date_part(text, timestamp)`
+    DatePart,
+    /// A numeric as an integer or a double.
+    NumericAs(Oid),
+    /// `int4(float8)`
+    FloatToInt,
 }
 
 /// An operator of integers.
@@ -121,6 +131,7 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (313, Fun::IntAs(oid::INT4)),
     (314, Fun::IntAs(oid::INT2)),
     (316, Fun::ToFloat),
+    (317, Fun::FloatToInt),
     (462, Fun::Int(Minus, oid::INT8)),
     (463, Fun::Int(Add, oid::INT8)),
     (464, Fun::Int(Sub, oid::INT8)),
@@ -159,6 +170,7 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (945, Fun::Int(Mod, oid::INT8)),
     (947, Fun::Int(Mod, oid::INT8)),
     (948, Fun::Int(Div, oid::INT8)),
+    (1159, Fun::Zone(Family::Timestamptz, oid::TIMESTAMP)),
     (1230, Fun::Int(Abs, oid::INT8)),
     (1251, Fun::Int(Abs, oid::INT4)),
     (1253, Fun::Int(Abs, oid::INT2)),
@@ -171,6 +183,7 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (1279, Fun::Int(Sub, oid::INT8)),
     (1280, Fun::Int(Mul, oid::INT8)),
     (1281, Fun::Int(Div, oid::INT8)),
+    (1284, Fun::Truncate(oid::TIMESTAMPTZ)),
     (1317, Fun::Text("trough_length", &[Text], oid::INT4)),
     (1369, Fun::Text("trough_length", &[Text], oid::INT4)),
     (1374, Fun::TextBytes),
@@ -179,6 +192,9 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (1396, Fun::Int(Abs, oid::INT8)),
     (1397, Fun::Int(Abs, oid::INT4)),
     (1398, Fun::Int(Abs, oid::INT2)),
+    (1744, Fun::NumericAs(oid::INT4)),
+    (1746, Fun::NumericAs(oid::FLOAT8)),
+    (1779, Fun::NumericAs(oid::INT8)),
     (1892, Fun::Int(And, oid::INT2)),
     (1893, Fun::Int(Or, oid::INT2)),
     (1894, Fun::Int(Xor, oid::INT2)),
@@ -195,9 +211,11 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (1911, Fun::Int(Plus, oid::INT2)),
     (1912, Fun::Int(Plus, oid::INT4)),
     (2010, Fun::BlobLength),
-    (2020, Fun::Truncate),
+    (2020, Fun::Truncate(oid::TIMESTAMP)),
+    (2021, Fun::DatePart),
     (2024, Fun::TimeAs(oid::TIMESTAMP)),
     (2029, Fun::TimeAs(oid::DATE)),
+    (2069, Fun::Zone(Family::Timestamp, oid::TIMESTAMPTZ)),
     (2087, Fun::Text("trough_replace", &[Text, Sought, Text], oid::TEXT)),
     (2088, Fun::Text("trough_split_part", &[Text, Sought, Place], oid::TEXT)),
     (2557, Fun::IntToBool),
@@ -206,10 +224,9 @@ static FUNCTIONS: &[(Oid, Fun)] = &[
     (3061, Fun::Text("trough_right", &[Text, Arg::Int], oid::TEXT)),
     (3062, Fun::Text("trough_reverse", &[Text], oid::TEXT)),
     (3696, Fun::Text("trough_starts_with", &[Text, Sought], oid::BOOL)),
+    (6199, Fun::Extract),
+    (6202, Fun::Extract),
 ];
-
-/// Units that `date_trunc` takes, as constants, in either case.
-const UNITS: &[&str] = &["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
 
 impl Shipper<'_> {
     /// A function call.
@@ -293,14 +310,13 @@ impl Shipper<'_> {
                 }
                 Term::new(sql, result)
             }
-            (Fun::Truncate, [Expr::Value(Val { literal: Some(Literal::Text(unit)), .. }), arg]) => {
-                let unit = UNITS
-                    .iter()
-                    .find(|known| known.eq_ignore_ascii_case(unit))
-                    .ok_or(Refusal("a unit without a rule"))?;
-                let term = crate::scalar::instant(self.term_of(arg, Family::Timestamp)?)?;
-                Term::new(format!("trough_trunc('{unit}', {})", term.sql), oid::TIMESTAMP)
-            }
+            (Fun::Truncate(result), [unit, arg]) => self.truncate(unit, arg, None, result),
+            (Fun::Truncate(result), [unit, arg, zone]) => self.truncate(unit, arg, Some(zone), result),
+            (Fun::Zone(from, to), [zone, arg]) => self.at_utc(zone, arg, from, to),
+            (Fun::Extract, args) => self.extract(&Expr::Call { function, collation, args: args.to_vec() }),
+            (Fun::DatePart, [field, arg]) => self.date_part(field, arg),
+            (Fun::NumericAs(result), [arg]) => self.extract_as(arg, result),
+            (Fun::FloatToInt, [arg]) => self.date_part_as_int(arg),
             _ => Err(Refusal("a function without a rule")),
         }
     }

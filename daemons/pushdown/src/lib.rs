@@ -6,6 +6,7 @@
 //! ([`Column`]), never by name.
 
 pub mod aggregate;
+mod calendar;
 pub mod column;
 mod compare;
 pub mod expr;
@@ -17,6 +18,7 @@ mod lists;
 pub mod oid;
 mod operators;
 pub mod order;
+pub mod parts;
 pub mod pattern;
 mod predicate;
 pub mod regex;

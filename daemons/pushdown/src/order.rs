@@ -84,6 +84,8 @@ fn sorts(opfamily: Oid, family: Family) -> bool {
             | (434, Family::Date | Family::Timestamp | Family::Timestamptz)
             | (1970, Family::Float)
             | (1976, Family::Int)
+            // Only parts of dates and times are whole numbers of this family.
+            | (1988, Family::Int)
             | (1994 | 2095, Family::Text)
             | (2968, Family::Uuid)
     )

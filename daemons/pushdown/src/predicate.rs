@@ -71,7 +71,7 @@ impl Shipper<'_> {
                 exactly(self.bind(value.slot, None, Encode::As(Encoding::Boolean)))
             }
             Expr::Op { operator, collation, args } => match rules::operator(*operator) {
-                Some(rule) if !matches!(rule, Rule::Call(_)) => self.operation(*operator, *collation, args, loose),
+                Some(rule) if !matches!(rule, Rule::Call(_)) => self.operation(*operator, *collation, args),
                 _ => self.truth(expr),
             },
             Expr::Distinct { operator, collation, args } => match (rules::operator(*operator), args.as_slice()) {

@@ -1,9 +1,12 @@
 //! The rule table: PostgreSQL's operators by OID, and what they are in SQLite.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{oid::Oid, operators};
 
 /// A comparison that both sides know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cmp {
     /// `=`
     Eq,
@@ -81,6 +84,8 @@ pub enum Rule {
     Call(Oid),
     /// A comparison of dates and times of two families.
     CompareTimes(Cmp, Family, Family),
+    /// A comparison of numerics.
+    CompareNumeric(Cmp),
     /// `LIKE` on text.
     Like {
         /// Whether it is NOT LIKE.

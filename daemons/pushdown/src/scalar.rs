@@ -97,7 +97,9 @@ impl Shipper<'_> {
         match expr {
             Expr::Column(index) => {
                 let column = self.scope.column(*index).ok_or(Refusal("no such column"))?;
-                canonical_column(column)
+                let term = canonical_column(column)?;
+                self.rely_on_form(column);
+                Ok(term)
             }
             Expr::Value(value) => {
                 let family = family_of(value.type_oid).ok_or(Refusal("a type that SQLite does not compare alike"))?;

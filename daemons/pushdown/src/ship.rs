@@ -9,7 +9,15 @@ use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{column::Encoding, expr::Expr, limits, oid::Oid, scope::Scope};
+use crate::{
+    column::{Column, Encoding},
+    expr::Expr,
+    limits,
+    oid::Oid,
+    rules::Cmp,
+    scope::Scope,
+    stored::form_check,
+};
 
 /// What a collation does to text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +54,18 @@ pub enum Encode {
         /// Which of the two.
         after: bool,
     },
-    /// An instant, shifted by days, as microseconds since 1970.
-    Near {
-        /// How many.
-        days: i8,
+    /// An end of the ranges of dates or times without a time zone for which a comparison with an instant is true, in the session's time
+    /// zone: see [`Shipper`]'s comparisons of times. Microseconds since 1970.
+    Bound {
+        /// The comparison; never `<>`.
+        cmp: Cmp,
+        /// Whether dates are compared.
+        dates: bool,
+        /// Which end: the first range's start and end, the second's start and end.
+        end: u8,
     },
+    /// A numeric as it compares with whole numbers.
+    Numeric,
     /// A regular expression as the workers search for it.
     Regex {
         /// Whether case is ignored.
@@ -97,6 +112,8 @@ pub struct Shipper<'a> {
     pub(crate) doubts: Vec<String>,
     /// Whether anything that was looked at relies on the bytes of texts; stays so if it is not kept.
     bytewise: Cell<bool>,
+    /// Tests of the forms that anything that was looked at relies on; they stay if it is not kept.
+    forms: Vec<String>,
 }
 
 /// What an expression does on a row on which PostgreSQL would raise an error (an overflow, a division by zero).
@@ -121,6 +138,7 @@ impl<'a> Shipper<'a> {
             faults: Faults::Doubted,
             doubts: Vec::new(),
             bytewise: Cell::new(false),
+            forms: Vec::new(),
         }
     }
 
@@ -138,6 +156,21 @@ impl<'a> Shipper<'a> {
     /// SQLite holds them in UTF-8: for the request's field `bytewise`.
     pub fn is_bytewise(&self) -> bool {
         self.bytewise.get()
+    }
+
+    /// Conditions that raise where a column that is promised to hold texts in canonical form begins with another one. They read one row
+    /// each, and no row of the statement.
+    pub fn form_checks(&self) -> Vec<String> {
+        self.forms.clone()
+    }
+
+    /// Notes that what is printed relies on the form of a column's texts.
+    pub(crate) fn rely_on_form(&mut self, column: &Column) {
+        if let Some(check) = form_check(column)
+            && !self.forms.contains(&check)
+        {
+            self.forms.push(check);
+        }
     }
 
     /// Notes that what is printed relies on the bytes of texts.

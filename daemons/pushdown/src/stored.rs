@@ -97,6 +97,28 @@ pub(crate) fn checked(column: &Column) -> Result<String, Refusal> {
     })
 }
 
+/// For a column whose texts are compared as they are, as they are promised to be in canonical form: a condition that raises if the
+/// first of them is not. Whoever breaks the promise has mostly broken it everywhere.
+pub(crate) fn form_check(column: &Column) -> Option<String> {
+    // Columns of an answer are of no table.
+    if !column.trusted
+        || column.segment
+        || column.table.is_empty()
+        || !matches!(column.encoding, Encoding::Iso8601 | Encoding::UuidText)
+    {
+        return None;
+    }
+    let kind = match repr(column)?.family {
+        Family::Date => "date",
+        Family::Timestamp => "timestamp",
+        Family::Timestamptz => "timestamptz",
+        _ => "uuid",
+    };
+    let (table, name) = (quote_literal(&column.table), quote_literal(&column.name));
+    let (from, c) = (quote_identifier(&column.table), quote_identifier(&column.name));
+    Some(format!("coalesce((SELECT trough_form({c}, '{kind}', {table}, {name}) FROM {from} LIMIT 1), 1)"))
+}
+
 /// Whether `checked` prints the bare column.
 pub(crate) fn known(column: &Column) -> bool {
     column.segment

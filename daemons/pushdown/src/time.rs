@@ -163,6 +163,14 @@ pub fn parse_timestamp(text: &[u8], utc: bool) -> Result<i64, TimeError> {
     Ok(midnight + us - if utc { offset * 1_000_000 } else { 0 })
 }
 
+/// Whether a text is a timestamp in the form of [`format_timestamp`].
+pub fn is_canonical_timestamp(text: &[u8], utc: bool) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00.000000";
+    let (body, zone) = text.split_at(text.len().min(FORM.len()));
+    let alike = |(c, form): (&u8, &u8)| if *form == b'0' { c.is_ascii_digit() } else { c == form };
+    body.len() == FORM.len() && body.iter().zip(FORM).all(alike) && zone == if utc { &b"Z"[..] } else { b"" }
+}
+
 /// Units of an epoch encoding in a microsecond's terms.
 fn unit(encoding: Encoding) -> Option<i64> {
     match encoding {

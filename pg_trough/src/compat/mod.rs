@@ -91,6 +91,15 @@ pub(crate) const CUSTOM_PROJECTION: u32 = 0;
 #[cfg(not(feature = "pg14"))]
 pub(crate) const CUSTOM_PROJECTION: u32 = pg_sys::CUSTOMPATH_SUPPORT_PROJECTION;
 
+/// Who a relation will be scanned as.
+///
+/// # Safety
+/// `rel` is the planner's.
+pub(crate) unsafe fn planned_user(rel: *mut pg_sys::RelOptInfo) -> pg_sys::Oid {
+    // SAFETY: as for the caller.
+    unsafe { if (*rel).userid == pg_sys::InvalidOid { pg_sys::GetUserId() } else { (*rel).userid } }
+}
+
 /// Who a scan runs as.
 ///
 /// # Safety

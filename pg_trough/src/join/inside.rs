@@ -8,7 +8,7 @@ use crate::{
     guc, memory,
     order::Arrangement,
     pg,
-    plan::{self, Planning, Split},
+    plan::{self, Planning, Ships, Split},
     relation::{Conditions, Member, Relation, Semi, Source, Tables},
     table::OnFault,
     walk::{self, Walker},
@@ -102,7 +102,8 @@ impl Sides<'_> {
         if !strict(outer) || !strict(inner) {
             return None;
         }
-        if !outer.pushdown || !inner.pushdown || count + inner.tables.members().len() > MOST_TABLES {
+        if outer.ships != Ships::All || inner.ships != Ships::All || count + inner.tables.members().len() > MOST_TABLES
+        {
             return None;
         }
         // SAFETY: the planner's structures.
@@ -192,7 +193,7 @@ impl Sides<'_> {
                     split.both.extend(&inner.split.both);
                     split.local.extend(&inner.split.local);
                     for clause in joining {
-                        split.add(clause, &tables, true);
+                        split.add(clause, &tables, Ships::All);
                     }
                 }
                 JOIN_LEFT => {
@@ -204,7 +205,7 @@ impl Sides<'_> {
                     on.exprs.extend(joining);
                     whole = Source::Join { left: Box::new(whole), right: Box::new(right), outer: true, on };
                     for clause in above {
-                        split.add(clause, &tables, true);
+                        split.add(clause, &tables, Ships::All);
                     }
                 }
                 _ => {
@@ -222,7 +223,7 @@ impl Sides<'_> {
                                     pg_sys::NodeTag::T_Var,
                                 ) => {}
                             true => return None,
-                            false => split.add(clause, &tables, true),
+                            false => split.add(clause, &tables, Ships::All),
                         }
                     }
                 }
@@ -235,7 +236,8 @@ impl Sides<'_> {
             };
             let name = format!("{} {word} JOIN {}", side_name(outer), side_name(inner));
             let scanned = outer.scanned + inner.scanned;
-            let relation = Relation { tables, source: whole, split, scanned, pushdown: true, name: Some(name) };
+            let relation =
+                Relation { tables, source: whole, split, scanned, ships: Ships::All, python: None, name: Some(name) };
             prints(&relation).then_some(relation)
         }
     }

@@ -147,7 +147,7 @@ unsafe extern "C-unwind" fn add_paths(
         }
         let Some(Planning::Scan(base)) = plan::planning(inner) else { return };
         let outer_path = (*outer).cheapest_total_path;
-        if outer_path.is_null() || !(*outer_path).param_info.is_null() || !base.pushdown {
+        if outer_path.is_null() || !(*outer_path).param_info.is_null() || base.ships != plan::Ships::All {
             return;
         }
         use pg_sys::JoinType::{JOIN_ANTI, JOIN_INNER, JOIN_LEFT, JOIN_SEMI, JOIN_UNIQUE_OUTER};
@@ -330,7 +330,7 @@ fn meets(op: &pg_sys::OpExpr) -> bool {
 unsafe fn ships(condition: *mut pg_sys::Expr, base: &Relation) -> bool {
     let mut split = Split::default();
     // SAFETY: the condition is over the relation.
-    unsafe { split.add(condition, &base.tables, true) };
+    unsafe { split.add(condition, &base.tables, plan::Ships::All) };
     !split.remote.is_empty()
 }
 

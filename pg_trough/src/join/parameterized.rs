@@ -7,7 +7,7 @@ use pgrx::{pg_guard, pg_sys};
 use crate::{
     compat::{self, ScanPath},
     pg,
-    plan::{self, Split},
+    plan::{self, Ships, Split},
     relation::Relation,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 /// # Safety
 /// The arguments are the planner's; `base` is what was kept of the relation.
 pub(crate) unsafe fn add_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo, base: &Relation) {
-    if !base.pushdown {
+    if base.ships == Ships::Nothing {
         return;
     }
     // SAFETY: the planner's structures; parameterizations are made once per set of relations and can be compared by address.
@@ -26,7 +26,7 @@ pub(crate) unsafe fn add_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys:
         let mut infos: Vec<*mut pg_sys::ParamPathInfo> = Vec::new();
         for clause in join_clauses(root, rel) {
             let mut split = Split::default();
-            split.add((*clause).clause, &base.tables, true);
+            split.add((*clause).clause, &base.tables, base.ships);
             let ships = split.local.is_empty();
             if !(ships && named || plan::keys(&split, &base.tables).is_finite()) {
                 continue;
@@ -44,7 +44,7 @@ pub(crate) unsafe fn add_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys:
         for info in infos {
             let mut split = base.split.clone();
             for clause in pg::list::<pg_sys::RestrictInfo>((*info).ppi_clauses) {
-                split.add((*clause).clause, &base.tables, true);
+                split.add((*clause).clause, &base.tables, base.ships);
             }
             let segment = pg::make_list(split.segment.iter().copied());
             let inner = pg_sys::JoinType::JOIN_INNER;

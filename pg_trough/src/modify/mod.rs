@@ -16,7 +16,7 @@ mod put;
 mod returning;
 mod send;
 mod target;
-mod transaction;
+pub(crate) mod transaction;
 mod truncate;
 
 pub(crate) use direct::{begin_direct_modify, end_direct_modify, explain_direct_modify, iterate_direct_modify};

@@ -264,8 +264,9 @@ unsafe fn statement(
         let mut walker = Walker::new(tables);
         let mut shipper = Shipper::new(tables.scope(), &walk::collation);
         let from = relation.from(&mut walker, &mut shipper);
-        let (conditions, keys) =
-            plan::print_conditions(&relation.split, tables, relation.pushdown, &mut walker, &mut shipper);
+        let (mut conditions, keys) =
+            plan::print_conditions(&relation.split, tables, relation.ships, &mut walker, &mut shipper);
+        conditions.extend(shipper.form_checks());
         let conditions =
             if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let bytewise = shipper.is_bytewise();

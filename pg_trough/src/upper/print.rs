@@ -155,5 +155,12 @@ fn argument(call: &aggregate::Call, aggregate: &Aggregate, tables: &Tables) -> S
 
 /// A value that an expression makes.
 fn stored(name: &str, type_oid: u32, encoding: trough_pushdown::Encoding) -> Stored {
-    Stored { name: name.into(), type_oid, typmod: -1, encoding, invalid_text: trough_pushdown::InvalidText::Error }
+    Stored {
+        name: name.into(),
+        type_oid,
+        typmod: -1,
+        encoding,
+        invalid_text: trough_pushdown::InvalidText::Error,
+        trusted: false,
+    }
 }

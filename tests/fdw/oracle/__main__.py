@@ -47,7 +47,7 @@ def styles(r):
     """Settings that texts and values may depend on: the same in all worlds."""
     if r.random() < 0.6:
         return ""
-    zone = r.choice(["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Auckland"])
+    zone = r.choice(["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Auckland", "Europe/Berlin", "Pacific/Apia"])
     style, interval = r.choice(["ISO, MDY", "German", "SQL, DMY", "Postgres, MDY"]), r.choice(["postgres", "iso_8601", "sql_standard", "postgres_verbose"])
     return f"SET timezone = '{zone}'; SET datestyle = '{style}'; SET intervalstyle = '{interval}'; SET bytea_output = '{r.choice(['hex', 'escape'])}'"
 

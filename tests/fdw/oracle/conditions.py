@@ -1,6 +1,6 @@
 """Random conditions: every operator and construct that a WHERE clause of PostgreSQL has for the supported types."""
 
-from .exprs import CMP, COMPARED, PATTERNS, PLAIN, REGEXES
+from .exprs import CMP, COMPARED, FIELDS, PATTERNS, PLAIN, REGEXES
 from .node import E, Many, Node
 from .values import pg_text
 
@@ -232,8 +232,22 @@ def dates(x, scope, depth):
     tests = ["({} > now() - interval '100 years')", "({} <= current_date)", "(extract(year from {}) = 2000)", "(extract(hour from {}::timestamp) > 6)", "(date_trunc('month', {}) = '2000-01-01')", "({}::date = date '2000-01-01')",
              "({} = date '2000-01-01')", "({} < timestamp '2000-01-02 03:00')", "({} >= timestamptz '1999-12-31 22:00+00')", "(isfinite({}))", "({} IS NOT NULL AND {} < 'infinity')", "(to_char({}, 'MM') = '01')",
              "({} BETWEEN timestamp '1999-12-30' AND date '2000-01-05')", "(extract(epoch from {}) > 0)", "(date_part('dow', {}) = 6)"]
+    if x.chance(0.45):
+        tests = [f"({{}} {x.r.choice(CMP)} timestamptz '{x.r.choice(EDGES)}')", f"(timestamptz '{x.r.choice(EDGES)}' {x.r.choice(CMP)} {{}})", f"({{}} BETWEEN timestamptz '{x.r.choice(EDGES)}' AND timestamptz '{x.r.choice(EDGES)}')",
+                 f"({{}} {x.r.choice(CMP)} to_timestamp('2000-02-29 {x.r.randrange(24):02}:00:00', 'YYYY-MM-DD HH24:MI:SS'))", f"({{}} {x.r.choice(CMP)} timestamp '{x.r.choice(EDGES)}')", f"({{}} {x.r.choice(CMP)} date '{x.r.choice(EDGES)}')"]
+        field = x.pick(*FIELDS[:-1]) if cat == "date" else x.pick(*FIELDS[:-1], "hour", "minute")
+        arg = "{} AT TIME ZONE 'UTC'" if cat == "tstz" else "{}"
+        tests += [f"(extract({field} from {arg}) {x.r.choice(CMP)} {x.pick('1', '12', '2000', '1.5', '-1', '0', '20.0', '1e20', x.any_literal('numeric'))})"] * 3
+        if cat != "date":
+            tests += [f"(date_part('{field}', {arg}) {x.r.choice(CMP)} {x.pick('1', '12.5', '2000', '-1')})"]
     test = x.r.choice(tests)
     return done(test, *([ref.sql] * test.count("{}")))
+
+
+# Where clocks change, or zones are far from UTC, or the two together make a day that is not there; and the ends.
+EDGES = ["2000-03-26 00:59:59.999999+00", "2000-03-26 01:00+00", "2000-03-26 01:30+00", "2000-03-26 02:00:00.000001+00", "2000-10-29 00:30+00", "2000-10-29 01:00+00", "2000-10-29 01:30+00", "2000-03-18 14:30+00",
+         "2000-09-30 16:00+00", "2011-12-30 10:00+00", "2011-12-29 23:59:59+00", "1969-12-31 23:59:59.5+00", "1970-01-01 00:00+00", "2000-02-29 12:00+00", "2000-01-01 00:00+00", "1999-12-31 22:00+00", "0001-01-01 00:00+00 BC", "0044-03-15 12:00+00 BC",
+         "1582-10-10 00:00+00", "9999-12-31 23:00+00", "infinity", "-infinity", "294276-12-31 12:00+00"]
 
 
 def arrays(x, scope, depth):

@@ -10,6 +10,7 @@ COMPARED = ["int", "float", "text", "bytea", "bool", "date", "ts", "tstz", "uuid
 CMP = ["=", "=", "<>", "<", "<=", ">", ">="]
 PATTERNS = ["%a%", "a%", "%", "", "_", "__", "%é%", "a\\_b", "%\\%", "x\\%%", "[a]%", "%*%", "a?%", "A%", "%b", "中%", "a\\\\b", "%\\_%", "_a%", "%  ", "ab", "%\n%", "i", "%%", "x%x", "?", "İ%", "%.%", "^%", "a-%", "\\a%"]
 REGEXES = ["a", "^a", "b$", "^$", ".", "^.$", "[a-c]+", "^[[:alpha:]]+$", "a|b", "(ab)+", "\\d", "\\w+", "^\\s", "é", "中", "a.c", "^(?:a|A)", "x{3,}", "\\m", "[^a]", "(?i)ab", "a\\.c", "^[A-Z]", "\\n", "(a)\\1", "^a.*b?$", ".*?b", "[[:upper:]]"]
+FIELDS = ["year", "month", "day", "quarter", "week", "dow", "isodow", "doy", "isoyear", "decade", "century", "millennium", "epoch"]
 PLAIN = {"int": "integer", "float": "double precision", "text": "text", "bytea": "bytea", "bool": "boolean", "date": "date", "ts": "timestamp", "tstz": "timestamptz", "uuid": "uuid",
          "numeric": "numeric", "interval": "interval", "time": "time", "enum": "public.mood", "bpchar": "character(4)", "jsonb": "jsonb", "json": "json", "array": "text[]", "intarray": "integer[]", "range": "int4range", "inet": "inet"}
 
@@ -171,7 +172,10 @@ class Exprs:
             case 8:
                 cat = self.pick("date", "ts", "tstz")
                 field = self.pick("year", "month", "day", "dow", "doy", "isodow", "week", "quarter")
-                return E(f"extract({field} from {{}})::int" if self.chance(0.6) else f"date_part('{field}', {{}})::int", self.pick_finite(scope, cat), alts=["1"])
+                arg = self.pick_finite(scope, cat)
+                if cat == "tstz" and self.chance(0.6):
+                    arg = E("({} AT TIME ZONE 'UTC')", arg, alts=[arg])
+                return E(f"extract({field} from {{}})::int" if self.chance(0.6) else f"date_part('{field}', {{}})::int", arg, alts=["1"])
             case 9:
                 return E("({})::int", self.cond(scope, depth), alts=["1"])
             case 10:
@@ -207,13 +211,19 @@ class Exprs:
             case 4:
                 return E("({})::float8", self.scalar(scope, "int", depth), alts=["1.0::float8"])
             case 5:
+                if self.chance(0.5):
+                    field = self.pick("year", "month", "day", "hour", "minute", "isoyear", "decade", "century", "millennium", "week", "doy")
+                    arg = self.pick_finite(scope, "ts") if self.chance(0.5) else E("({} AT TIME ZONE 'UTC')", self.pick_finite(scope, "tstz"), alts=["timestamp '2000-01-01'"])
+                    return E(self.pick(f"date_part('{field}', {{}})", f"extract({field} from {{}})::float8"), arg, alts=["1.0::float8"])
                 return E(self.pick("extract(epoch from {})::float8", "date_part('epoch', {})"), self.pick_finite(scope, self.pick("ts", "tstz", "date")), alts=["1.0::float8"])
         return a
 
     def make_numeric(self, scope, depth):
         a, b = self.scalar(scope, "numeric", depth), self.scalar(scope, "numeric", depth)
         return self.pick(E("({} + {})", a, b, alts=[a, b]), E("({} * 2)", a, alts=[a]), E("round({}, 1)", a, alts=[a]), E("abs({})", a, alts=[a]), E("({} - {})", a, b, alts=[a, b]),
-                         E("({})::numeric", self.scalar(scope, "int", depth), alts=["1.5"]), E("trunc({})", a, alts=[a]))
+                         E("({})::numeric", self.scalar(scope, "int", depth), alts=["1.5"]), E("trunc({})", a, alts=[a]),
+                         *[E(f"extract({self.pick(*FIELDS)} from {{}})", self.pick_finite(scope, self.pick("ts", "date")), alts=["1.5"])] * 4,
+                         *[E(f"extract({self.pick(*FIELDS, 'hour', 'minute')} from {{}} AT TIME ZONE 'UTC')", self.pick_finite(scope, "tstz"), alts=["1.5"])] * 2)
 
     def make_text(self, scope, depth):
         a = self.scalar(scope, "text", depth)
@@ -263,7 +273,9 @@ class Exprs:
         a = self.scalar(scope, "ts", depth, True)
         unit = self.pick("hour", "day", "month", "week", "year", "minute")
         return self.pick(E("({} + interval '1 day')", a, alts=[a]), E("({} - interval '1 mon')", a, alts=[a]), E(f"date_trunc('{unit}', {{}})", a, alts=[a]), E("({})::timestamp", self.scalar(scope, "date", 0, True), alts=[a]),
-                         E("({} at time zone 'Europe/Berlin')", self.scalar(scope, "tstz", 0, True), alts=[a]))
+                         E("({} at time zone 'Europe/Berlin')", self.scalar(scope, "tstz", 0, True), alts=[a]),
+                         *[E("({} at time zone " + self.pick("'UTC'", "'utc'", "'Etc/UTC'", "'GMT'") + ")", self.scalar(scope, "tstz", 0, True), alts=[a])] * 2,
+                         E(f"date_trunc('{unit}', {{}} at time zone 'UTC')", self.scalar(scope, "tstz", 0, True), alts=[a]))
 
     def make_tstz(self, scope, depth):
         a = self.scalar(scope, "tstz", depth, True)

@@ -40,6 +40,32 @@ BEGIN
     PERFORM trough.shred('archive', 's9');
 END $$;
 SELECT count(*) FROM item WHERE segment = 's9';
+-- Any SQLite statements on one segment, in one transaction.
+SELECT trough.write('archive', 's2', 'CREATE INDEX item_kind ON item (kind); UPDATE item SET kind = ''apple'' WHERE kind = ''nosuch'';');
+SELECT count(*) AS made FROM trough.query('archive', '{s2}'::text[], 'SELECT 1 AS one FROM sqlite_schema WHERE name = ''item_kind''');
+SELECT trough.write('archive', 's2', 'DROP INDEX item_kind; INSERT INTO nosuch VALUES (1)');
+SELECT count(*) AS kept FROM trough.query('archive', '{s2}'::text[], 'SELECT 1 AS one FROM sqlite_schema WHERE name = ''item_kind''');
+SELECT trough.write('archive', 's2', 'DROP INDEX item_kind');
+SELECT trough.write('archive', 's2', 'ATTACH ''/tmp/x'' AS x');
+BEGIN;
+SELECT trough.write('archive', 's-script', 'CREATE TABLE made (a); INSERT INTO made VALUES (1), (2)', 'strict');
+SELECT name FROM trough.tables('archive', 's-script') WHERE name IN ('made', 'item') ORDER BY 1;
+ROLLBACK;
+SELECT (q->>'n')::int AS n FROM trough.query('archive', '{s-script}'::text[], 'SELECT count(*) AS n FROM made') q;
+BEGIN READ ONLY;
+SELECT trough.write('archive', 's2', 'SELECT 1');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT trough.drain('archive', 'nosuch');
+ROLLBACK;
+SELECT trough.write('archive', '../x', 'SELECT 1');
+-- Workers that are emptied.
+SELECT count(*) FILTER (WHERE draining) AS draining, bool_and(alive) AS alive, count(*) FILTER (WHERE tier = 'cold') AS cold, sum(segments) > 0 AS segments, bool_and(last_heartbeat > now() - interval '5 minutes') AS heard FROM trough.worker_status('archive');
+SELECT trough.drain('archive', node) FROM (SELECT node FROM trough.worker_status('archive') WHERE tier = 'cold') c;
+SELECT tier, draining, count(*) FROM trough.worker_status('archive') GROUP BY 1, 2 ORDER BY 1;
+SELECT trough.drain('archive', node, false) FROM (SELECT node FROM trough.worker_status('archive') WHERE draining) c;
+SELECT count(*) FILTER (WHERE draining) AS draining FROM trough.worker_status('archive');
+SELECT trough.drain('archive', 'nosuch');
 -- What changes the cluster is not everybody's.
 CREATE ROLE someone;
 GRANT USAGE ON FOREIGN SERVER archive TO someone;
@@ -49,6 +75,8 @@ SELECT trough.provision('archive', 'x');
 SELECT trough.promote('archive', 's1');
 SELECT trough.shred('archive', 's1');
 SELECT trough.register_schema('archive', 'x', '');
+SELECT trough.write('archive', 's1', 'DELETE FROM item');
+SELECT trough.drain('archive', 'x');
 SELECT count(*) > 0 AS may_read FROM trough.segments('archive');
 RESET ROLE;
 REVOKE USAGE ON FOREIGN SERVER archive FROM someone;

@@ -86,6 +86,7 @@ CREATE SCHEMA imp;
 IMPORT FOREIGN SCHEMA "segment:cold-1" FROM SERVER archive INTO imp OPTIONS (segments '^cold-1$');
 \det imp.*
 SELECT * FROM imp.pair;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM imp.pair;
 DROP SCHEMA imp CASCADE;
 -- Options.
 CREATE SCHEMA imp;

@@ -21,7 +21,7 @@ SELECT * FROM priv.item WHERE segment = 'priv';
 INSERT INTO priv.item VALUES ('priv', 2, 'pear');
 SELECT count(*) FROM trough.segments('archive');
 IMPORT FOREIGN SCHEMA "strict" FROM SERVER archive INTO priv;
--- Plans are made without asking anybody; a view asks as its owner.
+-- Plans are made for whoever may not ask, too; a view asks as its owner.
 EXPLAIN (COSTS OFF) SELECT * FROM priv.item WHERE segment = 'priv';
 SELECT * FROM priv.of_superuser WHERE segment = 'priv';
 CREATE USER MAPPING FOR analyst SERVER archive;

@@ -29,6 +29,7 @@ mod followed;
 mod known;
 mod listing;
 mod pattern;
+mod python;
 mod scan;
 mod table;
 

@@ -261,6 +261,11 @@ impl Nodes {
         self.rows.get(id).is_some_and(|n| !self.connected || now < n.alive_until)
     }
 
+    /// Whether a living node is one of the Python trough, whose rows name no read port.
+    pub(super) fn python_lives(&self, now: Instant) -> bool {
+        self.rows.iter().any(|(id, node)| node.row.read_url.is_none() && self.is_alive(id, now))
+    }
+
     /// Every address as it stands now, by number, and whether its node is alive.
     pub(super) fn view(&self, now: Instant) -> View {
         let mut alive = Vec::with_capacity(self.endpoints.len());

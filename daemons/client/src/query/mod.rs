@@ -29,6 +29,7 @@ mod skip;
 mod stream;
 
 pub use error::QueryError;
+pub use python::lacks_functions;
 pub use skip::LeftOut;
 pub use stream::{FanOutStats, QueryEvent, QueryStream};
 

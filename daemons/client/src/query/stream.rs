@@ -34,6 +34,8 @@ pub struct FanOutStats {
     pub failed: u64,
     /// Workers asked.
     pub workers: u64,
+    /// Copies on cold workers that were asked; all others are on hot ones.
+    pub cold: u64,
     /// Requests sent.
     pub requests: u64,
     /// Segments that were asked again.
@@ -217,6 +219,9 @@ impl QueryStream {
             *self.in_flight.entry(chunk.endpoint.url.clone()).or_default() += 1;
             self.requests_in_flight += 1;
             self.stats.requests += 1;
+            if chunk.endpoint.cold {
+                self.stats.cold += chunk.targets.len() as u64;
+            }
             if self.asked.insert(chunk.endpoint.url.clone()) {
                 self.stats.workers += 1;
             }

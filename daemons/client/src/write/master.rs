@@ -12,7 +12,7 @@ use reqwest::{Method, header::CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use trough_core::{
-    ErrorCode, SchemaId, SegmentError, SegmentId, describe::SchemaDescription, trace::TRACEPARENT, wire::NDJSON,
+    ErrorCode, NodeId, SchemaId, SegmentError, SegmentId, describe::SchemaDescription, trace::TRACEPARENT, wire::NDJSON,
 };
 
 use super::{MASTER_AGE, WriteClient, WriteError, left};
@@ -169,6 +169,17 @@ impl WriteClient {
         self.writers.invalidate(segment);
         self.discovery.invalidate(segment);
         Ok(report)
+    }
+
+    /// Has a worker emptied: it gets nothing new, and its segments move away; or takes that back.
+    ///
+    /// # Errors
+    /// [`WriteError`]; with [`ErrorCode::BadRequest`] if there is no such node.
+    pub async fn drain(&self, node: &NodeId, drain: bool) -> Result<(), WriteError> {
+        let body = json!({"node": node, "drain": drain});
+        self.at_master("drain a worker", Method::POST, "v1/drain", Some(body), self.deadline(), Repeatable::Yes)
+            .await?;
+        Ok(())
     }
 
     /// Registers or replaces a schema; whether it is new. The master runs the script on an empty database first.

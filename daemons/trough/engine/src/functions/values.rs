@@ -7,7 +7,7 @@ use rusqlite::{
     functions::{Context, FunctionFlags},
     types::{Value, ValueRef},
 };
-use trough_pushdown::{Encoding, time};
+use trough_pushdown::{Encoding, parts, time};
 
 use super::fault;
 
@@ -27,6 +27,9 @@ pub(crate) fn register(conn: &Connection, flags: FunctionFlags) -> Result<()> {
     conn.create_scalar_function("trough_float_fails", 3, flags, |ctx| Ok(float(ctx)?.map(|r| r.is_err())))?;
     conn.create_scalar_function("trough_instant", 5, flags, instant)?;
     conn.create_scalar_function("trough_trunc", 2, flags, trunc)?;
+    conn.create_scalar_function("trough_form", 4, flags, form)?;
+    conn.create_scalar_function("trough_part", 2, flags, part)?;
+    conn.create_scalar_function("trough_whole", 3, flags, whole)?;
     conn.create_scalar_function("trough_uuid", 3, flags, uuid)
 }
 
@@ -157,6 +160,25 @@ fn instant(ctx: &Context<'_>) -> Result<Value> {
     })
 }
 
+/// `trough_form(text, type, table, column)`: 1 for a text in canonical form.
+fn form(ctx: &Context<'_>) -> Result<Option<bool>> {
+    let bytes = match ctx.get_raw(0) {
+        ValueRef::Null => return Ok(None),
+        ValueRef::Text(bytes) => bytes,
+        other => return Err(refuse(ctx, &format!("{} is not in the form that trusted promises", kind(other)))),
+    };
+    let canonical = match ctx.get_raw(1).as_str()? {
+        "date" => time::parse_date(bytes).is_ok(),
+        "uuid" => trough_pushdown::column::canonical_uuid(bytes).is_some_and(|text| text.as_bytes() == bytes),
+        zoned => time::is_canonical_timestamp(bytes, zoned == "timestamptz"),
+    };
+    if canonical {
+        return Ok(Some(true));
+    }
+    let text: String = String::from_utf8_lossy(bytes).chars().take(40).collect();
+    Err(refuse(ctx, &format!("the text \"{text}\" is not in the form that trusted promises")))
+}
+
 /// `trough_trunc(unit, microseconds)`: `date_trunc`. An infinity is itself.
 fn trunc(ctx: &Context<'_>) -> Result<Value> {
     Ok(match ctx.get_raw(1) {
@@ -167,6 +189,28 @@ fn trunc(ctx: &Context<'_>) -> Result<Value> {
         ValueRef::Real(r) => r.into(),
         _ => Value::Null,
     })
+}
+
+/// `trough_part(field, microseconds)`: `extract`. Of an infinity it is the infinity, or NULL for what comes again and again.
+fn part(ctx: &Context<'_>) -> Result<Value> {
+    let field = ctx.get_raw(0).as_str()?;
+    Ok(match ctx.get_raw(1) {
+        ValueRef::Integer(us) => match parts::part(field, us) {
+            Some(n) => n.into(),
+            None => return Err(fault("22008", "timestamp out of range")),
+        },
+        ValueRef::Real(r) if parts::is_endless(field) => r.into(),
+        _ => Value::Null,
+    })
+}
+
+/// `trough_whole(n, sqlstate, message)`: a number that is no infinity.
+fn whole(ctx: &Context<'_>) -> Result<Option<i64>> {
+    match ctx.get_raw(0) {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(n) => Ok(Some(n)),
+        _ => Err(fault(ctx.get_raw(1).as_str()?, ctx.get_raw(2).as_str()?)),
+    }
 }
 
 /// `trough_uuid(text, table, column)`: a stored uuid in its canonical writing.
