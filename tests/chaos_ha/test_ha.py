@@ -13,6 +13,8 @@ import support
 from support import COLD, HOT, WRITTEN
 
 COLD_WORKER = 2
+# Segments that appear in the store while the other name node is the active one, and when it has given back.
+NEW = ["cold-301", "cold-302"]
 COUNT = "select count(*) c, sum(n) s, min(length(pad)) l from t"
 
 
@@ -71,6 +73,10 @@ class Traffic:
         self.more(3)
         self.pids = self.daemons()
         self.steady, self.before = support.placed(cluster, HOT + COLD), support.stored(cluster)
+        # Beside their places, under names that are no segments': through a data node nothing is written while a name node hangs.
+        content = cluster.canonical("cold-/cold-100.sqlite")
+        for new in NEW:
+            cluster.hdfs.write(str(cluster.store / f"cold-/.{new}.staged"), content)
 
     def daemons(self):
         return [process.p.pid for process in [self.cluster.meta, self.cluster.sync, *self.cluster.workers] if process.alive()]
@@ -110,7 +116,7 @@ class Traffic:
         for segment in WRITTEN:
             support.promoted(self.cluster, segment)
         self.listed()
-        self.cluster.put_canonical(f"{new[:-3]}/{new}.sqlite", self.cluster.canonical("cold-/cold-100.sqlite"))
+        self.cluster.hdfs.rename(str(self.cluster.store / f"cold-/.{new}.staged"), str(self.cluster.store / f"cold-/{new}.sqlite"))
         expected = self.cluster.read("cold-100", COUNT, worker=COLD_WORKER).json
         harness.wait_for(f"{new}, which is cold and new", lambda: self.cluster.read(new, COUNT, worker=COLD_WORKER).json == expected)
         self.more(5)

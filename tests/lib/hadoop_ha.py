@@ -2,6 +2,7 @@
 They share their edits in a directory, and fail over by hand, as `hdfs haadmin` does it."""
 
 import json
+import pathlib
 import shutil
 
 from hadoop import CLASSES, Hadoop, fetch, free_ports, jmx, wait_for
@@ -84,12 +85,16 @@ class HighlyAvailable(Hadoop):
     def http(self, role):
         return f"127.0.0.1:{self.state['names'][role][1]}"
 
+    def runs(self, role):
+        """Whether it is alive, and not stopped by a signal."""
+        return self.alive(role) and pathlib.Path(f"/proc/{self.pid(role)}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+
     def registered(self, role):
-        """Whether a data node reports to each living name node."""
+        """Whether a data node reports to each running name node."""
         properties = self.datanode(int(role.partition("-")[2]))
         info = jmx(properties["dfs.datanode.http.address"], "DataNode,name=DataNodeInfo")
         actors = {actor["NamenodeAddress"].rpartition(":")[2]: actor["ActorState"] for actor in json.loads(info["BPServiceActorInfo"])}
-        return all(actors.get(str(rpc)) == "RUNNING" for role, (rpc, _) in self.state["names"].items() if self.alive(role))
+        return all(actors.get(str(rpc)) == "RUNNING" for role, (rpc, _) in self.state["names"].items() if self.runs(role))
 
     def wait_usable(self, timeout=180):
         """Waits until the active one serves, and whoever stands by could take over at once."""
@@ -97,7 +102,7 @@ class HighlyAvailable(Hadoop):
             for role in self.roles():
                 if role in self.state["pids"] and not self.alive(role):
                     raise RuntimeError(f"{role} died:\n" + (self.dir / f"{role}.log").read_text(errors="replace")[-3000:])
-            for role in filter(self.alive, self.state["names"]):
+            for role in filter(self.runs, self.state["names"]):
                 state = jmx(self.http(role), "NameNode,name=FSNamesystemState")
                 if state["FSState"] != "Operational" or state["NumLiveDataNodes"] < self.state["nodes"]:
                     return False
