@@ -55,6 +55,9 @@ def kinds(cluster):
     statement = "insert or replace into w values (abs(random()) % 1000, 1)"
     one = f'{{"writes": [{{"segment": "{held}", "statements": [{{"sql": "{statement}"}}]}}]}}'
     return {
+        # First, as a lock that nobody uses after a promotion is given back.
+        "write": (held_write, post(f"/?segment={held}", statement), 0.15),
+        "write by /v1": (held_write, post("/v1/write", one, "application/json"), 0.1),
         "read": (read, post("/?segment=flat-000", "select count(*) from w where n < 20"), 0.3),
         "read by another's holder": (
             f"http://127.0.0.1:{next(w for w in worker if w is not holder).read_port}",
@@ -67,8 +70,6 @@ def kinds(cluster):
             post("/v1/query", '{"segments": ["nowhere", "flat-001"], "map": "select nothing"}', "application/json"),
             0.05,
         ),
-        "write": (held_write, post(f"/?segment={held}", statement), 0.15),
-        "write by /v1": (held_write, post("/v1/write", one, "application/json"), 0.1),
         "write that fails": (write, post("/?segment=nowhere", statement), 0.05),
         "segment": (sync, get("/v1/segment/flat-000"), 0.05),
         "schema": (sync, get("/schema/flat/sql"), 0.05),
