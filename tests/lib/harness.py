@@ -245,7 +245,7 @@ class Cluster:
         self.common = {
             "RETHINKDB_HOSTS": [f"127.0.0.1:{self.meta_port}"], "HDFS_PATH": str(self.store), "STORE": self.store_url,
             "SYNC_SERVER_PORT": self.sync_port, "EXTERNAL_IP": "127.0.0.1", "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1,
-            "HOST_CHECK_WAIT_PERIOD": 1, "LOG_LEVEL": "INFO", "STORAGE_IN_BYTES": 10**12, **(settings or {}),
+            "HOST_CHECK_WAIT_PERIOD": 1, "LOG_LEVEL": "INFO", "STORAGE_IN_BYTES": 10**12, "LISTEN": "127.0.0.1", **(settings or {}),
         }
         self.meta = Process([BIN, "meta", "--dir", str(self.dir / "meta"), "--listen", f"127.0.0.1:{self.meta_port}"], self.dir / "meta.log")
         wait_for("the metadata server", self.meta_up)

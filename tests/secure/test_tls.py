@@ -78,7 +78,7 @@ def test_the_metadata_want_their_password(cluster):
 def test_a_user_who_may_only_read(cluster):
     """Everything that changes something is refused; what is read, followed and told is not."""
     from rethinkdb import RethinkDB
-    from rethinkdb.errors import ReqlAuthError, ReqlPermissionsError
+    from rethinkdb.errors import ReqlAuthError, ReqlPermissionError
     r = RethinkDB()
     ca = {"ssl": {"ca_certs": str(harness.SECURE.ca)}, "db": "trough_configuration"}
     with pytest.raises(ReqlAuthError):
@@ -94,7 +94,7 @@ def test_a_user_who_may_only_read(cluster):
                      r.db_drop("trough_configuration"), r.table("lock").index_create("node"), r.table("lock").index_drop("segment"),
                      r.expr([1]).for_each(lambda _: r.table("lock").insert(lock)), r.table("lock").insert(lock, durability="soft"),
                      r.table("lock").get("write:lock:stolen").replace(lock), r.table("lock").filter({}).update({"node": "thief"})):
-            with pytest.raises(ReqlPermissionsError):
+            with pytest.raises(ReqlPermissionError):
                 term.run(connection)
         r.table("lock").insert(lock).run(connection, noreply=True)
         connection.noreply_wait()

@@ -108,6 +108,16 @@ fn writing(ctx: AuthContext<'_>) -> Authorization {
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }
         | AuthAction::CreateTempView { .. } => Authorization::Deny,
+        // The same, written as a name in the schema `temp`.
+        AuthAction::CreateIndex { .. }
+        | AuthAction::CreateTable { .. }
+        | AuthAction::CreateTrigger { .. }
+        | AuthAction::CreateView { .. }
+        | AuthAction::CreateVtable { .. }
+            if ctx.database_name == Some("temp") =>
+        {
+            Authorization::Deny
+        }
         AuthAction::Function { function_name } => function(function_name),
         AuthAction::Pragma { pragma_name, pragma_value } => {
             if telling(pragma_name, pragma_value) || listed(WRITABLE, pragma_name) {

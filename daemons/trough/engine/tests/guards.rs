@@ -51,6 +51,10 @@ const NOWHERE: &[&str] = &[
     "create temp view t as select 1 a",
     "create temp trigger g after insert on t begin delete from t; end",
     "create table temp.t(a)",
+    "create table temp.o as select 1",
+    "create view temp.t as select 1 a",
+    "create trigger temp.g after insert on t begin delete from t; end",
+    "create virtual table temp.t using fts5(a)",
     "rollback",
     "select * from pragma_writable_schema(1)",
     "select * from pragma_journal_mode('off')",
@@ -234,6 +238,15 @@ async fn writing_stays_within_the_segment() {
 async fn what_one_client_sets_does_not_stay_for_the_next() {
     let b = bench();
     segment(&b);
+    // What SQLite itself does with its temporary schema must go on.
+    for sql in [
+        "alter table t rename to u",
+        "alter table u rename column a to b",
+        "alter table u rename column b to a",
+        "alter table u rename to t",
+    ] {
+        b.write("s", sql).await.expect(sql);
+    }
     for sql in ["pragma foreign_keys=1", "pragma recursive_triggers=1", "pragma defer_foreign_keys=1", "savepoint mine"]
     {
         b.write("s", sql).await.expect(sql);
@@ -295,7 +308,8 @@ async fn bombs_are_put_out() {
         assert!(map(&b, sql).await.is_err(), "map: {shown}");
         assert!(reduce(&b, sql).await.is_err(), "reduce: {shown}");
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(30), "{shown} took {took:?}");
+        // Without an end it would take for ever; this is for a machine that is very busy.
+        assert!(took < Duration::from_secs(180), "{shown} took {took:?}");
     }
     assert_eq!(b.read("s", "select a from t").await.expect("still reads"), "[{\"a\":1}]\n");
 }
