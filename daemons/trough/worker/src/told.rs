@@ -18,7 +18,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// What the lines need.
 pub(crate) struct Told {
     slow: Rate,
-    failed: Rate,
+    /// Of queries and writes.
+    pub(crate) failed: Rate,
 }
 
 impl Told {

@@ -171,8 +171,10 @@ async fn write(State(worker): State<Arc<Worker>>, request: Request) -> Response 
     let errors = results.iter().filter_map(|r| if let WriteResult::Err { error } = r { Some(error) } else { None });
     let failed = errors.clone().count();
     worker.meters.write_errors.increment(failed as u64);
-    if let Some(first) = errors.clone().next() {
-        tracing::info!(failed, code = ?first.code, error = first.message, "write failed");
+    if let Some(first) = errors.clone().next()
+        && let Some(held_back) = worker.told.failed.pass()
+    {
+        tracing::info!(failed, code = ?first.code, error = first.message, held_back, "write failed");
     }
     let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let response = WriteResponse { results };
