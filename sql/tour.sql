@@ -32,6 +32,8 @@ SELECT * FROM trough.version();
 \echo 'SHOW WORKERS: each has one lease.'
 SELECT node, tier, pg_size_pretty(bytes) AS holds, pg_size_pretty(capacity) AS of, now() - last_heartbeat AS heartbeat, alive
 FROM trough.workers('archive') ORDER BY node;
+\echo 'Which of them are drained (trough.drain empties one):'
+SELECT node, segments, draining FROM trough.worker_status('archive') ORDER BY node;
 \echo 'SHOW SEGMENTS MATCHING ^N1422: where each copy is served. Here a segment is an aircraft, by its tail number.'
 SELECT segment, node, tier, url, healthy, pg_size_pretty(bytes) AS size FROM trough.segments('archive', '^N1422') ORDER BY 1, 2;
 \echo 'All of them, by worker; and the copies that should be, by ring:'
@@ -145,6 +147,9 @@ INSERT INTO tour.visits (segment, who, stars) VALUES ('tour-1', 'ada', 1) ON CON
 UPDATE tour.visits SET stars = 5 WHERE who = 'edgar';
 DELETE FROM tour.visits WHERE stars < 5 RETURNING segment, who;
 SELECT segment, count(*), string_agg(who, ', ' ORDER BY id) AS who FROM tour.visits GROUP BY segment ORDER BY segment;
+\echo 'WRITE and INFILE: any SQLite statements on one segment, in one transaction.'
+SELECT trough.write('archive', 'tour-1', 'CREATE INDEX visits_stars ON visits (stars); ANALYZE visits;');
+SELECT name, type FROM trough.tables('archive', 'tour-1');
 \echo 'SHOW LOCKS: a written segment is locked to its worker until its promoted copy is served.'
 SELECT segment, under_promotion FROM trough.locks('archive') WHERE segment LIKE 'tour-%' ORDER BY segment;
 \echo 'PROMOTE tour-1; and PROMOTE MATCHING ^tour-, all that are locked: to the canonical store, many at a time.'
