@@ -38,7 +38,7 @@ pub(crate) fn bound(instant: i64, cmp: Cmp, dates: bool, end: u8) -> Value {
             .raise();
     }
     let (from, to) = ranges.get(usize::from(end / 2)).copied().unwrap_or(none);
-    time::since_1970(if end % 2 == 0 { from } else { to })
+    time::since_1970(if end.is_multiple_of(2) { from } else { to })
 }
 
 fn ranges(instant: i64, cmp: Cmp, dates: bool) -> Vec<Range> {

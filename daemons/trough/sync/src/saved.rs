@@ -106,11 +106,11 @@ impl SavedPlan {
             let add = |held: &mut (u64, u64)| *held = (held.0 + 1, held.1 + canonical.bytes);
             rows.iter().for_each(|row| add(&mut before[usize::from(row.node)]));
             wanted.iter().for_each(|(node, _)| add(&mut after[usize::from(*node)]));
-            let mut promised = rows.iter().filter(|row| there(row.node)).count();
+            let promised = rows.iter().filter(|row| there(row.node)).count();
+            let new = wanted.iter().filter(|(node, _)| rows.iter().all(|row| row.node != *node));
             let mut puts = Vec::new();
-            for (node, ring) in wanted.iter().filter(|(node, _)| rows.iter().all(|row| row.node != *node)) {
+            for (promised, (node, ring)) in (promised..).zip(new) {
                 let why = if promised < wanted.len() { "repair" } else { "move" };
-                promised += 1;
                 puts.push(Put { node: model.nodes.name(*node).clone(), ring: ring.to_json(), why: why.to_owned() });
             }
             let surplus = |row: &&Row| !wanted.is_empty() && wanted.iter().all(|(node, _)| *node != row.node);
