@@ -28,7 +28,7 @@ def page(cluster, browser):
     page = context.new_page()
     said = support.listen(page)
     page.goto(cluster.sync_url("/"))
-    page.wait_for_function("document.querySelector('#health').dataset.level")
+    support.until(page, "document.querySelector('#health').dataset.level")
     yield page
     context.close()
     assert said == []

@@ -67,7 +67,7 @@ def look(pid, base):
             context = browser.new_context(viewport={"width": 1400, "height": 1000}) if run == "first visit" else context
             page = context.new_page()
             page.goto(base)
-            page.wait_for_function("performance.getEntriesByName('trough-interactive').length")
+            support.until(page, "performance.getEntriesByName('trough-interactive').length")
             at = page.evaluate("performance.getEntriesByName('trough-interactive')[0].startTime")
             loaded = page.evaluate("[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].reduce((sum, e) => sum + e.transferSize, 0)")
             requests = page.evaluate("performance.getEntriesByType('resource').length + 1")
@@ -75,7 +75,7 @@ def look(pid, base):
             if run == "again":
                 support.shot(page, "100-workers")
                 before, used = time.monotonic(), busy(pid)
-                page.wait_for_function("began => performance.now() > began + 20000", arg=page.evaluate("performance.now()"), timeout=60_000)
+                support.until(page, "began => performance.now() > began + 20000", arg=page.evaluate("performance.now()"), timeout=60_000)
                 print(f"one open page costs the server {(busy(pid) - used) / (time.monotonic() - before):.1%} of a processor")
     for path in PATHS:
         answers = [ask(base + path) for _ in range(TIMES)]
