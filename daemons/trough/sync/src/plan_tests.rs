@@ -231,7 +231,8 @@ fn a_pause_keeps_everything_but_the_records_of_new_canonical_copies() {
     let mut model = model(3, 30);
     let mut workers: Vec<_> = (0..3).map(worker).collect();
     let desired = round_robin(&model, 2, &[0, 1]);
-    apply(&mut model, &reconcile(&model, &workers, &desired, NO_LOCKS, 1, &Policy::default()), true);
+    let first = reconcile(&model, &workers, &desired, NO_LOCKS, 1, &Policy::default());
+    apply(&mut model, &first, true);
     let paused = Policy { paused: true, ..Policy::default() };
 
     // A worker is drained, a new segment is there, and a copied one was promoted again.

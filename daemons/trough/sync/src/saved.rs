@@ -243,7 +243,9 @@ mod tests {
     fn cluster() -> (Model, Vec<WorkerView>) {
         let mut model = Model::new("/d");
         let names = ["w0", "w1", "w2"].map(|name| NodeId::new(name).expect("valid"));
-        names.iter().for_each(|name| drop(model.nodes.intern(name)));
+        for name in &names {
+            model.nodes.intern(name);
+        }
         for n in 0..10 {
             let id = segment(&format!("s{n}"));
             model.observe(&id, &format!("/d/{}", id.store_path()), Canonical { bytes: 100, mtime_ms: 5 });
