@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
-use trough_core::{ErrorCode, SegmentError};
+use trough_core::{
+    ErrorCode, SegmentError,
+    protocol::{PROTOCOL, PROTOCOL_HEADER},
+};
 
 /// How workers and sync servers are talked to.
 #[derive(Clone)]
@@ -52,8 +55,12 @@ pub enum HttpError {
 pub const TRACE_HEADER: &str = "x-trough-trace";
 
 /// The pooled client. It takes no proxy from the environment and follows no redirect.
-pub(crate) fn client(options: &HttpOptions) -> Result<reqwest::Client, HttpError> {
+///
+/// # Errors
+/// [`HttpError`].
+pub fn client(options: &HttpOptions) -> Result<reqwest::Client, HttpError> {
     let mut headers = HeaderMap::new();
+    headers.insert(PROTOCOL_HEADER, PROTOCOL.into());
     if let Some(token) = &options.token {
         let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| HttpError::Token)?;
         value.set_sensitive(true);

@@ -6,6 +6,7 @@ pub mod error;
 pub mod ids;
 pub mod moments;
 pub mod placement;
+pub mod protocol;
 pub mod records;
 pub mod value;
 pub mod wire;

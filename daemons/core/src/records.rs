@@ -95,6 +95,15 @@ pub struct Service {
     /// On our node rows: whether an operator drains it (it keeps nothing new).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// On our node rows: whether it is about to end: whoever can ask another node does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
+    /// On our node rows: the protocol that it speaks; none is [`crate::protocol::FIRST_PROTOCOL`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u32>,
+    /// On our node rows: the program's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// On our node rows: bytes of segments it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
@@ -110,6 +119,11 @@ impl Service {
     /// The id of the row that says that `node` serves `segment` in `role`.
     pub fn segment_id(role: &str, node: &NodeId, segment: &SegmentId) -> String {
         format!("{role}:{node}:{segment}")
+    }
+
+    /// The protocol that the node speaks, by its own row.
+    pub fn speaks(&self) -> u32 {
+        self.protocol.unwrap_or(crate::protocol::FIRST_PROTOCOL)
     }
 
     /// The id of a node's own row.
@@ -198,4 +212,45 @@ pub struct Schema {
     pub id: String,
     /// Its SQL script.
     pub sql: String,
+}
+
+/// The document `controls` of the table `trough`: what an operator has set for the whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Controls {
+    /// Set while placement is paused.
+    #[serde(default)]
+    pub paused: Option<Paused>,
+    /// What is set over the settings of every node.
+    #[serde(default)]
+    pub throttles: Throttles,
+}
+
+/// A pause of placement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Since when.
+    pub since: Time,
+    /// Why, as the operator said.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Limits set at run time; none is what the settings say, 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttles {
+    /// MOVE_SEGMENTS.
+    #[serde(default)]
+    pub move_segments: Option<u64>,
+    /// MOVE_BYTES.
+    #[serde(default)]
+    pub move_bytes: Option<u64>,
+    /// COPY_BANDWIDTH.
+    #[serde(default)]
+    pub copy_bandwidth: Option<u64>,
+    /// PROMOTION_BANDWIDTH.
+    #[serde(default)]
+    pub promotion_bandwidth: Option<u64>,
+    /// COPY_THREAD_POOL_SIZE.
+    #[serde(default)]
+    pub copy_thread_pool_size: Option<u64>,
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use trough_config::Settings;
 
-use crate::{dev, doctor, lifeline, shell};
+use crate::{admin, dev, doctor, lifeline, shell};
 
 const ABOUT: &str = "Keeps a very large set of small SQLite databases (segments) and answers SQL over any of them.";
 
@@ -35,6 +35,9 @@ enum Command {
     /// The interactive shell
     #[command(long_about = shell::LONG, override_usage = shell::USAGE)]
     Shell(shell::ShellArgs),
+    /// What people do to a running cluster: drain, pause, throttle, scrub, plan, apply, backup, restore
+    #[command(long_about = admin::LONG)]
+    Admin(admin::AdminArgs),
     /// Checks a configuration and a running cluster, and says what is wrong and what to do
     #[command(long_about = doctor::LONG)]
     Doctor(doctor::DoctorArgs),
@@ -132,6 +135,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sync(args) => sync(args).await.map(|()| ExitCode::SUCCESS),
         Command::Worker(args) => worker(args).await.map(|()| ExitCode::SUCCESS),
         Command::Shell(args) => shell::run(args).await,
+        Command::Admin(args) => admin::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }
 }

@@ -118,8 +118,12 @@ impl Catalog {
             let insert = r::table(ASSIGNMENT)
                 .insert(r::array(rows))
                 .conflict_fn(|_, old, new| {
-                    let newer = old.g("epoch").default(0).gt(new.clone().g("epoch"));
-                    r::branch(newer, fenced(epoch), new)
+                    let newer = old.clone().g("epoch").default(0).gt(new.clone().g("epoch"));
+                    let time = |row: Expr| row.g("mtime_ms").default(0);
+                    let same_file = (old.clone().g("bytes").eq(new.clone().g("bytes")))
+                        .and(time(old.clone()).eq(time(new.clone())));
+                    // What a later version wrote of the same file stays; of another file it would be wrong.
+                    r::branch(newer, fenced(epoch), r::branch(same_file, old.merge(new.clone()), new))
                 })
                 .durability("hard");
             self.write(WHAT, &insert).await?;
@@ -137,7 +141,7 @@ impl Catalog {
         Ok(())
     }
 
-    async fn refuse_if_deposed(&self, what: &'static str, epoch: u64) -> Result<()> {
+    pub(super) async fn refuse_if_deposed(&self, what: &'static str, epoch: u64) -> Result<()> {
         let current = self.current_epoch().await?;
         if current > epoch {
             let message = format!("{FENCED} epoch {current} has been raised above {epoch}");

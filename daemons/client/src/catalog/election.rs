@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use trough_core::{
     NodeId,
+    protocol::PROTOCOL,
     records::{SYNC_MASTER_ID, Time},
 };
 use trough_reql::r;
 
-use super::{Catalog, CatalogError, Result, SERVICES, TROUGH, changed_rows, document, majority, of_ours};
+use super::{Catalog, CatalogError, Change, Result, Rows, SERVICES, TROUGH, changed_rows, document, majority, of_ours};
 
 /// A process that wants to be (or to stay) the sync master.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +88,7 @@ impl Catalog {
             json!({
                 "id": SYNC_MASTER_ID, "holder": candidate.holder, "node": candidate.node, "url": candidate.url,
                 "port": candidate.port, "ttl": candidate.ttl, "load": candidate.load, "host": candidate.host,
-                "pid": std::process::id(),
+                "pid": std::process::id(), "protocol": PROTOCOL,
             }),
             [("first_heartbeat", r::now()), ("last_heartbeat", r::now())],
         );
@@ -123,6 +124,14 @@ impl Catalog {
         let now = self.server_now().await?;
         let runs = master.last_heartbeat.as_ref().is_some_and(|at| now - at.epoch_time <= master.ttl);
         Ok(Some((master, runs)))
+    }
+
+    /// Follows the master's row, beginning with it as it stands.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn master_feed(&self) -> Result<Rows<Change<Master>>> {
+        self.follow("follow the sync master", r::table(SERVICES).get(SYNC_MASTER_ID)).await
     }
 
     /// Raises the epoch by one for the process that has just become master; the new epoch, to be carried by all it writes.

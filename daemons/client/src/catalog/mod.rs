@@ -6,8 +6,8 @@
 //! | table | id | fields | rebuilt by |
 //! |---|---|---|---|
 //! | `services` | `trough-read:NODE:SEGMENT`, `trough-write:NODE:SEGMENT` | role, node, segment, url, port, ttl (1e12: the row lives as long as its node's lease), load, first_heartbeat, last_heartbeat, host, pid | the worker that serves, on start |
-//! | `services` | `trough-nodes:NODE:None` | the node's lease: role, node, ttl, load, available_bytes, cold_storage, first_heartbeat, last_heartbeat, host, pid; ours: read_url, write_url, manage_url, zone, draining, used_bytes, segments, copying | the worker, every third of its ttl |
-//! | `services` | `trough-sync-master` | the mastership: node, url, port, ttl, host, pid, load, first_heartbeat, last_heartbeat; ours: holder (a UUID per process) | the elected sync server |
+//! | `services` | `trough-nodes:NODE:None` | the node's lease: role, node, ttl, load, available_bytes, cold_storage, first_heartbeat, last_heartbeat, host, pid; ours: read_url, write_url, manage_url, zone, draining, stopping, protocol, version, used_bytes, segments, copying | the worker, every third of its ttl |
+//! | `services` | `trough-sync-master` | the mastership: node, url, port, ttl, host, pid, load, first_heartbeat, last_heartbeat; ours: holder (a UUID per process), protocol | the elected sync server |
 //! | `assignment` | `NODE:SEGMENT` | node, segment, hash_ring, assigned_on, remote_path, bytes; ours: mtime_ms, sha256, generation, epoch | the sync master, from the store's listing |
 //! | `assignment` | `ring-assignments` | each hot worker's ring and weight, as the Python master reads them; those that it gave are kept | the sync master |
 //! | `lock` | `write:lock:SEGMENT` | node, segment, acquired_on, under_promotion; ours: holder, fence, epoch | nothing: a lock is the only record of who may write |
@@ -15,6 +15,7 @@
 //! | `trough` | `epoch` | epoch, holder: raised by one by each new master | nothing |
 //! | `trough` | `generation` | generation, epoch: the plan that is in force | the sync master |
 //! | `trough` | `drain:NODE` | node: an operator drains it | nothing |
+//! | `trough` | `controls` | paused (since, reason), throttles, epoch: what an operator has set for the whole cluster | nothing |
 //! | `trough` | `found` | epoch, shares (node, share): what each worker held of all bytes when a Python master's placement was taken over | nothing |
 //! | `trough` | `canonical:SEGMENT` | segment, bytes, mtime_ms, sha256: a promotion that no assignment has recorded yet | the sync master, from the store's listing |
 //!
@@ -34,6 +35,8 @@ use serde_json::{Value as Json, json, value::RawValue};
 use trough_reql::{Client, Cursor, Expr, WriteSummary, r};
 
 mod assignments;
+mod controls;
+mod documents;
 mod election;
 mod error;
 mod locks;
@@ -43,6 +46,7 @@ mod services;
 mod tables;
 
 pub use assignments::{Assigned, Canonical, Generation};
+pub use documents::{BACKED_UP, Document};
 pub use election::{Candidate, Election, Master};
 pub use error::{CatalogError, Result};
 pub use locks::{LockOutcome, TAKEOVER_MARGIN};

@@ -198,7 +198,11 @@ impl Nodes {
     pub(super) fn put(&mut self, row: Service, age: f64, now: Instant) -> bool {
         let Some(id) = row.node.clone() else { return false };
         let before = self.rows.get(&id);
-        let changed = before.is_none_or(|n| n.row.read_url != row.read_url || n.row.cold_storage != row.cold_storage);
+        let changed = before.is_none_or(|n| {
+            n.row.read_url != row.read_url
+                || n.row.cold_storage != row.cold_storage
+                || n.row.stopping != row.stopping
+        });
         let known = before.filter(|n| n.row.last_heartbeat == row.last_heartbeat).map(|n| n.alive_until);
         let left = Duration::from_secs_f64((row.ttl - age).clamp(0.0, 1e9));
         let alive_until = known.unwrap_or_else(|| now.checked_add(left).unwrap_or(now));
@@ -262,12 +266,14 @@ impl Nodes {
     /// Every address as it stands now, by number, and whether its node is alive.
     pub(super) fn view(&self, now: Instant) -> View {
         let mut alive = Vec::with_capacity(self.endpoints.len());
+        let mut stopping = Vec::with_capacity(self.endpoints.len());
         let endpoints = self
             .endpoints
             .iter()
             .map(|(node, url)| {
                 let row = self.rows.get(&node.id).map(|n| &n.row);
                 alive.push(self.is_alive(&node.id, now));
+                stopping.push(row.is_some_and(|r| r.stopping));
                 Endpoint {
                     node: node.clone(),
                     url: url.clone(),
@@ -277,7 +283,7 @@ impl Nodes {
                 }
             })
             .collect();
-        View { endpoints, alive }
+        View { endpoints, alive, stopping }
     }
 }
 
@@ -286,25 +292,28 @@ impl Nodes {
 pub(super) struct View {
     pub(super) endpoints: Arc<[Endpoint]>,
     alive: Vec<bool>,
+    stopping: Vec<bool>,
 }
 
 impl View {
     /// Which of a segment's addresses may be asked: the living holder of its write lock alone, if there is one; else the living hot
-    /// copies; else the living cold ones.
+    /// copies; else the living cold ones. Nodes that are about to end are asked where there is no other.
     pub(super) fn usable(&self, refs: &Refs, holder: Option<u32>) -> Refs {
         if let Some(holder) = holder
             && self.alive[holder as usize]
         {
             return [holder].into_iter().collect();
         }
-        let living = |cold: bool| {
-            refs.as_slice().iter().copied().filter(move |n| {
+        let living = |cold: bool, stopping: bool| -> Refs {
+            let is_so = |n: &u32| {
                 let at = *n as usize;
-                self.alive[at] && self.endpoints[at].cold == cold
-            })
+                self.alive[at] && self.endpoints[at].cold == cold && self.stopping[at] == stopping
+            };
+            refs.as_slice().iter().copied().filter(is_so).collect()
         };
-        let hot: Refs = living(false).collect();
-        if hot.is_empty() { living(true).collect() } else { hot }
+        let ranks = [(false, false), (true, false), (false, true), (true, true)];
+        let found = ranks.into_iter().map(|(cold, stopping)| living(cold, stopping)).find(|refs| !refs.is_empty());
+        found.unwrap_or_default()
     }
 
     /// Whether the node of an address has a lease that runs.
@@ -312,11 +321,11 @@ impl View {
         self.alive[number as usize]
     }
 
-    /// Changes when a node comes, dies or revives.
+    /// Changes when a node comes, dies, revives or is about to end.
     pub(super) fn liveness(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
-        self.alive.hash(&mut hasher);
+        (&self.alive, &self.stopping).hash(&mut hasher);
         hasher.finish()
     }
 }

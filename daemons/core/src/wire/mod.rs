@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ErrorCode, SegmentError, SegmentId, Value};
 
+pub mod scrub;
 mod write;
 
 pub use write::{Packed, SegmentWrite, WriteRequest, WriteResponse, WriteResult, WriteStatement};
@@ -36,7 +37,6 @@ pub const NDJSON: &str = "application/x-ndjson";
 
 /// `POST /v1/query`: `map` runs on each segment; its rows become the table `partial`, over which `reduce` runs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct QueryRequest {
     /// The segments to ask, each once.
     pub segments: Vec<SegmentId>,

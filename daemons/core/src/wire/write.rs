@@ -8,7 +8,6 @@ use crate::{SegmentError, SegmentId, Value};
 
 /// `POST /v1/write` on the write port: one transaction per element.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct WriteRequest {
     /// What to write, one transaction a segment.
     pub writes: Vec<SegmentWrite>,
@@ -19,7 +18,6 @@ pub struct WriteRequest {
 
 /// The statements of one transaction on one segment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SegmentWrite {
     /// The segment; this node must hold its write lock.
     pub segment: SegmentId,
@@ -29,7 +27,6 @@ pub struct SegmentWrite {
 
 /// One statement, run once per row of parameters (once without, if there are no rows).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct WriteStatement {
     /// One SQLite statement with `?1`, `?2`, … for a row's values; `:segment` is the segment's id.
     pub sql: String,
@@ -47,7 +44,6 @@ pub struct WriteStatement {
 
 /// Rows as the bytes of their MessagePack values, row after row, as in the rows frame of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Packed {
     /// How many rows.
     pub count: u64,

@@ -9,6 +9,7 @@ mod client;
 mod daemon;
 mod listener;
 mod logging;
+mod protocol;
 mod respond;
 mod tls;
 
@@ -17,6 +18,7 @@ pub use client::peer_client;
 pub use daemon::{Daemon, Readiness, StatusFn};
 pub use listener::{BindError, Bound, Served};
 pub use logging::init_logging;
+pub use protocol::{protocol_of, read_document, read_json};
 pub use respond::{json_bytes, plain, server_error};
 pub use tls::TlsError;
 

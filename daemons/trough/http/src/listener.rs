@@ -18,7 +18,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use trough_config::Settings;
 
-use crate::tls::{self, TlsError};
+use crate::{
+    protocol,
+    tls::{self, TlsError},
+};
 
 /// A peer that has not finished its TLS handshake by then is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +113,7 @@ impl Bound {
             Some(files) => Some(TlsAcceptor::from(tls::server_config(files, shutdown.clone())?)),
         };
         let listener = Acceptor { tcp: self.listener, tls: acceptor, handshakes: JoinSet::new() };
-        let router = router.layer(DefaultBodyLimit::max(settings.max_body_bytes));
+        let router = protocol::layer(router).layer(DefaultBodyLimit::max(settings.max_body_bytes));
         let (addr, setting, grace) = (self.addr, self.setting, settings.shutdown_grace);
         let task = tokio::spawn(async move {
             let stopped = shutdown.clone();

@@ -18,6 +18,13 @@ pub(super) fn check(document: &Json, report: &mut Report) {
     let summary = &document["cluster"]["summary"];
     let count = |name: &str| summary[name].as_u64().unwrap_or(0);
     report.good(format!("{} in the store, {} served", count("segments"), document["segments_served"]));
+    if let paused @ Json::Object(_) = &document["controls"]["paused"] {
+        let reason = paused["reason"].as_str().map(|r| format!(" ({r})")).unwrap_or_default();
+        report.warn(
+            format!("placement is paused{reason}: nothing is assigned, moved or dropped"),
+            "`trough admin resume`, when it is time",
+        );
+    }
     if count("unserved") > 0 {
         report.fail(
             format!(

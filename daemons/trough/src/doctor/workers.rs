@@ -6,7 +6,10 @@ use reqwest::header::DATE;
 use serde_json::Value as Json;
 use trough_client::{Catalog, catalog::NodeStatus};
 use trough_config::{Heartbeat, Settings};
-use trough_core::NodeId;
+use trough_core::{
+    NodeId,
+    protocol::{FIRST_PROTOCOL, PROTOCOL},
+};
 
 use super::{ANSWER_LIMIT, CLOCK_LIMIT, Report};
 
@@ -25,31 +28,36 @@ impl Versions {
         if let Some((name, document)) = part
             && let Some(version) = document["version"].as_str()
         {
-            self.by_version.entry(version.to_owned()).or_default().push(name.to_owned());
+            let protocol = document["protocol"].as_u64().unwrap_or(u64::from(FIRST_PROTOCOL));
+            self.by_version.entry(named(version, protocol)).or_default().push(name.to_owned());
         }
     }
 
     pub(super) fn check(&self, report: &mut Report) {
-        let named = |(version, parts): (&String, &Vec<String>)| match parts.as_slice() {
+        let with_parts = |(version, parts): (&String, &Vec<String>)| match parts.as_slice() {
             [only] => format!("{version} ({only})"),
             [first, rest @ ..] => format!("{version} ({first} and {} more)", rest.len()),
             [] => version.clone(),
         };
-        let all: Vec<String> = self.by_version.iter().map(named).collect();
+        let all: Vec<String> = self.by_version.iter().map(with_parts).collect();
         if self.by_version.len() > 1 {
             report.warn(
                 format!("different versions are at work: {}", all.join(", ")),
                 "finish the upgrade: first the workers, then the sync servers",
             );
         }
-        let own = env!("CARGO_PKG_VERSION");
-        if self.by_version.len() == 1 && !self.by_version.contains_key(own) {
+        let own = named(env!("CARGO_PKG_VERSION"), PROTOCOL.into());
+        if self.by_version.len() == 1 && !self.by_version.contains_key(&own) {
             report.warn(
                 format!("this doctor is of version {own}, the cluster of {}", all.join("")),
                 "use the doctor of the cluster's version",
             );
         }
     }
+}
+
+fn named(version: &str, protocol: u64) -> String {
+    format!("{version} protocol {protocol}")
 }
 
 /// The document, and by how many seconds the clock of whoever answered is ahead of this machine's.

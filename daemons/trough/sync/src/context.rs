@@ -7,14 +7,15 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use trough_client::catalog::{Catalog, NodeStatus};
 use trough_config::Settings;
-use trough_core::{NodeId, SegmentId};
+use trough_core::{NodeId, SegmentId, records::Controls};
 use trough_store::Store;
 
 use crate::{
     mastership::{Standing, Term},
+    reconciler::Planning,
     tables::{Locks, Serving},
     view::ClusterView,
 };
@@ -40,6 +41,10 @@ pub struct Context {
     pub locks: RwLock<Locks>,
     /// What the last reconciliation saw and did.
     pub view: RwLock<Arc<ClusterView>>,
+    /// What an operator has set for the whole cluster; followed while master.
+    pub controls: RwLock<Controls>,
+    /// Where plans are asked for while this process is master.
+    pub(crate) planning: Mutex<Option<mpsc::Sender<Planning>>>,
     /// Tells the reconciliation that something is waiting.
     pub nudge: Notify,
     /// Held while assignments are planned and committed, and while a segment is shredded: a plan that was made before
@@ -74,6 +79,8 @@ impl Context {
             serving: RwLock::default(),
             locks: RwLock::default(),
             view: RwLock::default(),
+            controls: RwLock::default(),
+            planning: Mutex::default(),
             nudge: Notify::new(),
             committing: tokio::sync::Mutex::default(),
             dirty: Mutex::default(),

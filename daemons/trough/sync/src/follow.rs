@@ -76,6 +76,21 @@ pub(crate) async fn locks(context: Arc<Context>, term: Term) {
     context.locks.write().complete = false;
 }
 
+/// Follows what an operator has set until the term is over.
+pub(crate) async fn controls(context: Arc<Context>, term: Term) {
+    until_over(&term, "controls", || async {
+        let mut feed = context.catalog.controls_feed().await?;
+        while let Some(change) = feed.next().await {
+            if let Change::Row { new, .. } = change? {
+                *context.controls.write() = new.unwrap_or_default();
+                context.nudge.notify_one();
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 async fn until_over<F: Future<Output = Result<()>>>(term: &Term, what: &str, mut follow: impl FnMut() -> F) {
     loop {
         tokio::select! {

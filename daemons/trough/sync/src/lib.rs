@@ -4,6 +4,7 @@
 //! pass on to it what decides about segments.
 
 mod api;
+pub mod backup;
 mod context;
 mod folders;
 mod follow;
@@ -14,6 +15,7 @@ mod placing;
 pub mod plan;
 mod reconciler;
 pub mod rows;
+pub mod saved;
 mod server;
 mod tables;
 pub mod view;

@@ -45,6 +45,7 @@ async fn serve(context: Arc<Context>, term: Term) {
     let mut tasks = JoinSet::new();
     tasks.spawn(follow::services(context.clone(), term.clone()));
     tasks.spawn(follow::locks(context.clone(), term.clone()));
+    tasks.spawn(follow::controls(context.clone(), term.clone()));
     tasks.spawn(watch_nodes(context.clone(), term.clone()));
     tasks.spawn(collect_uploads(context.clone(), term.clone()));
     tasks.spawn(Reconciler::new(context, Some(term.clone())).run(term.clone()));

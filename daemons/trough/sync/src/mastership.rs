@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use trough_client::catalog::{Candidate, Catalog, Master};
+use trough_client::catalog::{Candidate, Catalog, Change, Master};
 
 /// One tenure as master, under one epoch. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ pub fn mastership_ttl(election_cycle: Duration) -> Duration {
     (election_cycle * 3).max(Duration::from_secs(9))
 }
 
-/// Takes part in the election until `shutdown`, then resigns. A follower asks once per `cycle`; a master renews four
+/// Takes part in the election until `shutdown`, then resigns. A follower asks once per `cycle`, and when the master resigns; a master renews four
 /// times within the time that a renewal gives it.
 pub async fn take_part(
     catalog: Catalog,
@@ -112,8 +113,15 @@ pub async fn take_part(
                 None => std::future::pending().await,
             }
         };
+        let vacant = async {
+            match &term {
+                Some(_) => std::future::pending().await,
+                None => vacated(&catalog).await,
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = vacant => {}
             () = fenced => {
                 tracing::warn!("a newer master is at work, stepping down");
                 term = None;
@@ -134,6 +142,18 @@ pub async fn take_part(
             tracing::info!("could not resign, the mastership ends with its ttl");
         }
     }
+}
+
+/// Completes when the master gives its mastership up: another need not wait for the next round.
+async fn vacated(catalog: &Catalog) {
+    let Ok(mut feed) = catalog.master_feed().await else { return std::future::pending().await };
+    while let Some(Ok(change)) = feed.next().await {
+        if matches!(change, Change::Row { old: Some(_), new: None }) {
+            return;
+        }
+    }
+    // The feed broke: the next round comes all the same.
+    std::future::pending().await
 }
 
 /// One round. Ends at the term's deadline at the latest, with the term ended if it was not renewed by then.

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn settle(model: &mut Model, workers: &[WorkerView], settings: &Settings) -> u64 {
-        let policy = Policy { moves: u64::MAX, move_bytes: u64::MAX, repairs: u64::MAX };
+        let policy = Policy { moves: u64::MAX, move_bytes: u64::MAX, repairs: u64::MAX, ..Policy::default() };
         let mut moved = 0;
         for generation in 1..10 {
             let desired = place(model, workers, settings).expect("places");

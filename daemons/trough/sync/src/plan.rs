@@ -47,6 +47,13 @@ pub struct WorkerView {
     pub zone: Option<String>,
 }
 
+impl Row {
+    /// Whether the record describes this canonical copy.
+    pub fn is_of(&self, canonical: Canonical) -> bool {
+        self.bytes == canonical.bytes && self.mtime_ms == Some(canonical.mtime_ms)
+    }
+}
+
 /// What limits a plan.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -56,11 +63,13 @@ pub struct Policy {
     pub move_bytes: u64,
     /// Copies missing from segments with too few that may be under way at once.
     pub repairs: u64,
+    /// Whether placement is paused: records follow the canonical copies, and nothing else changes.
+    pub paused: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { moves: 2_000, move_bytes: 256 << 30, repairs: 200_000 }
+        Self { moves: 2_000, move_bytes: 256 << 30, repairs: 200_000, paused: false }
     }
 }
 
@@ -274,7 +283,7 @@ pub fn reconcile(
         for (node, ring) in desired.of(ix) {
             let old = rows.iter().find(|r| r.node == node);
             let why = match old {
-                Some(row) if row.bytes != canonical.bytes || row.mtime_ms != Some(canonical.mtime_ms) => Why::Refresh,
+                Some(row) if !row.is_of(canonical) => Why::Refresh,
                 Some(row) if row.ring != ring => Why::Rering,
                 Some(_) => continue,
                 None if promised_so_far < wanted => Why::Repair,
@@ -290,7 +299,12 @@ pub fn reconcile(
         let live_wanted =
             rows.iter().filter(|r| r.live && there(r.node) && desired.of(ix).any(|(n, _)| n == r.node)).count();
         for row in rows.iter().filter(|r| desired.of(ix).all(|(n, _)| n != r.node)) {
-            if wanted > 0 && live_wanted >= wanted && !locked(ix) {
+            if policy.paused && !row.is_of(canonical) {
+                // It stays for as long as the pause does, so it shall not grow old.
+                let urgency = Urgency { live: 0, promised: 0, bytes: canonical.bytes };
+                additions.push(Addition { why: Why::Refresh, urgency, segment: ix, node: row.node, ring: row.ring });
+            }
+            if !policy.paused && wanted > 0 && live_wanted >= wanted && !locked(ix) {
                 plan.drops.push(Drop { segment: ix, node: row.node, needs_live: wanted.min(255) as u8 });
             } else {
                 plan.summary.waiting_drops += 1;
@@ -305,7 +319,9 @@ pub fn reconcile(
         let Some(canonical) = model.canonical(segment) else { continue };
         let sum = &mut plan.summary;
         let passes = match why {
-            Why::Refresh | Why::Rering => true,
+            Why::Refresh => true,
+            _ if policy.paused => false,
+            Why::Rering => true,
             Why::Repair => repairing < policy.repairs,
             Why::Move => moving == 0 || (moving < policy.moves && moving_bytes + urgency.bytes <= policy.move_bytes),
         };

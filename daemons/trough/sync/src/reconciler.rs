@@ -3,6 +3,7 @@
 //! Holds the [`Model`]. Every write is preceded by a look at the term and carries its epoch, so that a master that lost
 //! its election writes nothing, and what it had on its way is refused.
 
+mod applying;
 mod commit;
 
 use std::{
@@ -15,6 +16,10 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use trough_client::catalog::{CatalogError, NodeStatus};
 use trough_core::{SegmentId, records::Assignment};
+
+pub use applying::Applied;
+use applying::Applying;
+pub(crate) use applying::Planning;
 
 use crate::{
     context::Context,
@@ -82,6 +87,8 @@ pub(crate) struct Reconciler {
     rings_written: Option<serde_json::Map<String, serde_json::Value>>,
     /// Whether rows may stand that a Python master wrote: not looked at yet.
     may_be_python: bool,
+    /// The plan that an operator has applied last.
+    applying: Option<Applying>,
 }
 
 impl Reconciler {
@@ -98,6 +105,20 @@ impl Reconciler {
             missing_count: 0,
             rings_written: None,
             may_be_python: true,
+            applying: None,
+        }
+    }
+
+    /// The limits of a plan, as the settings and the operator have them.
+    fn policy(&self) -> Policy {
+        let (settings, controls) = (&self.context.settings, self.context.controls.read());
+        let throttles = &controls.throttles;
+        let none_if_0 = |bytes: u64| if bytes == 0 { u64::MAX } else { bytes };
+        Policy {
+            moves: throttles.move_segments.unwrap_or(settings.move_segments),
+            move_bytes: throttles.move_bytes.or(settings.move_bytes).map_or(u64::MAX, none_if_0),
+            paused: controls.paused.is_some(),
+            ..Policy::default()
         }
     }
 
@@ -106,6 +127,8 @@ impl Reconciler {
         let cycle = self.context.settings.sync_loop_timing;
         let mut loaded = false;
         self.wait_for_tables().await;
+        let (sender, mut asked) = tokio::sync::mpsc::channel(4);
+        *self.context.planning.lock() = Some(sender);
         loop {
             let began = Instant::now();
             let outcome = match loaded {
@@ -121,6 +144,7 @@ impl Reconciler {
             let took = began.elapsed();
             metrics::histogram!("trough_sync_reconcile_seconds").record(took.as_secs_f64());
             let wait = match outcome {
+                Ok(()) if self.applying.as_ref().is_some_and(Applying::is_running) => cycle.min(CALM),
                 Ok(()) => cycle,
                 Err(Stop::Deposed) => {
                     term.end();
@@ -147,6 +171,10 @@ impl Reconciler {
                         tokio::time::sleep((took * 4).min(CALM)).await;
                     }
                 } => {}
+                Some(asked) = asked.recv(), if loaded => if let Err(Stop::Deposed) = self.answer(asked).await {
+                    term.end();
+                    return;
+                },
                 () = term.over() => return,
             }
         }
@@ -170,6 +198,7 @@ impl Reconciler {
         }
         self.generation = self.context.catalog.generation().await?.generation;
         model.found = self.context.catalog.found_shares().await?;
+        *self.context.controls.write() = self.context.catalog.controls().await?;
         self.model = model;
         self.may_be_python = true;
         self.listed = None;
@@ -197,8 +226,9 @@ impl Reconciler {
         self.take_over().await?;
         let survey = self.survey().await?;
         if !survey.plan.is_empty() {
-            self.commit(&survey).await?;
+            self.commit(&survey.plan).await?;
         }
+        self.go_on_applying(&survey.workers).await?;
         self.write_ring_assignments(&survey.workers).await?;
         self.publish_view(&survey, began);
         Ok(())
@@ -282,11 +312,7 @@ impl Reconciler {
         };
         // Planning may take seconds for millions of segments, so it has a thread of its own.
         let (model, views, generation) = (std::mem::take(&mut self.model), workers.clone(), self.generation + 1);
-        let policy = Policy {
-            moves: settings.move_segments,
-            move_bytes: settings.move_bytes.unwrap_or(u64::MAX),
-            ..Policy::default()
-        };
+        let policy = self.policy();
         let planned = tokio::task::spawn_blocking(move || {
             let outcome = placing::place(&model, &views, &settings).map(|desired| {
                 let plan = reconcile(&model, &views, &desired, &|ix| locked[ix as usize], generation, &policy);
@@ -348,6 +374,7 @@ impl Reconciler {
             needy,
             missing: self.missing.clone(),
             missing_count: self.missing_count,
+            applying: self.applying.as_ref().map(|applying| applying.progress.clone()),
             error: None,
         });
     }

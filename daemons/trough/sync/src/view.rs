@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 use trough_client::catalog::NodeStatus;
-use trough_core::{NodeId, SegmentId};
+use trough_core::{NodeId, SegmentId, protocol::FIRST_PROTOCOL};
 
 use crate::{
     model::{Model, Ring},
     plan::{Desired, Plan, Presence, Summary, WorkerView},
+    reconciler::Applied,
 };
 
 /// How many segments in need the view names; the summary counts all.
@@ -25,6 +26,12 @@ pub struct WorkerLine {
     pub presence: &'static str,
     /// Whether it is being emptied.
     pub draining: bool,
+    /// Whether it is about to end.
+    pub stopping: bool,
+    /// The protocol that it speaks.
+    pub protocol: u32,
+    /// The program's version, where it says so.
+    pub version: Option<String>,
     /// Its failure domain.
     pub zone: Option<String>,
     /// Seconds since its last heartbeat.
@@ -87,6 +94,8 @@ pub struct ClusterView {
     pub missing: Vec<SegmentId>,
     /// How many of those there are.
     pub missing_count: u64,
+    /// The plan that an operator has applied last, since this master began.
+    pub applying: Option<Applied>,
     /// What stopped the last reconciliation, if something did.
     pub error: Option<String>,
 }
@@ -128,6 +137,9 @@ pub(crate) fn worker_lines(
                     Presence::Gone => "gone",
                 },
                 draining: w.draining,
+                stopping: service.is_some_and(|s| s.stopping),
+                protocol: service.map_or(FIRST_PROTOCOL, |s| s.speaks()),
+                version: service.and_then(|s| s.version.clone()),
                 zone: w.zone.clone(),
                 heartbeat_age: status.map_or(f64::MAX, |s| s.age_seconds),
                 ttl: service.map_or(0.0, |s| s.ttl),

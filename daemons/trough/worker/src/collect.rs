@@ -53,6 +53,15 @@ impl Fate {
     fn under_lock(self, locked: bool) -> Self {
         if locked && self == Self::Drop { Self::Hide } else { self }
     }
+
+    /// While placement is paused, every file stays.
+    fn while_paused(self, paused: bool, current: bool) -> Self {
+        match self {
+            Self::Drop if paused && current => Self::Keep,
+            Self::Drop if paused => Self::Hide,
+            fate => fate,
+        }
+    }
 }
 
 fn fate(others: &Others, stamp: Stamp, minimum: u32) -> Fate {
@@ -100,7 +109,9 @@ async fn collect(worker: &Arc<Worker>, segments: &[SegmentId]) -> Result<(), Cat
         }
         // An expression that fails asks for every copy that there may be.
         let minimum = worker.settings.minimum_assignments.for_segment(segment).unwrap_or(u32::MAX);
-        match fate(others, local.stamp, minimum).under_lock(locked.contains(segment)) {
+        let current = others.assigned.iter().any(|a| Want::of(a).is(local.stamp));
+        let fate = fate(others, local.stamp, minimum).under_lock(locked.contains(segment));
+        match fate.while_paused(worker.controlled.is_paused(), current) {
             Fate::Drop => drops.push(segment.clone()),
             Fate::Keep => {
                 worker.files.update(segment, |file| file.served = true);
@@ -218,5 +229,8 @@ mod tests {
         assert_eq!(fate(&others(3, 2), NOW, u32::MAX), Fate::Keep);
         assert_eq!(Fate::Drop.under_lock(true), Fate::Hide);
         assert_eq!(Fate::Keep.under_lock(true), Fate::Keep);
+        assert_eq!(Fate::Drop.while_paused(true, true), Fate::Keep);
+        assert_eq!(Fate::Drop.while_paused(true, false), Fate::Hide);
+        assert_eq!(Fate::Drop.while_paused(false, true), Fate::Drop);
     }
 }

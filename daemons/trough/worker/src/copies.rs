@@ -4,7 +4,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,9 +13,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinSet};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
-use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, Throttle, TokenBucket};
+use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, TokenBucket};
 
 use crate::{
     decide::Step,
@@ -72,12 +72,12 @@ pub(crate) struct Failure {
 pub(crate) struct Copies {
     queue: Mutex<Queue>,
     wake: Notify,
-    throttle: Option<Arc<dyn Throttle>>,
+    pub(crate) throttle: Arc<TokenBucket>,
 }
 
 impl Copies {
     pub(crate) fn new(bandwidth: Option<u64>) -> Self {
-        let throttle = bandwidth.map(|bytes| Arc::new(TokenBucket::new(bytes)) as Arc<dyn Throttle>);
+        let throttle = Arc::new(TokenBucket::new(bandwidth.unwrap_or(0)));
         Self { queue: Mutex::default(), wake: Notify::new(), throttle }
     }
 
@@ -182,14 +182,45 @@ impl Copies {
     }
 }
 
-/// One of COPY_THREAD_POOL_SIZE tasks that copy, until the shutdown.
+/// Keeps as many tasks at work as may copy at the same time (COPY_THREAD_POOL_SIZE, or what an operator has set), until the
+/// shutdown.
 pub(crate) async fn run(worker: Arc<Worker>) {
+    let mut wanted = worker.controlled.copies_at_once();
+    let (mut tasks, mut at_work) = (JoinSet::new(), HashSet::new());
     loop {
-        while let Some((segment, done)) = worker.copies.take() {
+        let n = *wanted.borrow_and_update();
+        for place in 0..n {
+            if at_work.insert(place) {
+                tasks.spawn(copy_on(worker.clone(), place));
+            }
+        }
+        tokio::select! {
+            () = worker.shutdown.cancelled() => return,
+            changed = wanted.changed() => if changed.is_err() { return },
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(place) => drop(at_work.remove(&place)),
+                Err(error) => {
+                    // Which one it was is not known, so all are counted anew.
+                    tracing::error!(%error, "a task that copies panicked");
+                    tasks.shutdown().await;
+                    at_work.clear();
+                }
+            },
+        }
+    }
+}
+
+/// Copies until there are fewer such tasks to be than `place`; returns it.
+async fn copy_on(worker: Arc<Worker>, place: usize) -> usize {
+    let mut wanted = worker.controlled.copies_at_once();
+    loop {
+        while *wanted.borrow_and_update() > place
+            && let Some((segment, done)) = worker.copies.take()
+        {
             // There may be more work than this task.
             worker.copies.wake.notify_one();
             let result = tokio::select! {
-                () = worker.shutdown.cancelled() => return,
+                () = worker.shutdown.cancelled() => return place,
                 result = copy(&worker, &segment, done) => result,
             };
             if let Err(error) = &result {
@@ -200,9 +231,15 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             // What is wanted may have changed meanwhile, and a success must be advertised.
             worker.wants.look_at(segment);
         }
+        if *wanted.borrow() <= place {
+            // Whoever is left takes what waits.
+            worker.copies.wake.notify_one();
+            return place;
+        }
         tokio::select! {
-            () = worker.shutdown.cancelled() => return,
+            () = worker.shutdown.cancelled() => return place,
             () = worker.copies.wake.notified() => {}
+            _ = wanted.changed() => {}
         }
     }
 }
@@ -277,7 +314,7 @@ fn options(worker: &Worker, want: &Want, done: Arc<AtomicU64>, resume: bool) -> 
     let (bytes, sha256) = (want.bytes, want.sha256.as_deref().map(str::to_owned));
     GetOptions {
         progress: Some(Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed))),
-        throttle: worker.copies.throttle.clone(),
+        throttle: Some(worker.copies.throttle.clone()),
         hash: want.sha256.is_some(),
         expected: want.mtime_ms.map(|mtime_ms| Expected { bytes, mtime_ms, sha256 }),
         resume,

@@ -11,13 +11,14 @@ use futures::StreamExt as _;
 use trough_client::{CatalogError, catalog::Change};
 use trough_core::{
     SegmentId,
+    protocol::PROTOCOL,
     records::{Assignment, Lock, ROLE_NODES, Service},
 };
 
 use crate::{files::Want, reconcile, state::Worker, system};
 
 /// The pause before a feed that broke is opened again.
-const FEED_RETRY: Duration = Duration::from_millis(500);
+pub(crate) const FEED_RETRY: Duration = Duration::from_millis(500);
 
 /// Renews the lease at a third of its ttl, until the shutdown.
 pub(crate) async fn heartbeat(worker: Arc<Worker>) {
@@ -81,6 +82,11 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     Ok(lapsed)
 }
 
+/// Tells whoever follows the nodes that this one is about to end. The lease runs on as it did.
+pub(crate) async fn announce_stop(worker: &Worker) -> Result<(), CatalogError> {
+    worker.catalog.heartbeat_node(&row(worker)).await
+}
+
 /// Compares the locks of this process with the database's.
 async fn confirm_locks(worker: &Worker) -> Result<(), CatalogError> {
     let mine = worker.locks.all_held();
@@ -113,6 +119,9 @@ fn row(worker: &Worker) -> Service {
         manage_url: Some(worker.urls.manage.clone()),
         zone: worker.settings.zone.clone(),
         draining: worker.settings.drain,
+        stopping: worker.shutdown.is_cancelled(),
+        protocol: Some(PROTOCOL),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         used_bytes: Some(bytes),
         segments: Some(segments),
         copying: Some(worker.copies.waiting()),
@@ -135,8 +144,21 @@ pub(crate) async fn locks(worker: Arc<Worker>, first: Arc<tokio::sync::Notify>) 
     }
 }
 
+/// The metadata knows every epoch that a master acted under. If it has a lower one than was seen, it is another database than
+/// before, begun anew or restored, and its masters are to be believed.
+async fn look_at_epoch(worker: &Worker) -> Result<(), CatalogError> {
+    let seen = worker.epoch.load(Ordering::Acquire);
+    let known = worker.catalog.current_epoch().await?;
+    if known < seen {
+        tracing::warn!(seen, known, "the metadata has a lower epoch than was seen: it was begun anew or restored");
+        let _ = worker.epoch.compare_exchange(seen, known, Ordering::AcqRel, Ordering::Acquire);
+    }
+    Ok(())
+}
+
 async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Result<(), CatalogError> {
     let begun = Instant::now();
+    look_at_epoch(worker).await?;
     let mut feed = worker.catalog.lock_feed().await?;
     let mut initial: Option<HashMap<SegmentId, Lock>> = Some(HashMap::new());
     while let Some(change) = feed.next().await {

@@ -51,8 +51,15 @@ impl Worker {
 }
 
 async fn heal_copy(worker: &Arc<Worker>, segment: &SegmentId) {
-    let Some(error) = worker.fault(segment).await else { return };
-    worker.mark_broken(segment, &error);
+    if let Some(error) = worker.fault(segment).await {
+        withdraw_copy(worker, segment, &error).await;
+    }
+}
+
+/// Takes a broken copy out of service, keeps it aside and has it fetched again. The segment must be busy, and not under this node's
+/// write lock.
+pub(crate) async fn withdraw_copy(worker: &Arc<Worker>, segment: &SegmentId, error: &SegmentError) {
+    worker.mark_broken(segment, error);
     worker.advertiser.clear(segment);
     worker.meters.quarantined.increment(1);
     let keeping = {

@@ -9,6 +9,7 @@ mod advertise;
 mod busy;
 mod cold;
 mod collect;
+mod controls;
 mod copies;
 mod decide;
 mod files;

@@ -16,11 +16,12 @@ use serde::Deserialize;
 use serde_json::json as document;
 use trough_config::Role;
 use trough_core::{ErrorCode, SchemaId, SegmentError, SegmentId, wire::NDJSON};
-use trough_http::{Daemon, plain, server_error};
+use trough_http::{Daemon, plain, read_json, server_error};
 
 use crate::{
     collect, promote, provision,
     request::{bad_request, body, json, new_error, starting},
+    scrub,
     state::Worker,
 };
 
@@ -29,7 +30,11 @@ const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The routes of the segment manager.
 pub(crate) fn routes(worker: Arc<Worker>, daemon: &Daemon) -> Router {
-    let admin = Router::new().route("/segment/{id}", delete(remove)).route_layer(daemon.require(Role::Admin));
+    let admin = Router::new()
+        .route("/segment/{id}", delete(remove))
+        .route("/v1/scrub", post(scrub::http::scrub))
+        .route("/v1/restore", post(scrub::http::restore))
+        .route_layer(daemon.require(Role::Admin));
     let write = Router::new()
         .route("/provision", post(old_provision))
         .route("/promote", post(old_promote))
@@ -116,7 +121,6 @@ fn told(error: &SegmentError) -> Response {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Provision {
     segments: Vec<SegmentId>,
     #[serde(default = "default_schema")]
@@ -126,12 +130,12 @@ struct Provision {
 }
 
 async fn provision_many(State(worker): State<Arc<Worker>>, request: Request) -> Response {
-    let (_, body) = match read(&worker, request).await {
+    let (parts, body) = match read(&worker, request).await {
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
     let bad = |why: String| new_error(&SegmentError::new(ErrorCode::BadRequest, why));
-    let wish: Provision = match serde_json::from_slice(&body) {
+    let wish: Provision = match read_json(&parts.headers, &body) {
         Ok(wish) => wish,
         Err(e) => return bad(format!("provisioning wants {{\"segments\": [ID, …], \"schema\": ID}}: {e}")),
     };
@@ -180,7 +184,6 @@ async fn old_promote(State(worker): State<Arc<Worker>>, request: Request) -> Res
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Promote {
     segments: Vec<SegmentId>,
     #[serde(default)]
@@ -188,11 +191,11 @@ struct Promote {
 }
 
 async fn promote_many(State(worker): State<Arc<Worker>>, request: Request) -> Response {
-    let (_, body) = match read(&worker, request).await {
+    let (parts, body) = match read(&worker, request).await {
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
-    let wish: Promote = match serde_json::from_slice(&body) {
+    let wish: Promote = match read_json(&parts.headers, &body) {
         Ok(wish) => wish,
         Err(e) => {
             let why = format!("promotion wants {{\"segments\": [ID, …]}}: {e}");

@@ -57,10 +57,20 @@ pub(crate) async fn promote(worker: &Arc<Worker>, segment: &SegmentId) -> Result
         )
     })?;
     let promotion = worker.promotions.begin(segment).ok_or_else(|| being_promoted(segment))?;
-    let _slot = promotion.slot().await;
-    let _busy = worker.busy.acquire(std::slice::from_ref(segment)).await;
+    let turn = async {
+        let slot = promotion.slot().await;
+        (slot, worker.busy.acquire(std::slice::from_ref(segment)).await)
+    };
+    let _turn = tokio::select! {
+        turn = turn => turn,
+        () = worker.shutdown.cancelled() => return Err(stopping(worker, segment)),
+    };
     mark(worker, &held).await?;
-    let result = publish(worker, segment, &held, &promotion).await;
+    // Cut off, it leaves the canonical copy as it was, and the upload to be collected.
+    let result = tokio::select! {
+        result = publish(worker, segment, &held, &promotion) => result,
+        () = worker.last_call.cancelled() => Err(stopping(worker, segment)),
+    };
     // The row may have been taken by another meanwhile; then there is nothing to take back.
     if let Err(error) = worker.catalog.set_under_promotion(&held.lock, false).await {
         tracing::warn!(%segment, %error, "cannot take the mark of a promotion back; the next promotion will");
@@ -77,6 +87,11 @@ pub(crate) async fn promote(worker: &Arc<Worker>, segment: &SegmentId) -> Result
     }
     worker.wants.look_at(segment.clone());
     result
+}
+
+fn stopping(worker: &Worker, segment: &SegmentId) -> SegmentError {
+    let message = format!("node '{}' stops, so segment '{segment}' was not promoted; promote it again", worker.node);
+    SegmentError::new(ErrorCode::Unavailable, message)
 }
 
 fn being_promoted(segment: &SegmentId) -> SegmentError {
@@ -149,7 +164,7 @@ async fn publish(
 }
 
 /// Right before the rename: is the lock ours in the database, and does the lease provably run?
-async fn still_ours(worker: &Worker, held: &Held) -> Result<(), BoxError> {
+pub(crate) async fn still_ours(worker: &Worker, held: &Held) -> Result<(), BoxError> {
     let segment = &held.lock.segment;
     if !held.is_valid() || !worker.catalog.holds_lock(&held.lock).await? {
         return Err(format!("the write lock of segment '{segment}' was lost").into());

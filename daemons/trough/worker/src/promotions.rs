@@ -11,10 +11,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use trough_config::Settings;
 use trough_core::SegmentId;
-use trough_store::{CrashAt, PublishOptions, PublishStep, Throttle, TokenBucket};
+use trough_store::{CrashAt, PublishOptions, PublishStep, TokenBucket};
 
 /// The step before publication: the checked snapshot lies beside the segment.
 pub(crate) const SNAPSHOT: &str = "SnapshotTaken";
@@ -34,7 +34,8 @@ pub(crate) struct Progress {
 pub(crate) struct Promotions {
     running: Mutex<HashMap<SegmentId, Arc<Progress>>>,
     slots: Semaphore,
-    throttle: Option<Arc<dyn Throttle>>,
+    pub(crate) throttle: Arc<TokenBucket>,
+    over: Notify,
     crash_at: Option<Arc<str>>,
 }
 
@@ -59,7 +60,8 @@ impl Promotions {
         Ok(Self {
             running: Mutex::default(),
             slots: Semaphore::new(settings.promotion_pool_size),
-            throttle: settings.promotion_bandwidth.map(|b| Arc::new(TokenBucket::new(b)) as Arc<dyn Throttle>),
+            throttle: Arc::new(TokenBucket::new(settings.promotion_bandwidth.unwrap_or(0))),
+            over: Notify::new(),
             crash_at: settings.crash_at.as_deref().map(Into::into),
         })
     }
@@ -85,6 +87,19 @@ impl Promotions {
         let mut all: Vec<_> = self.running.lock().iter().map(|(s, p)| (s.clone(), p.clone())).collect();
         all.sort_by_key(|(_, progress)| progress.since);
         all
+    }
+
+    /// Waits until none is under way.
+    pub(crate) async fn all_over(&self) {
+        loop {
+            let over = self.over.notified();
+            tokio::pin!(over);
+            over.as_mut().enable();
+            if self.running.lock().is_empty() {
+                return;
+            }
+            over.await;
+        }
     }
 
     /// Ends the process if CRASH_AT says so.
@@ -114,7 +129,7 @@ impl Promotion<'_> {
         self.progress.bytes.store(bytes, Ordering::Relaxed);
         let done = self.progress.done.clone();
         options.progress = Some(Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed)));
-        options.throttle.clone_from(&self.promotions.throttle);
+        options.throttle = Some(self.promotions.throttle.clone());
         options.crash_at = self.promotions.crash_at.clone().map(|at| -> CrashAt {
             Arc::new(move |step| {
                 crash(&at, &name(step));
@@ -127,6 +142,7 @@ impl Promotion<'_> {
 impl Drop for Promotion<'_> {
     fn drop(&mut self) {
         self.promotions.running.lock().remove(self.segment);
+        self.promotions.over.notify_waiters();
     }
 }
 

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use trough_client::http::TRACE_HEADER;
 use trough_core::{ErrorCode, SegmentError, SegmentId, wire::MSGPACK};
-use trough_http::{json_bytes, plain, server_error};
+use trough_http::{json_bytes, plain, read_document, read_json, server_error};
 
 /// Set on a request that a worker passes on, so that it goes one step only.
 pub(crate) const PROXIED: &str = "x-trough-proxied";
@@ -110,19 +110,20 @@ pub(crate) fn is_msgpack(parts: &Parts) -> bool {
 /// # Errors
 /// A text that says what is wrong.
 pub(crate) async fn decode<T: DeserializeOwned + Send + 'static>(parts: &Parts, body: Bytes) -> Result<T, String> {
-    let msgpack = is_msgpack(parts);
     if body.len() <= READ_AT_ONCE {
-        return decode_now(msgpack, &body);
+        return decode_now(parts, &body);
     }
-    let reading = tokio::task::spawn_blocking(move || decode_now(msgpack, &body));
+    let parts = parts.clone();
+    let reading = tokio::task::spawn_blocking(move || decode_now(&parts, &body));
     reading.await.unwrap_or_else(|e| Err(format!("the body cannot be read: {e}")))
 }
 
-fn decode_now<T: DeserializeOwned>(msgpack: bool, body: &[u8]) -> Result<T, String> {
-    if msgpack {
-        rmp_serde::from_slice(body).map_err(|e| format!("the body is no such MessagePack: {e}"))
+fn decode_now<T: DeserializeOwned>(parts: &Parts, body: &[u8]) -> Result<T, String> {
+    if is_msgpack(parts) {
+        let mut document = rmp_serde::Deserializer::from_read_ref(body);
+        read_document(&parts.headers, &mut document).map_err(|e| format!("the body is no such MessagePack: {e}"))
     } else {
-        serde_json::from_slice(body).map_err(|e| format!("the body is no such JSON: {e}"))
+        read_json(&parts.headers, body).map_err(|e| format!("the body is no such JSON: {e}"))
     }
 }
 

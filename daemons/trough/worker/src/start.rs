@@ -27,7 +27,9 @@ use trough_http::{Bound, Daemon, Served, StatusFn, peer_client};
 use crate::{
     advertise::{self, Advertiser},
     busy::Busy,
-    cold, copies,
+    cold, controls,
+    controls::Controlled,
+    copies,
     copies::Copies,
     files::Files,
     follow,
@@ -49,6 +51,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Seals of files that a killed process left behind, at the same time.
 const SEALS: usize = 8;
 
+/// How long a last word to RethinkDB may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long tasks may take to end by themselves.
 const TASKS_END: Duration = Duration::from_secs(5);
 
@@ -109,10 +113,19 @@ pub async fn run(
 
     tracing::info!(node = %worker.node, "worker stops");
     daemon.readiness().set_waiting("stopping");
+    let grace_ends = tokio::time::Instant::now() + settings.shutdown_grace;
+    if worker.is_started() {
+        // Whoever follows the nodes asks others from now on; the listeners still answer whoever has not heard of it.
+        within("tell that this node stops", follow::announce_stop(&worker)).await;
+    }
     listeners.cancel();
     for listener in served {
         listener.stopped().await;
     }
+    // Promotions go on without those who asked for them. What is cut off gives its mark back.
+    let _ = tokio::time::timeout_at(grace_ends, worker.promotions.all_over()).await;
+    worker.last_call.cancel();
+    let _ = tokio::time::timeout(TASKS_END, worker.promotions.all_over()).await;
     // What waits for a RethinkDB that does not answer is not waited for: all of it can be cut off at any point.
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(TASKS_END, ended).await.is_err() {
@@ -188,6 +201,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         wants: Wants::default(),
         busy: Busy::default(),
         copies: Copies::new(settings.copy_bandwidth),
+        controlled: Controlled::new(settings),
         advertiser: Advertiser::default(),
         promotions: Promotions::new(settings)?,
         quarantine: Quarantine::open(&settings.local_data),
@@ -196,6 +210,7 @@ fn build(settings: &Arc<Settings>, addresses: Addresses, shutdown: CancellationT
         adopts: AtomicBool::new(false),
         started: AtomicBool::new(false),
         settled: CancellationToken::new(),
+        last_call: CancellationToken::new(),
         shutdown,
         settings: settings.clone(),
     })
@@ -241,6 +256,7 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
     }
     let locks_read = Arc::new(Notify::new());
     tasks.spawn(follow::heartbeat(worker.clone()));
+    tasks.spawn(controls::follow(worker.clone()));
     tasks.spawn(follow::locks(worker.clone(), locks_read.clone()));
     locks_read.notified().await;
     daemon.readiness().set_waiting("reading this node's assignments");
@@ -250,9 +266,7 @@ async fn start(worker: &Arc<Worker>, daemon: &Daemon, tasks: &mut JoinSet<()>) {
     } else {
         tasks.spawn(reconcile::run(worker.clone()));
         tasks.spawn(scrub::run(worker.clone()));
-        for _ in 0..worker.settings.copy_thread_pool_size {
-            tasks.spawn(copies::run(worker.clone()));
-        }
+        tasks.spawn(copies::run(worker.clone()));
     }
     worker.settled.cancelled().await;
     // Nothing is answered before every file was compared with its assignment: one of an earlier life may be old, and its row
@@ -342,11 +356,15 @@ async fn seal_leftovers(worker: &Arc<Worker>) {
 /// keeps it until it ends: nobody may take the locks over while the files here hold what is nowhere else.
 async fn stop(worker: &Arc<Worker>) {
     if worker.is_started() && worker.locks.counts().0 == 0 {
-        let removal = worker.catalog.remove_node(&worker.node);
-        match tokio::time::timeout(Duration::from_secs(2), removal).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot give the lease up"),
-            Err(_) => tracing::warn!("cannot give the lease up, RethinkDB does not answer"),
-        }
+        within("give the lease up", worker.catalog.remove_node(&worker.node)).await;
+    }
+}
+
+/// Tries something last, for a short while.
+async fn within(what: &str, attempt: impl Future<Output = Result<(), CatalogError>>) {
+    match tokio::time::timeout(LAST_WORDS, attempt).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot {what}"),
+        Err(_) => tracing::warn!("cannot {what}, RethinkDB does not answer"),
     }
 }

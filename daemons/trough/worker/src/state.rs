@@ -21,6 +21,7 @@ use trough_store::{Entry, Store};
 use crate::{
     advertise::Advertiser,
     busy::Busy,
+    controls::Controlled,
     copies::Copies,
     files::{Files, Want},
     lease::{Lease, Peers},
@@ -59,6 +60,7 @@ pub(crate) struct Worker {
     pub(crate) wants: Wants,
     pub(crate) busy: Busy,
     pub(crate) copies: Copies,
+    pub(crate) controlled: Controlled,
     pub(crate) advertiser: Advertiser,
     pub(crate) promotions: Promotions,
     pub(crate) quarantine: Quarantine,
@@ -71,6 +73,8 @@ pub(crate) struct Worker {
     /// Cancelled when every segment has been looked at once.
     pub(crate) settled: CancellationToken,
     pub(crate) shutdown: CancellationToken,
+    /// Cancelled when what is still in flight after the shutdown has had its time (SHUTDOWN_GRACE).
+    pub(crate) last_call: CancellationToken,
 }
 
 /// What this node shall hold, followed by changefeed.
@@ -137,6 +141,12 @@ impl Wants {
     /// Has the segment looked at soon.
     pub(crate) fn look_at(&self, segment: SegmentId) {
         self.changed.lock().insert(segment);
+        self.wake.notify_one();
+    }
+
+    /// Has everything looked at soon.
+    pub(crate) fn look_at_all(&self) {
+        self.all_changed.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 

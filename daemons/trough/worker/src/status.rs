@@ -3,8 +3,9 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use serde_json::{Value, json};
+use trough_core::protocol::PROTOCOL;
 
-use crate::state::Worker;
+use crate::{controls, state::Worker};
 
 /// Lists are cut here; their counts are not.
 const LISTED: usize = 1000;
@@ -78,6 +79,8 @@ pub(crate) fn document(worker: &Arc<Worker>) -> Value {
         "broken": broken,
         "quarantine": worker.quarantine.list(),
         "service_rows_waiting": worker.advertiser.waiting(),
+        "limits": controls::document(worker),
+        "protocol": PROTOCOL,
         "engine": worker.engine.stats(),
     })
 }

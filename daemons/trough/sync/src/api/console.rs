@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -18,7 +22,6 @@ const MAX_ROWS: usize = 1_000;
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Wish {
     #[serde(default)]
     segments: Vec<SegmentId>,
@@ -29,8 +32,8 @@ struct Wish {
 }
 
 /// Runs `sql` on the segments, and `reduce` over its rows if given.
-pub(super) async fn run(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    let wish: Wish = match serde_json::from_slice(&body) {
+pub(super) async fn run(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+    let wish: Wish = match trough_http::read_json(&headers, &body) {
         Ok(wish) => wish,
         Err(e) => return answer::error(&answer::bad(format!("the body is no query: {e}"))),
     };

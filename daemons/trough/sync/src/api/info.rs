@@ -1,4 +1,4 @@
-//! What the status page and people ask: the cluster, one segment, segments by pattern, copies in flight, draining.
+//! What the status page and people ask: the cluster, one segment, segments by pattern, copies in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,12 +7,11 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId};
+use trough_core::{ErrorCode, SegmentError, SegmentId, protocol::PROTOCOL};
 
-use super::{Api, answer};
+use super::{Api, answer, controls};
 
 /// How long a worker may take to tell its status.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
@@ -45,6 +44,8 @@ pub(crate) fn document(api: &Api) -> Json {
         "segments_served": context.serving.read().len(),
         "locks": locks.len(),
         "promoting": promoting,
+        "protocol": PROTOCOL,
+        "controls": controls::document(context),
         "cluster": &*view,
     })
 }
@@ -161,41 +162,4 @@ async fn everything_of(api: &Api, id: &SegmentId) -> Result<Option<Json>, Segmen
         "services": services,
         "assignments": assignments,
     })))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Drain {
-    node: String,
-    drain: bool,
-}
-
-/// `POST /v1/drain {"node", "drain"}`: empties a worker, or takes that back.
-pub(super) async fn drain(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    let wish: Drain = match serde_json::from_slice(&body) {
-        Ok(wish) => wish,
-        Err(e) => return answer::error(&answer::bad(format!("the body is no drain request: {e}"))),
-    };
-    let node = match NodeId::new(&wish.node) {
-        Ok(node) => node,
-        Err(e) => return answer::error(&answer::bad(e.to_string())),
-    };
-    let catalog = &api.context.catalog;
-    match catalog.node(&node).await {
-        Ok(None) if wish.drain => {
-            return answer::json(
-                StatusCode::NOT_FOUND,
-                &json!({"error": answer::bad(format!("node {node} is unknown: it has no row in services"))}),
-            );
-        }
-        Ok(_) => {}
-        Err(e) => return answer::error(&answer::of_catalog(e)),
-    }
-    if let Err(e) = catalog.set_draining(&node, wish.drain).await {
-        return answer::error(&answer::of_catalog(e));
-    }
-    tracing::info!(%node, drain = wish.drain, "draining changed");
-    api.context.forget_nodes().await;
-    api.context.nudge.notify_one();
-    answer::json(StatusCode::OK, &json!({"node": node, "drain": wish.drain}))
 }

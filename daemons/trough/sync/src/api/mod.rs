@@ -3,14 +3,20 @@
 //! Schemas are answered by any sync server; what decides about segments, by the master, to whom the others pass it on.
 
 mod answer;
+mod backup;
 mod console;
+mod controls;
 mod describe;
+mod drain;
 mod info;
 mod page;
+mod plan;
 mod promote;
 mod provision;
 mod proxy;
 mod schema;
+mod scrub;
+mod scrub_store;
 mod shred;
 
 use std::sync::Arc;
@@ -52,7 +58,13 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
     let admin = Router::new()
         .route("/segment/{id}", delete(shred::old_style))
         .route("/v1/segment/{id}", delete(shred::with_steps))
-        .route("/v1/drain", post(info::drain))
+        .route("/v1/drain", post(drain::drain))
+        .route("/v1/pause", post(controls::pause))
+        .route("/v1/resume", post(controls::resume))
+        .route("/v1/throttle", post(controls::throttle))
+        .route("/v1/scrub", post(scrub::scrub))
+        .route("/v1/plan", get(plan::make).post(plan::apply))
+        .route("/v1/backup", get(backup::backup))
         .route_layer(passed_on.clone())
         .route_layer(daemon.require(Role::Admin));
     let schemas_admin = Router::new()
@@ -67,6 +79,7 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
         .route_layer(daemon.require(Role::Read));
     let read = Router::new()
         .route("/v1/cluster", get(info::cluster))
+        .route("/v1/controls", get(controls::get))
         .route("/v1/copies", get(info::copies))
         .route("/v1/locks", get(info::locks))
         .route("/v1/segments", get(info::segments))

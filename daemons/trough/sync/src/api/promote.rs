@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::{body::Body, extract::State, http::StatusCode, response::Response};
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -34,7 +39,6 @@ struct Wish {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Wishes {
     segments: Option<Vec<String>>,
     matching: Option<String>,
@@ -65,8 +69,8 @@ async fn promote_one(context: &Arc<Context>, text: &str) -> Result<String, Segme
 }
 
 /// `POST /v1/promote`: one line per segment as it is done.
-pub(super) async fn batch(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    let wishes: Wishes = match serde_json::from_slice(&body) {
+pub(super) async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+    let wishes: Wishes = match trough_http::read_json(&headers, &body) {
         Ok(wishes) => wishes,
         Err(e) => return answer::error(&answer::bad(format!("the body is no promotion request: {e}"))),
     };

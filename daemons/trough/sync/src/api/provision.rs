@@ -64,7 +64,6 @@ struct Wish {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Wishes {
     segments: Vec<String>,
     #[serde(default = "default_schema")]
@@ -108,8 +107,8 @@ pub(super) async fn one(State(api): State<Arc<Api>>, headers: HeaderMap, body: B
 }
 
 /// `POST /v1/provision`.
-pub(super) async fn batch(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    let wishes: Wishes = match serde_json::from_slice(&body) {
+pub(super) async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+    let wishes: Wishes = match trough_http::read_json(&headers, &body) {
         Ok(wishes) => wishes,
         Err(e) => return answer::error(&answer::bad(format!("the body is no provisioning request: {e}"))),
     };
@@ -288,13 +287,18 @@ struct Chooser<'a> {
     given: HashMap<NodeId, u32>,
 }
 
+/// Whether segments may be provisioned there that it does not hold yet.
+fn takes_new(node: &NodeStatus) -> bool {
+    !node.service.draining && !node.service.stopping
+}
+
 impl<'a> Chooser<'a> {
     fn new(nodes: &'a [NodeStatus], avoid: &[NodeId]) -> Self {
         let reachable = nodes.iter().filter(|n| {
             n.alive && n.service.cold_storage != Some(true) && n.node().is_some_and(|name| !avoid.contains(name))
         });
         let alive: HashMap<&NodeId, &NodeStatus> = reachable.filter_map(|n| Some((n.node()?, n))).collect();
-        let mut fit: Vec<&NodeStatus> = alive.values().copied().filter(|n| !n.service.draining).collect();
+        let mut fit: Vec<&NodeStatus> = alive.values().copied().filter(|n| takes_new(n)).collect();
         fit.sort_unstable_by(|a, b| a.service.id.cmp(&b.service.id));
         Self { fit, alive, given: HashMap::new() }
     }
@@ -305,7 +309,7 @@ impl<'a> Chooser<'a> {
             return Some(holder.clone());
         }
         let serving: Vec<&NodeStatus> =
-            copies.iter().filter_map(|n| self.alive.get(n).copied()).filter(|n| !n.service.draining).collect();
+            copies.iter().filter_map(|n| self.alive.get(n).copied()).filter(|n| takes_new(n)).collect();
         let from = if serving.is_empty() { &self.fit } else { &serving };
         let chosen = self.less_loaded_of_two(from)?.node()?.clone();
         *self.given.entry(chosen.clone()).or_default() += 1;

@@ -8,11 +8,11 @@ use trough_core::{
     records::{Assignment, ROLE_READ},
 };
 
-use super::{Reconciler, Stop, Survey};
+use super::{Reconciler, Stop};
 use crate::{
     model::Row,
     placing,
-    plan::{Drop, Presence, Put, WorkerView},
+    plan::{Drop, Plan, Presence, Put, WorkerView},
 };
 
 /// Keys in one commit.
@@ -27,10 +27,10 @@ impl Reconciler {
     }
 
     /// Writes the plan in batches, additions first, and publishes its generation.
-    pub(super) async fn commit(&mut self, survey: &Survey) -> Result<(), Stop> {
+    pub(super) async fn commit(&mut self, plan: &Plan) -> Result<(), Stop> {
         let now = self.context.catalog.server_now().await?;
         let mut changed = 0;
-        for batch in survey.plan.puts.chunks(BATCH) {
+        for batch in plan.puts.chunks(BATCH) {
             let mut batch = batch.to_vec();
             let recorded = self.fill_hashes(&mut batch).await?;
             let epoch = self.check_term()?;
@@ -48,7 +48,7 @@ impl Reconciler {
             }
             changed += records.len();
         }
-        for batch in survey.plan.drops.chunks(BATCH) {
+        for batch in plan.drops.chunks(BATCH) {
             let batch = self.still_surplus(batch).await?;
             let epoch = self.check_term()?;
             let ids: Vec<String> = batch
@@ -72,7 +72,7 @@ impl Reconciler {
             }
             Err(error) => return Err(error.into()),
         }
-        let s = &survey.plan.summary;
+        let s = &plan.summary;
         metrics::counter!("trough_sync_assignments_changed_total").increment(changed as u64);
         tracing::info!(
             generation = self.generation,

@@ -1,5 +1,10 @@
 //! Scrubbing: local copies are checked one after the other, slowly, for ever. What is found broken is withdrawn and
-//! fetched again.
+//! fetched again. On demand ([`demand`]) they are compared with their records and the store as well.
+
+mod demand;
+pub(crate) mod http;
+mod restore;
+mod sum;
 
 use std::{sync::Arc, time::Duration};
 
