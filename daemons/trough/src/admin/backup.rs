@@ -58,6 +58,6 @@ pub(super) async fn restore(catalog: &Catalog, path: &Path, overwrite: bool, as_
     }
     let tables: Vec<String> = counts.iter().map(|(table, n)| format!("{n} in {table}")).collect();
     println!("restored what version {} saved: {}", header.version, tables.join(", "));
-    println!("start the workers again, then the sync servers");
+    println!("start the sync servers again; workers that run need not be restarted");
     Ok(())
 }

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use trough_client::{
     Catalog, CatalogError,
-    catalog::{BACKED_UP, Document, MAX_KEYS, SCHEMA, TROUGH},
+    catalog::{BACKED_UP, Document, LOCK, MAX_KEYS, SCHEMA, TROUGH},
 };
 use trough_core::protocol::PROTOCOL;
 
@@ -220,25 +220,31 @@ pub async fn restore(
     let (sender, mut batches) = mpsc::channel::<(String, Vec<Document>)>(2);
     let owned = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || {
-        let mut batch: (String, Vec<Document>) = Default::default();
         let mut epoch = 0;
         let send = |batch: (String, Vec<Document>)| sender.blocking_send(batch).context("the restore stopped");
-        read(&owned, |table, document| {
-            if table == TROUGH && document.get("id").is_some_and(|id| id == EPOCH) {
-                epoch = document.get("epoch").and_then(serde_json::Value::as_u64).unwrap_or(0);
-                return Ok(());
-            }
-            if batch.0 != table || batch.1.len() >= MAX_KEYS {
-                let full = std::mem::replace(&mut batch, (table, Vec::new()));
-                if !full.1.is_empty() {
-                    send(full)?;
+        // Locks first: what a worker holds under one is not replaced by what it is assigned.
+        for locks in [true, false] {
+            let mut batch: (String, Vec<Document>) = Default::default();
+            read(&owned, |table, document| {
+                if (table == LOCK) != locks {
+                    return Ok(());
                 }
+                if table == TROUGH && document.get("id").is_some_and(|id| id == EPOCH) {
+                    epoch = document.get("epoch").and_then(serde_json::Value::as_u64).unwrap_or(0);
+                    return Ok(());
+                }
+                if batch.0 != table || batch.1.len() >= MAX_KEYS {
+                    let full = std::mem::replace(&mut batch, (table, Vec::new()));
+                    if !full.1.is_empty() {
+                        send(full)?;
+                    }
+                }
+                batch.1.push(document);
+                Ok(())
+            })?;
+            if !batch.1.is_empty() {
+                send(batch)?;
             }
-            batch.1.push(document);
-            Ok(())
-        })?;
-        if !batch.1.is_empty() {
-            send(batch)?;
         }
         anyhow::Ok(epoch)
     });

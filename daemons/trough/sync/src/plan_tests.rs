@@ -111,16 +111,16 @@ fn the_worst_off_come_first_and_moves_are_throttled() {
     let mut plan = reconcile(&model, &workers, &start, NO_LOCKS, 1, &Policy::default());
     plan.puts.retain(|p| p.segment < 10 || (p.segment < 20 && p.row.ring == Ring::Hot(0)));
     apply(&mut model, &plan, true);
-    let policy = Policy { moves: 3, move_bytes: 1 << 40, repairs: 25 };
+    let policy = Policy { moves: 3, move_bytes: 1 << 40, repairs: 25, paused: false };
     let plan = reconcile(&model, &workers, &desired, NO_LOCKS, 2, &policy);
     let order: Vec<_> = plan.puts.iter().map(|p| (p.why, p.segment)).collect();
     assert!(order[..20].iter().all(|(why, s)| *why == Why::Repair && *s >= 20), "unserved first: {order:?}");
     assert_eq!(plan.summary.repairs, 25);
     assert_eq!(plan.summary.moves, 3);
     assert_eq!(plan.summary.deferred, 20 + 20 + 20 - 28);
-    let tight = Policy { moves: 100, move_bytes: 250, repairs: 1000 };
+    let tight = Policy { moves: 100, move_bytes: 250, repairs: 1000, paused: false };
     assert_eq!(reconcile(&model, &workers, &desired, NO_LOCKS, 2, &tight).summary.moves, 2, "bytes bound moves too");
-    let tiny = Policy { moves: 100, move_bytes: 1, repairs: 1000 };
+    let tiny = Policy { moves: 100, move_bytes: 1, repairs: 1000, paused: false };
     assert_eq!(reconcile(&model, &workers, &desired, NO_LOCKS, 2, &tiny).summary.moves, 1, "one is always let through");
 }
 
@@ -178,7 +178,7 @@ proptest! {
     ) {
         let mut model = model(5, 40);
         let mut workers: Vec<_> = (0..5).map(worker).collect();
-        let policy = Policy { moves: 7, move_bytes: 500, repairs: 30 };
+        let policy = Policy { moves: 7, move_bytes: 500, repairs: 30, paused: false };
         let mut generation = 0;
         let mut step = |model: &mut Model, workers: &[WorkerView], serving: &dyn Fn(SegmentIx, NodeIx) -> bool| {
             generation += 1;

@@ -204,8 +204,8 @@ impl SavedPlan {
             }
             let holds = holders(model, ix);
             let expected = |node: &NodeId| change.before.contains(node) || change.puts.iter().any(|p| p.node == *node);
-            let kept = change.before.iter().filter(|node| !change.drops.contains(node));
-            if !holds.iter().all(expected) || !kept.into_iter().all(|node| holds.contains(node)) {
+            let mut kept = change.before.iter().filter(|node| !change.drops.contains(node));
+            if !holds.iter().all(expected) || !kept.all(|node| holds.contains(node)) {
                 let names = |nodes: &[NodeId]| nodes.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
                 note(format!(
                     "segment {} has copies on [{}], and had them on [{}]",

@@ -111,7 +111,11 @@ async fn collect(worker: &Arc<Worker>, segments: &[SegmentId]) -> Result<(), Cat
         let minimum = worker.settings.minimum_assignments.for_segment(segment).unwrap_or(u32::MAX);
         let current = others.assigned.iter().any(|a| Want::of(a).is(local.stamp));
         let fate = fate(others, local.stamp, minimum).under_lock(locked.contains(segment));
-        match fate.while_paused(worker.controlled.is_paused(), current) {
+        let paused = worker.controlled.is_paused();
+        if paused && fate == Fate::Drop {
+            tracing::debug!(%segment, "a copy that nobody assigned here is kept while placement is paused");
+        }
+        match fate.while_paused(paused, current) {
             Fate::Drop => drops.push(segment.clone()),
             Fate::Keep => {
                 worker.files.update(segment, |file| file.served = true);
@@ -146,6 +150,7 @@ pub(crate) async fn remove(worker: &Worker, segment: &SegmentId) -> bool {
     match worker.engine.remove(file).await {
         Ok(()) => {
             worker.files.remove(segment);
+            worker.locks.forget_orphan(segment);
             tracing::info!(%segment, "local copy removed");
             true
         }

@@ -4,7 +4,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +13,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 use trough_core::{ErrorCode, SegmentError, SegmentId};
 use trough_store::{Expected, Fetched as Got, GetOptions, StoreError, TokenBucket};
 
@@ -186,41 +189,42 @@ impl Copies {
 /// shutdown.
 pub(crate) async fn run(worker: Arc<Worker>) {
     let mut wanted = worker.controlled.copies_at_once();
-    let (mut tasks, mut at_work) = (JoinSet::new(), HashSet::new());
+    let (mut tasks, mut places) = (JoinSet::new(), HashMap::new());
     loop {
         let n = *wanted.borrow_and_update();
-        for place in 0..n {
-            if at_work.insert(place) {
-                tasks.spawn(copy_on(worker.clone(), place));
-            }
+        let free: Vec<usize> = (0..n).filter(|place| !places.values().any(|taken| taken == place)).collect();
+        for place in free {
+            places.insert(tasks.spawn(copy_on(worker.clone(), place)).id(), place);
         }
         tokio::select! {
             () = worker.shutdown.cancelled() => return,
             changed = wanted.changed() => if changed.is_err() { return },
-            Some(ended) = tasks.join_next() => match ended {
-                Ok(place) => drop(at_work.remove(&place)),
-                Err(error) => {
-                    // Which one it was is not known, so all are counted anew.
-                    tracing::error!(%error, "a task that copies panicked");
-                    tasks.shutdown().await;
-                    at_work.clear();
-                }
-            },
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    Err(error) => {
+                        tracing::error!(%error, "a task that copies panicked, another takes its place");
+                        error.id()
+                    }
+                };
+                places.remove(&id);
+            }
         }
     }
 }
 
-/// Copies until there are fewer such tasks to be than `place`; returns it.
-async fn copy_on(worker: Arc<Worker>, place: usize) -> usize {
+/// Copies until fewer may than `place` and those before it.
+async fn copy_on(worker: Arc<Worker>, place: usize) {
+    let may = |wanted: &mut watch::Receiver<usize>| *wanted.borrow_and_update() > place;
     let mut wanted = worker.controlled.copies_at_once();
     loop {
-        while *wanted.borrow_and_update() > place
+        while may(&mut wanted)
             && let Some((segment, done)) = worker.copies.take()
         {
             // There may be more work than this task.
             worker.copies.wake.notify_one();
             let result = tokio::select! {
-                () = worker.shutdown.cancelled() => return place,
+                () = worker.shutdown.cancelled() => return,
                 result = copy(&worker, &segment, done) => result,
             };
             if let Err(error) = &result {
@@ -231,13 +235,13 @@ async fn copy_on(worker: Arc<Worker>, place: usize) -> usize {
             // What is wanted may have changed meanwhile, and a success must be advertised.
             worker.wants.look_at(segment);
         }
-        if *wanted.borrow() <= place {
+        if !may(&mut wanted) {
             // Whoever is left takes what waits.
             worker.copies.wake.notify_one();
-            return place;
+            return;
         }
         tokio::select! {
-            () = worker.shutdown.cancelled() => return place,
+            () = worker.shutdown.cancelled() => return,
             () = worker.copies.wake.notified() => {}
             _ = wanted.changed() => {}
         }

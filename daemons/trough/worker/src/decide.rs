@@ -12,6 +12,8 @@ pub(crate) struct View<'a> {
     pub(crate) local: Option<&'a LocalFile>,
     /// This node's assignment.
     pub(crate) want: Option<&'a Want>,
+    /// Whether the write lock vanished while the file held what was never promoted.
+    pub(crate) orphan: bool,
     /// If this process holds the write lock: what the file is; none inside if it has been written since it was known.
     pub(crate) held: Option<Option<Base>>,
 }
@@ -34,6 +36,8 @@ pub(crate) enum Step {
     Release,
     /// The local file is the canonical copy, but another node shall hold it: release the write lock if others serve it.
     ReleaseIfServedElsewhere,
+    /// Serve the local file as it is, and replace or drop it on no account: its write lock vanished.
+    Keep,
     /// Nobody assigned it here: drop it if enough others serve it.
     Collect,
     /// This process holds the write lock of a file that is not there.
@@ -44,6 +48,9 @@ pub(crate) enum Step {
 pub(crate) fn decide(view: &View<'_>) -> Step {
     if let Some(base) = view.held {
         return decide_held(view, base);
+    }
+    if view.orphan && view.local.is_some_and(|local| local.broken.is_none()) {
+        return Step::Keep;
     }
     match (view.want, view.local) {
         (None, None) => Step::Nothing,
@@ -101,7 +108,7 @@ mod tests {
 
     fn step(local: Option<Stamp>, wanted: Option<Stamp>, held: Option<Option<Base>>) -> Step {
         let (local, wanted) = (local.map(file), wanted.map(want));
-        decide(&View { local: local.as_ref(), want: wanted.as_ref(), held })
+        decide(&View { local: local.as_ref(), want: wanted.as_ref(), orphan: false, held })
     }
 
     #[test]
@@ -117,7 +124,17 @@ mod tests {
     #[test]
     fn broken_copies_are_fetched_again() {
         let broken = LocalFile { broken: Some("x".into()), ..file(V1) };
-        assert_eq!(decide(&View { local: Some(&broken), want: Some(&want(V1)), held: None }), Step::Freshen);
+        assert_eq!(decide(&View { local: Some(&broken), want: Some(&want(V1)), orphan: true, held: None }), Step::Freshen);
+    }
+
+    #[test]
+    fn what_was_never_promoted_outlives_the_metadata() {
+        for want in [None, Some(want(V1)), Some(want(V2))] {
+            let orphan = View { local: Some(&file(V1)), want: want.as_ref(), orphan: true, held: None };
+            assert_eq!(decide(&orphan), Step::Keep);
+        }
+        let lost = View { local: None, want: Some(&want(V1)), orphan: true, held: None };
+        assert_eq!(decide(&lost), Step::Fetch);
     }
 
     #[test]
@@ -136,7 +153,8 @@ mod tests {
         assert_eq!(step(Some(V1), Some(V1), Some(Some(Base::Found(V1)))), Step::Release);
         // Of the same length, and nobody knows whether it is the same: it may hold what was never promoted.
         let timeless = Want { mtime_ms: None, ..want(V1) };
-        let held = View { local: Some(&file(V1)), want: Some(&timeless), held: Some(Some(Base::Found(V1))) };
+        let held =
+            View { local: Some(&file(V1)), want: Some(&timeless), orphan: false, held: Some(Some(Base::Found(V1))) };
         assert_eq!(decide(&held), Step::Nothing);
         assert_eq!(step(Some(V1), None, Some(Some(Base::Canonical(V1)))), Step::ReleaseIfServedElsewhere);
         assert_eq!(step(Some(V1), Some(V2), Some(Some(Base::Canonical(V1)))), Step::FreshenAndRelease);

@@ -15,7 +15,7 @@ use trough_core::{
     records::{Assignment, Lock, ROLE_NODES, Service},
 };
 
-use crate::{files::Want, reconcile, state::Worker, system};
+use crate::{files::Want, locks::Base, reconcile, state::Worker, system};
 
 /// The pause before a feed that broke is opened again.
 pub(crate) const FEED_RETRY: Duration = Duration::from_millis(500);
@@ -164,7 +164,9 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
     while let Some(change) = feed.next().await {
         match (change?, &mut initial) {
             (Change::Ready, list) => {
-                let missing = worker.locks.replace(&list.take().unwrap_or_default());
+                let list = list.take().unwrap_or_default();
+                let missing = worker.locks.replace(&list);
+                list.into_iter().for_each(|(segment, row)| readopt(worker, &segment, Some(row)));
                 reconcile::verify(worker, missing, begun).await;
                 first.notify_one();
             }
@@ -173,7 +175,10 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
                     continue;
                 };
                 match (list, new) {
-                    (None, new) => worker.locks.changed(&segment, new.as_ref()),
+                    (None, new) => {
+                        worker.locks.changed(&segment, new.as_ref());
+                        readopt(worker, &segment, new);
+                    }
                     (Some(list), Some(new)) => {
                         list.insert(segment, new);
                     }
@@ -185,6 +190,18 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
         }
     }
     Ok(())
+}
+
+/// Takes up a lock of this very process again that had vanished and is back: the metadata was restored.
+fn readopt(worker: &Worker, segment: &SegmentId, row: Option<Lock>) {
+    let is_ours = |row: &Lock| row.node == worker.node && row.holder.as_deref() == Some(worker.holder.as_str());
+    if let Some(row) = row.filter(is_ours)
+        && worker.locks.is_orphan(segment)
+    {
+        tracing::warn!(%segment, fence = row.fence, "the write lock is back, the segment can be written again");
+        worker.locks.acquired(row, Base::Unknown);
+        worker.wants.look_at(segment.clone());
+    }
 }
 
 /// Follows this node's assignments until the shutdown.

@@ -2,7 +2,7 @@
 //! the table `lock` is the record.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -128,16 +128,30 @@ pub(crate) struct Locks {
     held: RwLock<HashMap<SegmentId, Arc<Held>>>,
     /// Other nodes' locks, and when each was first seen.
     foreign: RwLock<HashMap<SegmentId, (NodeId, Instant)>>,
+    /// Segments whose lock vanished from the database while this process held it and their files may hold what was never promoted:
+    /// the database was lost. Nobody else has the lock, so the files are kept as they are until it is back.
+    orphans: RwLock<HashSet<SegmentId>>,
 }
 
 impl Locks {
     pub(crate) fn new(node: NodeId) -> Self {
-        Self { node, held: RwLock::default(), foreign: RwLock::default() }
+        Self { node, held: RwLock::default(), foreign: RwLock::default(), orphans: RwLock::default() }
     }
 
     /// The tenure of this process, if it has the lock.
     pub(crate) fn held(&self, segment: &SegmentId) -> Option<Arc<Held>> {
         self.held.read().get(segment).filter(|held| held.is_valid()).cloned()
+    }
+
+    /// Whether the segment's lock vanished while the file held what was never promoted.
+    pub(crate) fn is_orphan(&self, segment: &SegmentId) -> bool {
+        let orphans = self.orphans.read();
+        !orphans.is_empty() && orphans.contains(segment)
+    }
+
+    /// The file of an orphan is gone, for good.
+    pub(crate) fn forget_orphan(&self, segment: &SegmentId) {
+        self.orphans.write().remove(segment);
     }
 
     /// The other node that has the lock, and since when that is known.
@@ -149,6 +163,7 @@ impl Locks {
     /// Notes a lock that this process has just acquired; a tenure that it has already is kept.
     pub(crate) fn acquired(&self, lock: Lock, base: Base) -> Arc<Held> {
         self.foreign.write().remove(&lock.segment);
+        self.orphans.write().remove(&lock.segment);
         let mut held = self.held.write();
         if let Some(old) = held.get(&lock.segment)
             && old.is_valid()
@@ -186,11 +201,20 @@ impl Locks {
                 if tenure.is_valid() {
                     tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
                 }
+                if now.is_none() && !matches!(tenure.base(), Some(Base::Canonical(_))) {
+                    tracing::error!(
+                        %segment,
+                        "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; restore \
+                         the metadata, or provision and promote the segment"
+                    );
+                    self.orphans.write().insert(segment.clone());
+                }
                 self.released(&tenure);
             }
         }
         match now.filter(|row| row.node != self.node) {
             Some(row) => {
+                self.orphans.write().remove(segment);
                 let mut foreign = self.foreign.write();
                 if foreign.get(segment).is_none_or(|(node, _)| *node != row.node) {
                     foreign.insert(segment.clone(), (row.node.clone(), Instant::now()));

@@ -41,7 +41,8 @@ struct Batches {
 pub(crate) fn step_of(worker: &Worker, segment: &SegmentId) -> Step {
     let (local, want) = (worker.files.get(segment), worker.wants.get(segment));
     let held = worker.locks.held(segment).map(|held| held.base());
-    decide(&View { local: local.as_ref(), want: want.as_ref(), held })
+    let orphan = worker.locks.is_orphan(segment);
+    decide(&View { local: local.as_ref(), want: want.as_ref(), orphan, held })
 }
 
 /// Reconciles until the shutdown.
@@ -163,6 +164,11 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
     match step {
         Step::Nothing if held.is_none() => {
             worker.advertiser.clear(segment);
+            worker.copies.forget(segment);
+        }
+        Step::Keep => {
+            worker.files.update(segment, |file| file.served = true);
+            worker.advertiser.set(segment, READ);
             worker.copies.forget(segment);
         }
         Step::Serve => {

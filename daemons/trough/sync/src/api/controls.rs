@@ -17,7 +17,7 @@ use trough_core::{
 use trough_http::read_json;
 
 use super::{Api, answer};
-use crate::{context::Context, mastership::Term};
+use crate::context::Context;
 
 /// The most copies that a worker may make at the same time.
 const MOST_COPIES: u64 = 1_024;
@@ -60,13 +60,14 @@ pub(super) async fn pause(State(api): State<Arc<Api>>, headers: HeaderMap, body:
         Ok(wish) => wish,
         Err(e) => return answer::error(&answer::bad(format!("the body is no pause request: {e}"))),
     };
-    let reason = wish.reason.as_deref();
-    set(&api.context, async |term| api.context.catalog.set_paused(Some(reason), term.epoch).await).await
+    let catalog = api.context.catalog.clone();
+    set(&api.context, move |epoch| async move { catalog.set_paused(Some(wish.reason.as_deref()), epoch).await }).await
 }
 
 /// `POST /v1/resume`.
 pub(super) async fn resume(State(api): State<Arc<Api>>) -> Response {
-    set(&api.context, async |term| api.context.catalog.set_paused(None, term.epoch).await).await
+    let catalog = api.context.catalog.clone();
+    set(&api.context, move |epoch| async move { catalog.set_paused(None, epoch).await }).await
 }
 
 /// `POST /v1/throttle {NAME: number or null}`.
@@ -78,7 +79,8 @@ pub(super) async fn throttle(State(api): State<Arc<Api>>, body: Bytes) -> Respon
     if let Err(why) = check(&changes) {
         return answer::error(&answer::bad(why));
     }
-    set(&api.context, async |term| api.context.catalog.set_throttles(changes.clone(), term.epoch).await).await
+    let catalog = api.context.catalog.clone();
+    set(&api.context, move |epoch| async move { catalog.set_throttles(changes, epoch).await }).await
 }
 
 fn check(changes: &Map<String, Json>) -> Result<(), String> {
@@ -107,16 +109,16 @@ fn check(changes: &Map<String, Json>) -> Result<(), String> {
 }
 
 /// Sets something in the metadata, and here at once: when it is answered, no plan that was made before is committed any more.
-async fn set(
+async fn set<F: Future<Output = trough_client::catalog::Result<Controls>>>(
     context: &Context,
-    change: impl AsyncFnOnce(Term) -> trough_client::catalog::Result<Controls>,
+    change: impl FnOnce(u64) -> F,
 ) -> Response {
     let _committing = context.committing.lock().await;
     let Some(term) = context.term() else {
         let message = "this server is not the sync master any more; try again";
         return answer::error(&SegmentError::new(ErrorCode::Unavailable, message));
     };
-    match change(term).await {
+    match change(term.epoch).await {
         Ok(controls) => {
             tracing::info!(controls = %serde_json::to_string(&controls).unwrap_or_default(), "controls changed");
             *context.controls.write() = controls;

@@ -105,7 +105,7 @@ async fn pass_on(api: &Api, master: &str, parts: &Parts, body: Bytes) -> Result<
     }
     match api.context.http.request(parts.method.clone(), url).headers(headers).body(body).send().await {
         Ok(response)
-            if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(&NOT_MASTER) =>
+            if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_MASTER) =>
         {
             Err(format!("{master} is not the sync master any more; try again"))
         }
