@@ -50,6 +50,8 @@ cluster_hdfs() {
   fi
   TROUGH_TEST_STORE=hdfs pytest tests/cluster
 }
+# What operators do to a running cluster; OLD_TROUGH_BIN adds a rolling upgrade from that binary.
+ops() { pytest -rs tests/ops; }
 compat() { pytest -rs tests/compat; }
 shell() { pytest tests/shell; }
 fdw() { TROUGH_PROFILE=release tests/fdw/run.sh; }
@@ -91,7 +93,7 @@ hdrs() {
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure check versions build cluster cluster_hdfs compat shell fdw bi chaos chaos_hdfs hdrs demo)
+all=(setup python_env hdfs s3 azure check versions build cluster cluster_hdfs ops compat shell fdw bi chaos chaos_hdfs hdrs demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

@@ -110,6 +110,7 @@ def start(directory, workers=3, settings=None):
     answer = cluster.put_schema("t", "create table t (n integer primary key, pad text) strict;")
     assert answer.status in (201, 204), answer
     promote(cluster, "warm-up")
+    at_rest(cluster, ["warm-up"], copies=min(workers, 2))
     return cluster
 
 

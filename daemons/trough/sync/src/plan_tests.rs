@@ -225,3 +225,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pause_keeps_everything_but_the_records_of_new_canonical_copies() {
+    let mut model = model(3, 30);
+    let mut workers: Vec<_> = (0..3).map(worker).collect();
+    let desired = round_robin(&model, 2, &[0, 1]);
+    apply(&mut model, &reconcile(&model, &workers, &desired, NO_LOCKS, 1, &Policy::default()), true);
+    let paused = Policy { paused: true, ..Policy::default() };
+
+    // A worker is drained, a new segment is there, and a copied one was promoted again.
+    workers[0].draining = true;
+    model.observe(&segment("new"), "/data/new.sqlite", Canonical { bytes: 100, mtime_ms: 7 });
+    model.observe(&segment("s3"), "/data/s3.sqlite", Canonical { bytes: 200, mtime_ms: 9 });
+    let desired = round_robin(&model, 2, &[1, 2]);
+    let plan = reconcile(&model, &workers, &desired, NO_LOCKS, 2, &paused);
+    let s3 = model.find(&segment("s3")).expect("known");
+    assert!(plan.puts.iter().all(|put| put.segment == s3 && put.why == Why::Refresh && put.row.bytes == 200));
+    let refreshed: Vec<NodeIx> = plan.puts.iter().map(|put| put.row.node).collect();
+    let held: Vec<NodeIx> = model.rows(s3).iter().map(|row| row.node).collect();
+    assert_eq!((refreshed.len(), held.iter().all(|node| refreshed.contains(node))), (2, true), "wanted there or not");
+    assert!(plan.drops.is_empty() && plan.summary.deferred >= 32, "{:?}", plan.summary);
+
+    // Resumed, all of it is done.
+    apply(&mut model, &plan, true);
+    for generation in 3..10 {
+        let plan = reconcile(&model, &workers, &desired, NO_LOCKS, generation, &Policy::default());
+        if plan.is_empty() {
+            assert!(generation > 3 && model.segments().all(|ix| model.rows(ix).iter().all(|row| row.node != 0)));
+            return;
+        }
+        apply(&mut model, &plan, true);
+    }
+    panic!("does not settle");
+}

@@ -227,3 +227,87 @@ fn holders(model: &Model, ix: SegmentIx) -> Vec<NodeId> {
     nodes.sort();
     nodes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Canonical, tests::segment},
+        plan::{Policy, reconcile},
+    };
+
+    fn worker(node: NodeIx) -> WorkerView {
+        WorkerView { node, cold: false, presence: Presence::Alive, draining: false, weight: 1000, zone: None }
+    }
+
+    /// Ten segments of 100 bytes, each on workers 0 and 1 of three.
+    fn cluster() -> (Model, Vec<WorkerView>) {
+        let mut model = Model::new("/d");
+        let names = ["w0", "w1", "w2"].map(|name| NodeId::new(name).expect("valid"));
+        names.iter().for_each(|name| drop(model.nodes.intern(name)));
+        for n in 0..10 {
+            let id = segment(&format!("s{n}"));
+            model.observe(&id, &format!("/d/{}", id.store_path()), Canonical { bytes: 100, mtime_ms: 5 });
+        }
+        let workers: Vec<WorkerView> = (0..3).map(worker).collect();
+        settle(&mut model, &workers, &on(&[0, 1], 10));
+        (model, workers)
+    }
+
+    fn on(nodes: &[NodeIx], segments: usize) -> Desired {
+        let slots = (0..segments).flat_map(|_| nodes.iter().map(|node| Some(*node))).collect();
+        Desired::new(nodes.len(), slots, vec![false; segments], vec![])
+    }
+
+    fn settle(model: &mut Model, workers: &[WorkerView], desired: &Desired) {
+        for put in reconcile(model, workers, desired, &|_| false, 1, &Policy::default()).puts {
+            let record = model.assignment(put.segment, &put.row, 1);
+            model.load(&record);
+        }
+        model.mark_live(|_, _| true);
+    }
+
+    #[test]
+    fn a_plan_names_every_change_and_the_least_that_must_move() {
+        let (model, mut workers) = cluster();
+        assert!(SavedPlan::make(&model, &workers, &on(&[0, 1], 10), 1, 0.0).segments.is_empty());
+        workers[0].draining = true;
+        let plan = SavedPlan::make(&model, &workers, &on(&[2, 1], 10), 1, 0.0);
+        assert_eq!((plan.copies, plan.bytes, plan.minimum, plan.drops), (10, 1000, 1000, 10));
+        let share = |n: usize| (plan.workers[n].before_bytes, plan.workers[n].after_bytes);
+        assert_eq!((share(0), share(1), share(2)), ((1000, 0), (1000, 1000), (0, 1000)));
+        assert!(plan.segments.iter().all(|s| s.puts[0].why == "move" && s.drops == s.before[..1] && s.wanted == 2));
+        // Of a third copy none is there yet.
+        let plan = SavedPlan::make(&model, &workers, &on(&[0, 1, 2], 10), 1, 0.0);
+        assert!(plan.segments.iter().all(|s| s.puts[0].why == "repair" && s.drops.is_empty()));
+        let text = serde_json::to_string(&plan).expect("plain data");
+        assert_eq!(serde_json::from_str::<SavedPlan>(&text).expect("written above"), plan);
+    }
+
+    #[test]
+    fn a_plan_is_outdated_by_what_others_change_and_not_by_itself() {
+        let (mut model, workers) = cluster();
+        let desired = on(&[2, 1], 10);
+        let plan = SavedPlan::make(&model, &workers, &desired, 1, 0.0);
+        assert!(plan.outdated(&model, &workers).is_empty());
+        // Half of it done.
+        settle(&mut model, &workers, &desired);
+        for ix in 0..5 {
+            model.unload(ix, 0);
+        }
+        assert!(plan.outdated(&model, &workers).is_empty());
+        // A copy that it keeps is gone; a canonical copy was replaced; a worker is drained, another one has come.
+        model.unload(7, 1);
+        model.observe(&segment("s8"), "/d/s8.sqlite", Canonical { bytes: 100, mtime_ms: 6 });
+        let mut others = workers.clone();
+        others[1].draining = true;
+        others.push(worker(model.nodes.intern(&NodeId::new("w3").expect("valid"))));
+        let changes = plan.outdated(&model, &others).join("; ");
+        for said in ["w1 is drained", "w3 has come", "s7 has copies on [w0, w2]", "s8 has another canonical copy"] {
+            assert!(changes.contains(said), "{said}: {changes}");
+        }
+        assert_eq!(plan.outdated(&model, &others).len(), 4);
+        let later = SavedPlan { plan: FORM + 1, ..plan };
+        assert!(later.outdated(&model, &workers)[0].contains("form"));
+    }
+}
