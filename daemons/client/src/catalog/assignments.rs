@@ -120,11 +120,8 @@ impl Catalog {
                 .conflict_fn(|_, old, new| {
                     let newer = old.clone().g("epoch").default(0).gt(new.clone().g("epoch"));
                     let time = |row: Expr| row.g("mtime_ms").default(0);
-                    let same_file = old
-                        .clone()
-                        .g("bytes")
-                        .eq(new.clone().g("bytes"))
-                        .and(time(old.clone()).eq(time(new.clone())));
+                    let same_file =
+                        old.clone().g("bytes").eq(new.clone().g("bytes")).and(time(old.clone()).eq(time(new.clone())));
                     // What a later version wrote of the same file stays; of another file it would be wrong.
                     r::branch(newer, fenced(epoch), r::branch(same_file, old.merge(new.clone()), new))
                 })

@@ -199,9 +199,7 @@ impl Nodes {
         let Some(id) = row.node.clone() else { return false };
         let before = self.rows.get(&id);
         let changed = before.is_none_or(|n| {
-            n.row.read_url != row.read_url
-                || n.row.cold_storage != row.cold_storage
-                || n.row.stopping != row.stopping
+            n.row.read_url != row.read_url || n.row.cold_storage != row.cold_storage || n.row.stopping != row.stopping
         });
         let known = before.filter(|n| n.row.last_heartbeat == row.last_heartbeat).map(|n| n.alive_until);
         let left = Duration::from_secs_f64((row.ttl - age).clamp(0.0, 1e9));

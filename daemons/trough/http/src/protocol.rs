@@ -25,7 +25,8 @@ async fn exchange(request: Request, next: Next) -> Response {
     let mut response = match needed.filter(|needed| *needed > PROTOCOL) {
         None => next.run(request).await,
         Some(needed) => {
-            let message = format!("this node speaks protocol {PROTOCOL}, the request needs {needed}: upgrade this node");
+            let message =
+                format!("this node speaks protocol {PROTOCOL}, the request needs {needed}: upgrade this node");
             let error = SegmentError::new(ErrorCode::Unavailable, message);
             let body = serde_json::json!({ "error": error });
             json_bytes(StatusCode::SERVICE_UNAVAILABLE, body.to_string().into_bytes())

@@ -19,7 +19,9 @@ pub(super) async fn save(catalog: &Catalog, path: &Path, as_json: bool) -> anyho
     let checked = match written {
         Ok(bytes) => {
             let part = part.clone();
-            tokio::task::spawn_blocking(move || backup::verify(&part)).await?.map(|(header, counts)| (header, counts, bytes))
+            tokio::task::spawn_blocking(move || backup::verify(&part))
+                .await?
+                .map(|(header, counts)| (header, counts, bytes))
         }
         Err(error) => Err(error),
     };
@@ -48,7 +50,8 @@ async fn write(catalog: &Catalog, part: &Path) -> anyhow::Result<u64> {
 }
 
 pub(super) async fn restore(catalog: &Catalog, path: &Path, overwrite: bool, as_json: bool) -> anyhow::Result<()> {
-    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {pos} documents {elapsed}")?);
+    let bar =
+        ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {pos} documents {elapsed}")?);
     let restored = backup::restore(catalog, path, overwrite, |written| bar.set_position(written)).await;
     bar.finish_and_clear();
     let (header, counts) = restored?;

@@ -33,9 +33,19 @@ fn text(plan: &SavedPlan, output: Option<&Path>) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "{:<20} {:<5} {:<9} {:>9} {:>11} {:>9} {:>11}", "worker", "tier", "state", "before", "", "after", "");
+    let _ = writeln!(
+        text,
+        "{:<20} {:<5} {:<9} {:>9} {:>11} {:>9} {:>11}",
+        "worker", "tier", "state", "before", "", "after", ""
+    );
     for Share { node, cold, alive, draining, before, before_bytes, after, after_bytes, .. } in &plan.workers {
-        let state = if *draining { "draining" } else if *alive { "alive" } else { "away" };
+        let state = if *draining {
+            "draining"
+        } else if *alive {
+            "alive"
+        } else {
+            "away"
+        };
         let _ = writeln!(
             text,
             "{:<20} {:<5} {state:<9} {before:>9} {:>11} {after:>9} {:>11}",
@@ -72,7 +82,11 @@ fn text(plan: &SavedPlan, output: Option<&Path>) -> String {
         let _ = writeln!(text, "  … and {} more segments", plan.segments.len() - SHOWN);
     }
     if let Some(path) = output {
-        let _ = writeln!(text, "saved; `trough admin apply {}` carries it out, if nothing has changed by then", path.display());
+        let _ = writeln!(
+            text,
+            "saved; `trough admin apply {}` carries it out, if nothing has changed by then",
+            path.display()
+        );
     }
     text
 }
@@ -93,7 +107,9 @@ pub(super) async fn apply(master: &Master, file: &Path, wait: bool, as_json: boo
             applying = master.json(Method::GET, "v1/controls", None).await?["applying"].clone();
             // The view is made anew with each reconciliation, so right after the start it may show none.
             if applying.is_null() {
-                anyhow::bail!("another sync server has become master: apply the plan again, what is done is left alone");
+                anyhow::bail!(
+                    "another sync server has become master: apply the plan again, what is done is left alone"
+                );
             }
         }
         bar.finish_and_clear();

@@ -56,7 +56,9 @@ pub(super) async fn run(master: &Master, args: ScrubArgs, as_json: bool) -> anyh
     let mut buffer = Vec::new();
     let counts = loop {
         let chunk = answer.chunk().await.context("scrubbing broke off")?;
-        let Some(chunk) = chunk else { bail!("scrubbing was cut off: the sync master ended; what was repaired stays so") };
+        let Some(chunk) = chunk else {
+            bail!("scrubbing was cut off: the sync master ended; what was repaired stays so")
+        };
         buffer.extend_from_slice(&chunk);
         let mut end = None;
         while let Some(at) = buffer.iter().position(|b| *b == b'\n') {

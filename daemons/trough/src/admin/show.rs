@@ -18,7 +18,10 @@ pub(super) fn status(document: &Json) {
         summary["in_flight"],
     );
     controls(&document["controls"]);
-    println!("{:<20} {:<5} {:<9} {:>9} {:>11} {:>9} {:>8}  protocol", "worker", "tier", "state", "assigned", "bytes", "segments", "copying");
+    println!(
+        "{:<20} {:<5} {:<9} {:>9} {:>11} {:>9} {:>8}  protocol",
+        "worker", "tier", "state", "assigned", "bytes", "segments", "copying"
+    );
     for worker in cluster["workers"].as_array().into_iter().flatten() {
         let state = match (worker["draining"] == true, worker["stopping"] == true) {
             (true, _) => "draining",

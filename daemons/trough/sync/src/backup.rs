@@ -155,12 +155,14 @@ fn read(path: &Path, mut take: impl FnMut(String, Document) -> anyhow::Result<()
     let (mut text, mut hash, mut counts) = (Vec::new(), Sha256::new(), Counts::new());
     let mut next = |text: &mut Vec<u8>| -> anyhow::Result<bool> {
         text.clear();
-        let read = lines.read_until(b'\n', text).with_context(|| format!("read {}: it is damaged or cut off", path.display()))?;
+        let read = lines
+            .read_until(b'\n', text)
+            .with_context(|| format!("read {}: it is damaged or cut off", path.display()))?;
         Ok(read > 0)
     };
     ensure!(next(&mut text)?, "{} is empty", path.display());
-    let header: Header =
-        serde_json::from_slice(&text).with_context(|| format!("{} is no backup of trough's metadata", path.display()))?;
+    let header: Header = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no backup of trough's metadata", path.display()))?;
     ensure!(
         header.trough_backup == FORM,
         "{} has the form {}, this program reads {FORM}: restore it with version {}",
@@ -205,7 +207,10 @@ pub async fn restore(
     let verified = tokio::task::spawn_blocking(move || verify(&owned)).await.context("read the backup")??;
     catalog.ensure_tables(3).await?;
     if let Some((master, true)) = catalog.master().await? {
-        bail!("a sync master is at work ({}): stop the sync servers first, they would place segments meanwhile", master.url);
+        bail!(
+            "a sync master is at work ({}): stop the sync servers first, they would place segments meanwhile",
+            master.url
+        );
     }
     let held = held(catalog).await?;
     if !held.is_empty() {
@@ -261,7 +266,10 @@ pub async fn restore(
     catalog.begin_anew(epoch + EPOCHS).await?;
     for (table, count) in &verified.1 {
         let has = catalog.count_documents(table).await?;
-        ensure!(has == *count, "table {table} has {has} documents after the restore, and should have {count}; do it again");
+        ensure!(
+            has == *count,
+            "table {table} has {has} documents after the restore, and should have {count}; do it again"
+        );
     }
     Ok(verified)
 }

@@ -17,9 +17,8 @@ use futures::StreamExt as _;
 use trough_client::catalog::{CatalogError, NodeStatus};
 use trough_core::{SegmentId, records::Assignment};
 
-pub use applying::Applied;
 use applying::Applying;
-pub(crate) use applying::Planning;
+pub(crate) use applying::{Applied, Planning};
 
 use crate::{
     context::Context,

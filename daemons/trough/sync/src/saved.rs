@@ -167,8 +167,7 @@ impl SavedPlan {
         if self.plan != FORM {
             note(format!("the plan has the form {}, this master reads {FORM}", self.plan));
         }
-        let mut now: BTreeMap<&NodeId, &WorkerView> =
-            workers.iter().map(|w| (model.nodes.name(w.node), w)).collect();
+        let mut now: BTreeMap<&NodeId, &WorkerView> = workers.iter().map(|w| (model.nodes.name(w.node), w)).collect();
         for share in &self.workers {
             let Some(worker) = now.remove(&share.node) else {
                 if share.alive {

@@ -124,7 +124,10 @@ mod tests {
     #[test]
     fn broken_copies_are_fetched_again() {
         let broken = LocalFile { broken: Some("x".into()), ..file(V1) };
-        assert_eq!(decide(&View { local: Some(&broken), want: Some(&want(V1)), orphan: true, held: None }), Step::Freshen);
+        assert_eq!(
+            decide(&View { local: Some(&broken), want: Some(&want(V1)), orphan: true, held: None }),
+            Step::Freshen
+        );
     }
 
     #[test]

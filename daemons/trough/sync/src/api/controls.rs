@@ -31,7 +31,8 @@ pub(super) async fn get(State(api): State<Arc<Api>>) -> Response {
 pub(super) fn document(context: &Context) -> Json {
     let controls = context.controls.read().clone();
     let settings = &context.settings;
-    let one = |set: Option<u64>, setting: u64| json!({"set": set, "setting": setting, "effective": set.unwrap_or(setting)});
+    let one =
+        |set: Option<u64>, setting: u64| json!({"set": set, "setting": setting, "effective": set.unwrap_or(setting)});
     let Throttles { move_segments, move_bytes, copy_bandwidth, promotion_bandwidth, copy_thread_pool_size } =
         controls.throttles;
     json!({

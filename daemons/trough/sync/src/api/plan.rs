@@ -23,7 +23,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(super) async fn make(State(api): State<Arc<Api>>) -> Response {
     match ask(&api, Planning::Make).await {
         Ok(Ok(plan)) => answer::json(StatusCode::OK, &plan),
-        Ok(Err(why)) => answer::error(&SegmentError::new(ErrorCode::Unavailable, format!("no plan can be made: {why}"))),
+        Ok(Err(why)) => {
+            answer::error(&SegmentError::new(ErrorCode::Unavailable, format!("no plan can be made: {why}")))
+        }
         Err(error) => answer::error(&error),
     }
 }
@@ -48,7 +50,8 @@ pub(super) async fn apply(State(api): State<Arc<Api>>, headers: HeaderMap, body:
 
 async fn ask<T>(api: &Api, make: impl FnOnce(oneshot::Sender<T>) -> Planning) -> Result<T, SegmentError> {
     let busy = |why: &str| SegmentError::new(ErrorCode::Unavailable, format!("{why}; try again"));
-    let to = api.context.planning.lock().clone().ok_or_else(|| busy("this server has not become the sync master yet"))?;
+    let to =
+        api.context.planning.lock().clone().ok_or_else(|| busy("this server has not become the sync master yet"))?;
     let (sender, receiver) = oneshot::channel();
     let asked = async {
         to.send(make(sender)).await.ok()?;

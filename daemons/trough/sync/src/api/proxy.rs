@@ -119,8 +119,10 @@ async fn pass_on(api: &Api, master: &str, parts: &Parts, body: Bytes) -> Result<
             Ok(answer)
         }
         Err(error) => {
-            let why =
-                format!("the sync master {master} cannot be reached: {}; another is elected soon", answer::chain(&error));
+            let why = format!(
+                "the sync master {master} cannot be reached: {}; another is elected soon",
+                answer::chain(&error)
+            );
             if error.is_connect() {
                 return Err(why);
             }

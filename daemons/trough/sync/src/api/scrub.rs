@@ -117,7 +117,8 @@ pub(super) async fn scrub(State(api): State<Arc<Api>>, headers: HeaderMap, body:
             () = sender.closed() => tracing::info!("scrubbing was cancelled"),
         }
     });
-    let lines = futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+    let lines =
+        futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
     answer::ndjson(Body::from_stream(lines.map(|line| {
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
         text.push(b'\n');

@@ -45,8 +45,7 @@ pub(super) struct Applying {
 
 impl Applying {
     pub(super) fn new(plan: SavedPlan) -> Self {
-        let progress =
-            Applied { state: "running", copies: plan.copies, drops: plan.drops, ..Applied::default() };
+        let progress = Applied { state: "running", copies: plan.copies, drops: plan.drops, ..Applied::default() };
         Self { plan, progress }
     }
 

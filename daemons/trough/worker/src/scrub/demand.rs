@@ -65,12 +65,7 @@ pub(crate) fn run(worker: Arc<Worker>, request: ScrubRequest, chosen: Vec<Segmen
     futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
-async fn scrub(
-    worker: &Arc<Worker>,
-    request: &ScrubRequest,
-    chosen: Vec<SegmentId>,
-    out: mpsc::Sender<ScrubLine>,
-) {
+async fn scrub(worker: &Arc<Worker>, request: &ScrubRequest, chosen: Vec<SegmentId>, out: mpsc::Sender<ScrubLine>) {
     let throttle = TokenBucket::new(request.bandwidth.unwrap_or(BANDWIDTH));
     let mut counts = ScrubCounts { total: chosen.len() as u64, ..ScrubCounts::default() };
     let mut told = Instant::now();
@@ -81,9 +76,7 @@ async fn scrub(
     while let Some(Examined { segment, bytes, verdict, store }) = examined.next().await {
         counts.done += 1;
         counts.bytes += bytes;
-        let found = |what: &str, detail: String| {
-            finding(&segment, Some(worker), what, detail)
-        };
+        let found = |what: &str, detail: String| finding(&segment, Some(worker), what, detail);
         let mut lines = Vec::new();
         match verdict {
             Verdict::Sound { hashed } => counts.without_hash += u64::from(!hashed),
@@ -236,7 +229,9 @@ async fn compare(worker: &Worker, segment: &SegmentId, local: &LocalFile, thrott
             Err(error) => Verdict::Unreadable(error.to_string()),
         },
         Ok(_) => corrupt(differs),
-        Err(error) => Verdict::Unreadable(format!("{differs}; whether it is the writer's own file cannot be told: {error}")),
+        Err(error) => {
+            Verdict::Unreadable(format!("{differs}; whether it is the writer's own file cannot be told: {error}"))
+        }
     }
 }
 
@@ -256,7 +251,10 @@ async fn at_store(worker: &Worker, segment: &SegmentId) -> Option<(&'static str,
             })
         }
         Err(error) if error.is_not_found() => {
-            let detail = format!("{} is not there; --repair-store puts a worker's copy there, SHRED removes the rest", want.remote_path);
+            let detail = format!(
+                "{} is not there; --repair-store puts a worker's copy there, SHRED removes the rest",
+                want.remote_path
+            );
             Some((STORE_MISSING, detail))
         }
         Err(error) => {
@@ -284,11 +282,7 @@ pub(crate) fn chosen(worker: &Worker, request: &ScrubRequest) -> Result<Vec<Segm
 }
 
 /// Reads a file to its end.
-pub(super) async fn read_all(
-    path: &Path,
-    throttle: &TokenBucket,
-    mut take: impl FnMut(&[u8]),
-) -> std::io::Result<()> {
+pub(super) async fn read_all(path: &Path, throttle: &TokenBucket, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
     const CHUNK: usize = 1 << 20;
     let mut file = tokio::fs::File::open(path).await?;
     let mut buffer = vec![0; CHUNK];

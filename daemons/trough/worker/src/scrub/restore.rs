@@ -39,7 +39,10 @@ pub(crate) async fn canonical(
         Err(error) => return refuse(ErrorCode::Io, format!("read the copy: {error}")),
     };
     if has != sha256 {
-        return refuse(ErrorCode::Corrupt, format!("the copy of node '{}' has SHA-256 {has}, not {sha256}", worker.node));
+        return refuse(
+            ErrorCode::Corrupt,
+            format!("the copy of node '{}' has SHA-256 {has}, not {sha256}", worker.node),
+        );
     }
     let outcome = worker
         .catalog
