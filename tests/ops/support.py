@@ -88,6 +88,8 @@ def at_rest(cluster, segments, copies=2):
     """Waits until the segments have so many served copies each, and no lock."""
     def done():
         with metadata(cluster) as conn:
+            if DATABASE not in r.db_list().run(conn) or "services" not in r.table_list().run(conn):
+                return False
             locks = {row["segment"] for row in r.table("lock").run(conn)}
             read = {}
             for row in r.table("services").get_all("trough-read", index="role").run(conn):

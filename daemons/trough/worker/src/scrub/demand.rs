@@ -208,12 +208,7 @@ async fn compare(worker: &Worker, segment: &SegmentId, local: &LocalFile, thrott
     }
     let want = worker.wants.get(segment).filter(|want| want.is(local.stamp));
     let Some((want, recorded)) = want.as_ref().and_then(|want| Some((want, want.sha256.as_deref()?))) else {
-        throttle.acquire(local.stamp.bytes).await;
-        return match worker.engine.check(local.path.to_path_buf()).await {
-            Ok(()) => Verdict::Sound { hashed: false },
-            Err(error) if error.code == ErrorCode::Corrupt => Verdict::Damaged(error),
-            Err(error) => Verdict::Unreadable(error.message),
-        };
+        return by_sqlite(worker, local, throttle).await;
     };
     let has = match sum::of_file(&local.path, None, throttle).await {
         Ok(has) if has == recorded => return Verdict::Sound { hashed: true },
@@ -229,9 +224,20 @@ async fn compare(worker: &Worker, segment: &SegmentId, local: &LocalFile, thrott
             Err(error) => Verdict::Unreadable(error.to_string()),
         },
         Ok(_) => corrupt(differs),
+        // There is nothing to compare with, which is told by itself.
+        Err(error) if error.is_not_found() => by_sqlite(worker, local, throttle).await,
         Err(error) => {
             Verdict::Unreadable(format!("{differs}; whether it is the writer's own file cannot be told: {error}"))
         }
+    }
+}
+
+async fn by_sqlite(worker: &Worker, local: &LocalFile, throttle: &TokenBucket) -> Verdict {
+    throttle.acquire(local.stamp.bytes).await;
+    match worker.engine.check(local.path.to_path_buf()).await {
+        Ok(()) => Verdict::Sound { hashed: false },
+        Err(error) if error.code == ErrorCode::Corrupt => Verdict::Damaged(error),
+        Err(error) => Verdict::Unreadable(error.message),
     }
 }
 
