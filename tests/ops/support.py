@@ -5,6 +5,7 @@ import json
 import subprocess
 
 from rethinkdb import RethinkDB
+from rethinkdb.errors import ReqlError
 
 import harness
 
@@ -88,12 +89,13 @@ def at_rest(cluster, segments, copies=2):
     """Waits until the segments have so many served copies each, and no lock."""
     def done():
         with metadata(cluster) as conn:
-            if DATABASE not in r.db_list().run(conn) or "services" not in r.table_list().run(conn):
-                return False
-            locks = {row["segment"] for row in r.table("lock").run(conn)}
-            read = {}
-            for row in r.table("services").get_all("trough-read", index="role").run(conn):
-                read.setdefault(row["segment"], set()).add(row["node"])
+            try:
+                locks = {row["segment"] for row in r.table("lock").run(conn)}
+                read = {}
+                for row in r.table("services").get_all("trough-read", index="role").run(conn):
+                    read.setdefault(row["segment"], set()).add(row["node"])
+            except ReqlError:
+                return False  # the tables are just being made
         return all(s not in locks and len(read.get(s, ())) == copies for s in segments)
 
     harness.wait_for(f"{copies} copies of each segment at rest", done)

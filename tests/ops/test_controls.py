@@ -86,8 +86,8 @@ def test_throttles_are_followed_kept_and_reset(cluster):
     assert support.view(cluster)["controls"]["throttles"]["copy_bandwidth"]["effective"] == 2000
 
     # A copy that would take minutes goes on at once when the limit is taken away.
-    # (What comes first is not held up, but what comes after it is.)
-    slow = ["slow-a", "slow-b"]
+    # (What comes first is not held up, but what comes after it is: of three, a worker copies two.)
+    slow = ["slow-a", "slow-b", "slow-c"]
     for segment in slow:
         support.write(cluster, segment, *range(600))
     support.promote(cluster, *slow)

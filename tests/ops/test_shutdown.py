@@ -136,51 +136,60 @@ def name_of(worker):
     return worker.log.with_suffix("").name
 
 
-def test_a_promotion_in_flight_finishes_or_is_told(cluster):
-    support.admin_json(cluster, "throttle", "promotion_bandwidth=20k")
-    harness.wait_for("the limit", lambda: all(support.status(w)["limits"]["promotion_bandwidth"] == 20_000 for w in cluster.workers))
-    support.write(cluster, "slow", *range(120))
-    url = cluster.provision("slow", "t").json["write_url"]
-    worker = next(w for w in cluster.workers if f":{w.write_port}/" in url)
+def two_on_a_worker(cluster, prefix):
+    """Two written segments under locks of one worker: of four, three workers have two on one of them."""
+    held = {}
+    for n in range(4):
+        segment = f"{prefix}-{n}"
+        support.write(cluster, segment, *range(120))
+        url = cluster.provision(segment, "t").json["write_url"]
+        worker = next(w for w in cluster.workers if f":{w.write_port}/" in url)
+        held.setdefault(worker, []).append(segment)
+    worker = max(held, key=lambda w: len(held[w]))
+    return worker, held[worker][:2]
+
+
+def promoting(cluster, worker, bandwidth, segments):
+    """Begins to promote two segments of the worker; the second waits for the bandwidth that the first took. Gives its thread and answers."""
+    support.admin_json(cluster, "throttle", f"promotion_bandwidth={bandwidth}")
+    harness.wait_for("the limit", lambda: support.status(worker)["limits"]["promotion_bandwidth"] == bandwidth)
+    support.promote(cluster, segments[0])
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(cluster.promote("slow")))
+    thread = threading.Thread(target=lambda: answers.append(cluster.promote(segments[1])))
     thread.start()
     harness.wait_for("the upload", lambda: any(p["stage"] == "upload" for p in support.status(worker)["promotions"]["in_flight"]))
+    return thread, answers
+
+
+def test_a_promotion_in_flight_finishes_or_is_told(cluster):
+    worker, segments = two_on_a_worker(cluster, "slow")
+    thread, answers = promoting(cluster, worker, 20_000, segments)
     assert worker.stop(timeout=60) == 0
     thread.join()
     # Within SHUTDOWN_GRACE it finished.
     assert answers[0].status == 200, answers
-    assert not any(row["under_promotion"] for row in support.rows(cluster, "lock") if row["segment"] == "slow")
+    worker.start()
+    support.up(worker)
+    support.at_rest(cluster, segments)
 
     # One that takes longer is told so, the canonical copy stays as it was, and it can be promoted again.
+    worker, segments = two_on_a_worker(cluster, "slower")
+    worker.stop()
     worker.env["TROUGH_SHUTDOWN_GRACE"] = "0.5"
     worker.start()
     support.up(worker)
-    support.at_rest(cluster, ["slow"])
-    support.admin_json(cluster, "throttle", "promotion_bandwidth=2k")
-    support.write(cluster, "slower", *range(200))
-    url = cluster.provision("slower", "t").json["write_url"]
-    worker = next(w for w in cluster.workers if f":{w.write_port}/" in url)
-    if "TROUGH_SHUTDOWN_GRACE" not in worker.env:
-        worker.stop()
-        worker.env["TROUGH_SHUTDOWN_GRACE"] = "0.5"
-        worker.start()
-        support.up(worker)
-    harness.wait_for("the limit", lambda: support.status(worker)["limits"]["promotion_bandwidth"] == 2_000)
-    answers.clear()
-    thread = threading.Thread(target=lambda: answers.append(cluster.promote("slower")))
-    thread.start()
-    harness.wait_for("the upload", lambda: any(p["stage"] == "upload" for p in support.status(worker)["promotions"]["in_flight"]))
+    thread, answers = promoting(cluster, worker, 2_000, segments)
     assert worker.stop(timeout=30) == 0
     thread.join()
     assert answers[0].status >= 500, answers
-    assert not list(cluster.store.rglob("slower.sqlite"))
-    assert [row["under_promotion"] for row in support.rows(cluster, "lock") if row["segment"] == "slower"] == [False]
+    late = segments[1]
+    assert not list(cluster.store.rglob(f"{late}.sqlite"))
+    assert [row["under_promotion"] for row in support.rows(cluster, "lock") if row["segment"] == late] == [False]
     worker.start()
     support.up(worker)
     support.admin_json(cluster, "throttle", "--reset")
-    harness.wait_for("the promotion", lambda: cluster.promote("slower").status == 200)
-    support.at_rest(cluster, ["slow", "slower"])
+    harness.wait_for("the promotion", lambda: cluster.promote(late).status == 200)
+    support.at_rest(cluster, segments)
 
 
 def test_mastership_changes_hands_at_once(cluster, tmp_path):

@@ -35,12 +35,13 @@ impl NodeStatus {
 }
 
 impl Catalog {
-    /// Renews a node's lease: writes its row with the server's time as `last_heartbeat`; `first_heartbeat` is kept. To be called at a
+    /// Renews a node's lease: writes its row with the server's time as `last_heartbeat`; `first_heartbeat` is kept. Gives whether
+    /// there was no row before. To be called at a
     /// third of `service.ttl`, with `id` = [`Service::node_id`] and `role` = [`ROLE_NODES`].
     ///
     /// # Errors
     /// [`super::CatalogError`]; the lease then still runs from the last success.
-    pub async fn heartbeat_node(&self, service: &Service) -> Result<()> {
+    pub async fn heartbeat_node(&self, service: &Service) -> Result<bool> {
         let row = document(to_json(service), [("first_heartbeat", r::now()), ("last_heartbeat", r::now())]);
         let upsert = r::table(SERVICES)
             .insert(row)
@@ -49,8 +50,7 @@ impl Catalog {
                 new.merge(r::object([("first_heartbeat", first)]))
             })
             .durability("soft");
-        self.write("renew a node's lease", &upsert).await?;
-        Ok(())
+        Ok(self.write("renew a node's lease", &upsert).await?.inserted > 0)
     }
 
     /// Deletes a node's own row: a worker that stops in order is gone at once. Its service rows stay until

@@ -64,7 +64,7 @@ fn retry_pause(worker: &Worker) -> Duration {
 /// What the catalog says; the lease then runs on from its last renewal.
 pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     let begun = Instant::now();
-    worker.catalog.heartbeat_node(&row(worker)).await?;
+    let appeared = worker.catalog.heartbeat_node(&row(worker)).await?;
     if !worker.lease.runs() {
         // While it did not run, another may have taken locks over: nothing is acknowledged before that is known.
         confirm_locks(worker).await?;
@@ -72,6 +72,11 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     let lapsed = worker.lease.renewed(begun);
     if lapsed {
         tracing::warn!("this node's lease had run out; its service rows are looked at again");
+        worker.advertiser.reread();
+    }
+    if appeared && worker.is_started() {
+        // Nobody but this node removes the row of a lease that runs: what else it wrote is gone too.
+        tracing::warn!("this node's row was gone from the metadata; its service rows are written again");
         worker.advertiser.reread();
     }
     let asked = Instant::now();
@@ -84,7 +89,7 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
 
 /// Tells whoever follows the nodes that this one is about to end. The lease runs on as it did.
 pub(crate) async fn announce_stop(worker: &Worker) -> Result<(), CatalogError> {
-    worker.catalog.heartbeat_node(&row(worker)).await
+    worker.catalog.heartbeat_node(&row(worker)).await.map(drop)
 }
 
 /// Compares the locks of this process with the database's.
