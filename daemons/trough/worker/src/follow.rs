@@ -89,7 +89,7 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
 
 /// Tells whoever follows the nodes that this one is about to end. The lease runs on as it did.
 pub(crate) async fn announce_stop(worker: &Worker) -> Result<(), CatalogError> {
-    worker.catalog.heartbeat_node(&row(worker)).await.map(drop)
+    worker.catalog.heartbeat_node(&row(worker)).await.map(|_| ())
 }
 
 /// Compares the locks of this process with the database's.
