@@ -198,16 +198,17 @@ impl Locks {
             };
             let stale = now.is_some_and(|row| row.fence < tenure.lock.fence);
             if lost && !stale {
+                // One that is being given back is not valid any more.
                 if tenure.is_valid() {
                     tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
-                }
-                if now.is_none() && !matches!(tenure.base(), Some(Base::Canonical(_))) {
-                    tracing::error!(
-                        %segment,
-                        "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; restore \
-                         the metadata, or provision and promote the segment"
-                    );
-                    self.orphans.write().insert(segment.clone());
+                    if now.is_none() && !matches!(tenure.base(), Some(Base::Canonical(_))) {
+                        tracing::error!(
+                            %segment,
+                            "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; \
+                             restore the metadata"
+                        );
+                        self.orphans.write().insert(segment.clone());
+                    }
                 }
                 self.released(&tenure);
             }
@@ -312,6 +313,27 @@ mod tests {
         assert_eq!(locks.foreign(&segment()).map(|(node, _)| node), Some(NodeId::new("other").expect("id")));
         locks.changed(&segment(), None);
         assert_eq!(locks.foreign(&segment()), None);
+    }
+
+    #[test]
+    fn a_lock_that_vanishes_leaves_an_orphan_and_one_that_is_given_back_does_not() {
+        let locks = Locks::new(NodeId::new("me").expect("id"));
+        let held = locks.acquired(lock("me", "a", 1), Base::Unknown);
+        held.invalidate();
+        locks.changed(&segment(), None);
+        assert!(!locks.is_orphan(&segment()), "given back");
+        locks.acquired(lock("me", "a", 2), Base::Canonical(Stamp { bytes: 1, mtime_ms: 2 }));
+        locks.changed(&segment(), None);
+        assert!(!locks.is_orphan(&segment()), "all of it was promoted");
+        let held = locks.acquired(lock("me", "a", 3), Base::Canonical(Stamp { bytes: 1, mtime_ms: 2 }));
+        held.note_write();
+        locks.changed(&segment(), None);
+        assert!(locks.is_orphan(&segment()) && locks.held(&segment()).is_none());
+        locks.acquired(lock("me", "a", 3), Base::Unknown);
+        assert!(!locks.is_orphan(&segment()), "back");
+        locks.changed(&segment(), None);
+        locks.changed(&segment(), Some(&lock("other", "b", 4)));
+        assert!(!locks.is_orphan(&segment()), "another node's now");
     }
 
     #[test]
