@@ -201,7 +201,7 @@ def test_what_a_worker_tells(cluster):
     reql(cluster, r.table("services").insert(node))
     exit_status, said = doctor(cluster)
     assert exit_status == 1
-    for what, level in (("the clock of worker odd is -", "WARN"), ("different versions are at work: 0.0.1 (odd)", "WARN"),
+    for what, level in (("the clock of worker odd is -", "WARN"), ("different versions are at work: 0.0.1 protocol 1 (odd)", "WARN"),
                         ("worker odd is nearly full", "WARN"), ("worker odd renews late: 80", "WARN"),
                         ('worker odd cannot copy 1 segments, as "f1": "no room"', "FAIL"),
                         ('worker odd has a broken copy of 1 segments, as "b1": "malformed"', "FAIL")):
