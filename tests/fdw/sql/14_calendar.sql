@@ -7,10 +7,10 @@ SELECT * FROM shipped(ARRAY['iso AT TIME ZONE ''UTC'' = ''2000-02-29 12:00''', '
 -- A timestamp is compared with an instant in the session's time zone, where local times may be left out or come twice.
 SET timezone = 'Europe/Berlin';
 SELECT * FROM shipped(ARRAY['ts = timestamptz ''2024-03-31 01:30+00''', 'ts >= timestamptz ''2024-03-31 01:00+00''', 'ts <> timestamptz ''2024-03-31 00:30+00''', 'us > to_timestamp(''2000-02-29'', ''YYYY-MM-DD'')', 'ms BETWEEN timestamptz ''1500-01-01'' AND now()', 'd >= timestamptz ''2000-02-28 23:00+00''', 'de < timestamptz ''infinity''', 'us <= timestamptz ''-infinity''', 'NOT (d < now())', 'iso > timestamp ''2000-02-29 13:00''', 'iso = date ''2000-02-29''']);
-CREATE FOREIGN TABLE clock (segment text OPTIONS (segment 'true'), id bigint, at timestamp) SERVER archive OPTIONS (schema 'clock', segments '^clock$');
-SELECT trough.register_schema('archive', 'clock', 'CREATE TABLE clock (id INTEGER, at TEXT)');
-INSERT INTO clock SELECT 'clock', g, timestamp '2000-03-25 22:00' + g * interval '7 minutes' FROM generate_series(1, 100) g;
-INSERT INTO clock SELECT 'clock', 1000 + g, timestamp '2000-10-28 22:00' + g * interval '7 minutes' FROM generate_series(1, 100) g;
+CREATE FOREIGN TABLE clock (segment text OPTIONS (segment 'true'), id bigint, at timestamp) SERVER archive OPTIONS (segments '^h0$');
+SELECT trough.write('archive', 'h0', 'CREATE TABLE clock (id INTEGER, at TEXT)');
+INSERT INTO clock SELECT 'h0', g, timestamp '2000-03-25 22:00' + g * interval '7 minutes' FROM generate_series(1, 100) g;
+INSERT INTO clock SELECT 'h0', 1000 + g, timestamp '2000-10-28 22:00' + g * interval '7 minutes' FROM generate_series(1, 100) g;
 CREATE TABLE local_clock AS TABLE clock;
 PREPARE bounds (timestamptz) AS SELECT count(*) FILTER (WHERE at < $1), count(*) FILTER (WHERE at <= $1), count(*) FILTER (WHERE at = $1), count(*) FILTER (WHERE at <> $1), count(*) FILTER (WHERE at >= $1), count(*) FILTER (WHERE at > $1) FROM clock;
 PREPARE local_bounds (timestamptz) AS SELECT count(*) FILTER (WHERE at < $1), count(*) FILTER (WHERE at <= $1), count(*) FILTER (WHERE at = $1), count(*) FILTER (WHERE at <> $1), count(*) FILTER (WHERE at >= $1), count(*) FILTER (WHERE at > $1) FROM local_clock;
@@ -41,14 +41,13 @@ SELECT date_part('month', at) AS month, extract(day from at)::int AS day, count(
 SELECT id, extract(doy from at) AS doy FROM clock ORDER BY extract(doy from at) DESC, id LIMIT 2;
 SELECT count(DISTINCT extract(minute from at)) FROM clock;
 -- `trusted` promises the form that pg_trough writes. Another one is refused, wherever SQLite would compare or sort it as a text.
-SELECT trough.write('archive', 'clock', 'CREATE TABLE stamped (id INTEGER, at TEXT, day TEXT); INSERT INTO stamped VALUES (1, ''2000-02-29T12:00:00Z'', ''2000-02-29''), (2, ''2000-02-29 12:00:01'', ''2000-03-01'')');
-CREATE FOREIGN TABLE stamped (segment text OPTIONS (segment 'true'), id bigint, at timestamptz OPTIONS (trusted 'true'), day date OPTIONS (trusted 'true')) SERVER archive OPTIONS (segments '^clock$');
-SELECT count(*) FROM stamped WHERE at = '2000-02-29 12:00:00+00';
+SELECT trough.write('archive', 'h0', 'CREATE TABLE stamped (id INTEGER, at TEXT, day TEXT); INSERT INTO stamped VALUES (1, ''2000-02-29T12:00:00Z'', ''2000-02-29''), (2, ''2000-02-29 12:00:01'', ''2000-03-01'')');
+CREATE FOREIGN TABLE stamped (segment text OPTIONS (segment 'true'), id bigint, at timestamptz OPTIONS (trusted 'true'), day date OPTIONS (trusted 'true')) SERVER archive OPTIONS (segments '^h0$');
 SELECT id FROM stamped WHERE at < '2000-02-29 12:00:00+00';
 SELECT max(at) FROM stamped;
 SELECT count(*) FROM stamped GROUP BY at;
 SELECT id FROM stamped ORDER BY at LIMIT 1;
-DELETE FROM stamped WHERE at = '2000-02-29 12:00:00+00';
+DELETE FROM stamped WHERE at < '2000-02-29 12:00:00+00';
 SELECT at FROM stamped WHERE id = 2;
 SELECT id FROM stamped WHERE id = 2 AND day = '2000-03-01';
 ALTER FOREIGN TABLE stamped ALTER COLUMN at OPTIONS (SET trusted 'false');
@@ -56,5 +55,6 @@ SELECT count(*) FROM stamped WHERE at = '2000-02-29 12:00:00+00';
 SELECT max(at) FROM stamped;
 EXPLAIN (VERBOSE, COSTS OFF) SELECT id FROM stamped WHERE day = '2000-03-01';
 DROP FOREIGN TABLE stamped, clock;
+SELECT trough.write('archive', 'h0', 'DROP TABLE clock; DROP TABLE stamped');
 DROP TABLE local_clock;
 DEALLOCATE ALL;
