@@ -73,7 +73,7 @@ def look(pid, base):
             requests = page.evaluate("performance.getEntriesByType('resource').length + 1")
             print(f"{run}: interactive after {at:.0f} ms, {loaded:,} bytes in {requests} requests")
             if run == "again":
-                support.shot(page, "100-workers")
+                support.shot(page, "100-workers", full=False)
                 before, used = time.monotonic(), busy(pid)
                 support.until(page, "began => performance.now() > began + 20000", arg=page.evaluate("performance.now()"), timeout=60_000)
                 print(f"one open page costs the server {(busy(pid) - used) / (time.monotonic() - before):.1%} of a processor")

@@ -114,4 +114,4 @@ def shot(page, name, full=True):
     directory = os.environ.get("TROUGH_PAGE_SHOTS")
     if directory:
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{directory}/{name}.png", full_page=full)
+        page.screenshot(path=f"{directory}/{name}.png", full_page=full, style="footer { visibility: hidden }")

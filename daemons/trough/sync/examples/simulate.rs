@@ -244,7 +244,7 @@ async fn main() -> Result<()> {
     // The store is empty, and listed once: what is shown is not what it holds.
     let text = format!(
         "HOSTNAME: sync-1\nLISTEN: 127.0.0.1\nSYNC_SERVER_PORT: {port}\nRETHINKDB_HOSTS: ['{}']\nSTORE: {1}/store\n\
-         LOCAL_DATA: {1}\nSYNC_LOOP_TIMING: 86400\nELECTION_CYCLE: 1\n",
+         LOCAL_DATA: {1}\nSYNC_LOOP_TIMING: 86400\nELECTION_CYCLE: 600\n",
         meta.local_addr(),
         dir.path().display(),
     );

@@ -42,12 +42,15 @@ export function openToken(why = '') {
 /** Sets the controls up; `changed` is called whenever the role may be another. */
 export async function begin(changed) {
   $('token-button').addEventListener('click', () => openToken());
-  $('token-form').addEventListener('submit', async event => {
-    const wish = event.submitter?.value ?? 'use';
-    if (wish === 'cancel') return;
+  $('token-cancel').addEventListener('click', () => $('token-dialog').close());
+  $('token-forget').addEventListener('click', () => use(null));
+  $('token-form').addEventListener('submit', event => {
     event.preventDefault();
+    use($('token').value.trim());
+  });
+  const use = async wish => {
     const before = token.get();
-    token.set(wish === 'forget' ? null : $('token').value.trim());
+    token.set(wish);
     let accepted = false;
     try {
       accepted = await learn();
@@ -64,7 +67,7 @@ export async function begin(changed) {
     }
     $('token-dialog').close();
     changed();
-  });
+  };
   $('theme').addEventListener('click', () => {
     setTheme(THEMES[(THEMES.indexOf(localStorage.getItem('trough-theme') ?? 'auto') + 1) % THEMES.length]);
   });

@@ -114,7 +114,7 @@ function copies(known) {
       h('td', { class: 'w' }, assignment?.assigned_on ? moment(1000 * assignment.assigned_on.epoch_time) : '–'),
       h('td', { class: 'w' }, version ? moment(version) : '–'));
   });
-  return h('div', { class: 'scroll' }, h('table', {}, h('caption', { class: 'unseen' }, 'Copies of the segment'),
+  return h('div', { class: 'scroll', role: 'region', 'aria-label': 'Table of copies', tabindex: 0 }, h('table', {}, h('caption', { class: 'unseen' }, 'Copies of the segment'),
     h('thead', {}, h('tr', {}, ['Worker', 'State', 'Assignment', 'Assigned', 'Version served'].map(name => h('th', { scope: 'col' }, name)))), h('tbody', {}, rows)));
 }
 
