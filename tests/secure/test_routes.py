@@ -10,8 +10,8 @@ import pytest
 SOURCES = {
     "worker: READ_PORT": ["worker/src/read.rs"],
     "worker: WRITE_PORT": ["worker/src/write.rs"],
-    "worker: SYNC_LOCAL_PORT": ["worker/src/manage.rs"],
-    "sync: SYNC_SERVER_PORT": ["sync/src/api/mod.rs"],
+    "worker: SYNC_LOCAL_PORT": ["worker/src/manage.rs", "http/src/events/routes.rs"],
+    "sync: SYNC_SERVER_PORT": ["sync/src/api/mod.rs", "http/src/events/routes.rs"],
     "all": ["http/src/daemon.rs"],
 }
 ROLES = ["none", "read", "write", "admin"]
@@ -66,7 +66,7 @@ def sample(listener, method, path, segment):
     if path.startswith(("/schema", "/v1/schema")):
         body = {"PUT": '{"id": "secured", "sql": ""}' if path == "/schema/{id}" else "create table secured (a)"}.get(method)
         return schema, body
-    if path in ("/segment/{id}", "/v1/segment/{id}"):
+    if path in ("/segment/{id}", "/v1/segment/{id}", "/v1/segment/{id}/events"):
         return path.replace("{id}", segment), None
     rows = [{"sql": "insert into t values (?1)", "rows": [["by v1"]]}]
     return {
@@ -85,7 +85,13 @@ def sample(listener, method, path, segment):
         "/promote": (path, {"segment": segment}),
         "/v1/promote": (path, {"segments": [segment]}),
         # Those that are not asked about segments at all.
-        "/livez": (path, None), "/readyz": (path, None), "/metrics": (path, None), "/status": (path, None),
+        "/livez": (path, None), "/readyz": (path, None), "/v1/whoami": (path, None), "/assets/{name}": ("/assets/main.js", None),
+        # These are understood to be wrong, once they are let through: the cluster goes on as it was.
+        "/v1/pause": (path, {"reason": 5}), "/v1/throttle": (path, {"nothing": 1}), "/v1/restore": (path, {}),
+        "/v1/plan": (path, None if method == "GET" else {"plan": 0}), "/v1/resume": (path, None), "/v1/backup": (path, None),
+        "/v1/scrub": (path, {"check": True, "matching": "^nobody$"}), "/v1/controls": (path, None), "/v1/problems": (path, None),
+        "/v1/events": (path, None),
+        "/metrics": (path, None), "/status": (path, None),
         "/v1/cluster": (path, None), "/v1/copies": (path, None),
         "/v1/locks": (path, None), "/v1/segments": (path, None),
     }[path]

@@ -118,13 +118,8 @@ impl Daemon {
         RequireRole { auth: self.auth.clone(), rule: Rule { role, whole: false } }
     }
 
-    /// `/v1/whoami` for everybody: the role of the request's token, and that of a request without one.
-    pub fn whoami(&self) -> Router {
-        let auth = self.auth.clone();
-        Router::new().route("/v1/whoami", get(async move |headers: HeaderMap| auth.whoami(&headers)))
-    }
-
-    /// `/livez` and `/readyz` for everybody, `/metrics` and `/status` for the role read over all segments.
+    /// `/livez` and `/readyz` for everybody, and `/v1/whoami`: the role of the request's token, and that of a request without one;
+    /// `/metrics` and `/status` for the role read over all segments.
     pub fn common_routes(&self) -> Router {
         let readiness = self.readiness.clone();
         let (collect, gauged) = (self.collect.clone(), self.readiness.clone());
@@ -142,7 +137,11 @@ impl Daemon {
                 Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
             })
         };
-        let open = Router::new().route("/livez", get(alive)).route("/readyz", get(ready));
+        let auth = self.auth.clone();
+        let open = Router::new()
+            .route("/livez", get(alive))
+            .route("/readyz", get(ready))
+            .route("/v1/whoami", get(async move |headers: HeaderMap| auth.whoami(&headers)));
         let guarded = Router::new()
             .route(
                 "/metrics",

@@ -126,6 +126,5 @@ pub(crate) fn router(api: Arc<Api>, daemon: &Daemon) -> Router {
         .merge(page)
         .with_state(api)
         .merge(events)
-        .merge(daemon.whoami())
         .merge(daemon.common_routes())
 }
