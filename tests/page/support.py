@@ -114,4 +114,6 @@ def shot(page, name, full=True):
     directory = os.environ.get("TROUGH_PAGE_SHOTS")
     if directory:
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{directory}/{name}.png", full_page=full, style="footer { visibility: hidden }")
+        # The footer names the directory that the store happens to be in.
+        page.evaluate("document.querySelector('footer').style.visibility = 'hidden'")
+        page.screenshot(path=f"{directory}/{name}.png", full_page=full)

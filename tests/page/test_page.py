@@ -182,7 +182,7 @@ def test_query_with_chart(page):
     assert support.cells(page, "#query-rows")[0][0].startswith("job-")
     page.click("#query-pager button:text('Next')")
     assert page.text_content("#query-pager span") == "rows 101–200 of 200"
-    assert support.run_query(page, "job-00", "select 9007199254740993 big, x'0102' b, null nothing, 1e999 inf, 1.5 r").startswith("1 row from 1 segment")
+    assert support.run_query(page, "job-00", "select 9007199254740993 big, x'0102' b, null gone, 1e999 inf, 1.5 r").startswith("1 row from 1 segment")
     assert support.cells(page, "#query-rows") == [["9007199254740993", "blob, 2 bytes", "null", "inf", "1.5"]]
     note = support.run_query(page, "job-00", "select nothing_like_that from log")
     assert "nothing_like_that" in note and "error" in page.get_attribute("#query-note", "class")

@@ -186,7 +186,8 @@ impl Scale {
 
     /// The tables that a master follows.
     fn fill(self, context: &Context) {
-        let mut serving = context.serving.write();
+        // Filled aside: whoever waits for the lock meanwhile would keep the election waiting.
+        let mut serving = std::mem::take(&mut *context.serving.write());
         for number in 0..self.segments {
             for copy in 0..COPIES {
                 let node = node((number * 31 + copy * 17) % self.workers);
@@ -194,7 +195,7 @@ impl Scale {
                 serving.change(None, Some(&row));
             }
         }
-        drop(serving);
+        *context.serving.write() = serving;
         let mut locks = context.locks.write();
         for n in 0..2_000.min(self.segments) {
             let lock = Lock {
