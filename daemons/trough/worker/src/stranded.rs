@@ -96,7 +96,13 @@ impl Stranded {
         self.forget(segment);
         let prefix = format!("{}.", segment.file_name());
         let Ok(names) = fs::read_dir(&self.kept) else { return };
-        for name in names.flatten().filter(|name| name.file_name().to_str().is_some_and(|n| n.starts_with(&prefix))) {
+        for name in names.flatten() {
+            // Digits only: `a.sqlite` may be a segment, too.
+            let file = name.file_name();
+            let at_ms = file.to_str().and_then(|file| file.strip_prefix(&prefix)).unwrap_or_default();
+            if at_ms.is_empty() || !at_ms.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
             if let Err(error) = fs::remove_file(name.path()) {
                 tracing::warn!(%segment, path = %name.path().display(), %error, "cannot remove a file that was kept");
             }
