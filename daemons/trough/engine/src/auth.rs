@@ -108,12 +108,13 @@ fn writing(ctx: AuthContext<'_>) -> Authorization {
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }
         | AuthAction::CreateTempView { .. } => Authorization::Deny,
-        // The same, written as a name in the schema `temp`.
+        // The same, written as a name in the schema `temp`; of a trigger only the row that describes it tells.
         AuthAction::CreateIndex { .. }
         | AuthAction::CreateTable { .. }
         | AuthAction::CreateTrigger { .. }
         | AuthAction::CreateView { .. }
         | AuthAction::CreateVtable { .. }
+        | AuthAction::Insert { .. }
             if ctx.database_name == Some("temp") =>
         {
             Authorization::Deny

@@ -261,13 +261,10 @@ async fn bombs_are_put_out() {
     let limits = Limits { query_timeout: Duration::from_millis(1500), ..Limits::default() };
     let b = bench_with(EngineOptions { limits, heap_limit: 512 << 20, ..EngineOptions::default() });
     segment(&b);
-    let deep = format!("select {}1{}", "(".repeat(100_000), ")".repeat(100_000));
     let deep_expression = format!("select 1{}", "+1".repeat(5000));
     let compound = format!("select 1{}", " union all select 1".repeat(600));
     let joins = format!("select 1 from t t0{}", (1..70).map(|i| format!(", t t{i}")).collect::<String>());
     let columns = format!("select {}1", "1,".repeat(5000));
-    let wide = format!("select {}1", "zeroblob(200000000),".repeat(100));
-    let wide_texts = format!("select {}1", "hex(zeroblob(100000000)),".repeat(50));
     let variables = format!("select {}?", "?,".repeat(300_000));
     let nested = format!("select * from {}t{}", "(select * from ".repeat(5000), ")".repeat(5000));
     let arguments = format!("select max({}1)", "1,".repeat(5000));
@@ -283,19 +280,14 @@ async fn bombs_are_put_out() {
         "select length(hex(randomblob(1000000000)))",
         "select zeroblob(3000000000)",
         "select hex(zeroblob(1000000000))",
-        "select printf('%.*c', 2000000000, 'x')",
-        "select format('%2000000000d', 1)",
         "select replace(hex(zeroblob(1000000)), '0', hex(zeroblob(1000000)))",
         "select quote(zeroblob(250000000))",
         "select count(*) from t a, (with recursive c(x) as (select 1 union all select x+1 from c limit 100000) select x from c) b, \
          (with recursive c(x) as (select 1 union all select x+1 from c limit 100000) select x from c) d where b.x + d.x < 0",
-        &deep,
         &deep_expression,
         &compound,
         &joins,
         &columns,
-        &wide,
-        &wide_texts,
         &variables,
         &nested,
         &arguments,
