@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_vanishes_leaves_an_orphan_and_one_that_is_given_back_does_not() {
-        let locks = Locks::new(NodeId::new("me").expect("id"));
+        let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
         let held = locks.acquired(lock("me", "a", 1), Base::Unknown);
         held.invalidate();
         locks.changed(&segment(), None);
