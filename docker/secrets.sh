@@ -16,8 +16,8 @@ secret grafana_password
 
 sha256() { printf %s "$(cat "$dir/$1")" | sha256sum | cut -d' ' -f1; }
 {
-  echo "- { token_sha256: $(sha256 admin_token), role: admin }    # the daemons among themselves"
-  echo "- { token_sha256: $(sha256 postgres_token), role: admin }    # PostgreSQL: its users write and register schemas, too"
-  echo "- { token_sha256: $(sha256 metrics_token), role: read }    # Prometheus"
+  echo "- { name: daemons, token_sha256: $(sha256 admin_token), role: admin }"
+  echo "- { name: postgres, token_sha256: $(sha256 postgres_token), role: admin }    # its users write and register schemas, too"
+  echo "- { name: prometheus, token_sha256: $(sha256 metrics_token), role: read }"
 } >"$dir/tokens.yml"
 echo "secrets are in $dir"

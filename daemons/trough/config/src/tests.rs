@@ -156,11 +156,11 @@ fn the_environment_names_files_with_secrets() {
     let read = |pairs: &[(&str, &str)]| {
         Settings::from_parts("", pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     };
-    let tokens = file("tokens", "[{token: a, role: admin}, {token: b, role: read}]\n");
+    let options = file("options", "{region: eu-central-1}\n");
     // It must not be taken for a number.
     let token = file("token", "12345678e9\n");
-    let s = read(&[("TROUGH_TOKENS_FILE", &tokens), ("TROUGH_TOKEN_FILE", &token)]).expect("valid");
-    assert_eq!((s.tokens.len(), s.token.as_deref()), (2, Some("12345678e9")));
+    let s = read(&[("TROUGH_STORE_OPTIONS_FILE", &options), ("TROUGH_TOKEN_FILE", &token)]).expect("valid");
+    assert_eq!((s.store_options.len(), s.token.as_deref()), (1, Some("12345678e9")));
     assert_eq!(read(&[("TROUGH_TOKEN", "007")]).expect("valid").token.as_deref(), Some("007"));
     let e = read(&[("TROUGH_TOKEN_FILE", "/nowhere")]).expect_err("no such file").to_string();
     assert!(e.contains("TROUGH_TOKEN_FILE names /nowhere"), "{e}");

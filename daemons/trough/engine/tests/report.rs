@@ -98,7 +98,7 @@ async fn a_plan_is_asked_without_running_anything() {
     let b = bench();
     b.make("a", "create table t(k integer primary key, v); create index by_v on t(v)");
     let plan = async |sql: &str| b.engine.plan(b.hot("a"), sql.into(), Dialect::Strict).await;
-    assert_eq!(plan("select * from t where v = ?1").await.unwrap(), ["SEARCH t USING INDEX by_v (v=?)"]);
+    assert_eq!(plan("select * from t where v = ?1").await.unwrap(), ["SEARCH t USING COVERING INDEX by_v (v=?)"]);
     assert_eq!(plan("select * from t order by k").await.unwrap(), ["SCAN t"]);
     let nested = plan("select k from t where v in (select k from t where k > ?1)").await.unwrap();
     assert!(nested.iter().any(|line| line.starts_with("  ")), "{nested:?}");
