@@ -3,7 +3,7 @@
 //!
 //! | in LOCAL_DATA | is |
 //! |---|---|
-//! | `held/ID.sqlite` | an empty file: the segment's file here was made writable, and its lock was not given back since |
+//! | `held/ID.held` | an empty file: the segment's file here was made writable, and its lock was not given back since |
 //! | `stranded/ID.sqlite.MILLISECONDS` | such a file, kept when another was to take its place |
 
 use std::{
@@ -18,6 +18,9 @@ use trough_core::{ErrorCode, SegmentError, SegmentId};
 use trough_store::crashsafe;
 
 use crate::state::Worker;
+
+/// What a note's name ends with. It must not be taken for a segment's file.
+const SUFFIX: &str = ".held";
 
 /// The two directories.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Stranded {
             names => {
                 for name in names? {
                     let name = name?.file_name();
-                    let id = name.to_str().and_then(|name| name.strip_suffix(".sqlite"));
+                    let id = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
                     noted.extend(id.and_then(|id| SegmentId::new(id).ok()));
                 }
             }
@@ -49,11 +52,15 @@ impl Stranded {
         Ok(Self { held, kept: local_data.join("stranded"), noted: Mutex::new(noted) })
     }
 
+    fn note_of(&self, segment: &SegmentId) -> PathBuf {
+        self.held.join(format!("{segment}{SUFFIX}"))
+    }
+
     /// Notes, durably, that the segments' files are about to be written. Blocks.
     fn note(&self, segments: &[SegmentId]) -> io::Result<()> {
         fs::create_dir_all(&self.held)?;
         for segment in segments {
-            fs::File::create(self.held.join(segment.file_name()))?;
+            fs::File::create(self.note_of(segment))?;
             self.noted.lock().insert(segment.clone());
         }
         crashsafe::sync_directory(&self.held)
@@ -64,7 +71,7 @@ impl Stranded {
         if !self.noted.lock().remove(segment) {
             return;
         }
-        match fs::remove_file(self.held.join(segment.file_name())) {
+        match fs::remove_file(self.note_of(segment)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%segment, %error, "cannot remove the note of a write lock");
             }
