@@ -263,7 +263,7 @@ async fn bombs_are_put_out() {
     let joins = format!("select 1 from t t0{}", (1..70).map(|i| format!(", t t{i}")).collect::<String>());
     let columns = format!("select {}1", "1,".repeat(5000));
     let variables = format!("select {}?", "?,".repeat(300_000));
-    let nested = format!("select * from {}t{}", "(select * from ".repeat(5000), ")".repeat(5000));
+    let nested = format!("select * from {}t{}", "(select * from ".repeat(50_000), ")".repeat(50_000));
     let arguments = format!("select max({}1)", "1,".repeat(5000));
     let like = format!("select 'a' like '{}'", "%a".repeat(40_000));
     let json = format!("select json('{}')", "[".repeat(1_000_000 - 100));
