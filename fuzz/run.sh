@@ -14,11 +14,6 @@ work=$(realpath -m "../target/fuzz")
 bins=$work/debug
 
 build() {
-  # What the project has compiled of other people's crates is the same here.
-  if [ ! -d "$work/debug" ] && [ -d ../target/debug/.fingerprint ]; then
-    mkdir -p "$work/debug"
-    cp -a --reflink=auto ../target/debug/.fingerprint ../target/debug/build ../target/debug/deps "$work/debug/"
-  fi
   RUSTC_WRAPPER=$PWD/rustc.sh CARGO_TARGET_DIR=$work cargo build --quiet --locked --bins
 }
 

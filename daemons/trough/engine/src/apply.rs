@@ -43,7 +43,15 @@ pub(crate) fn statements(
     limits: &Limits,
 ) -> Result<Done, Failure> {
     let mut done = Done::default();
-    let mut returned = Returned { limit: limits.max_rows, rows: 0, columns: 0, plain: Vec::new(), packed: None };
+    let mut returned = Returned {
+        limit: limits.max_rows,
+        most: limits.max_value_bytes,
+        rows: 0,
+        bytes: 0,
+        columns: 0,
+        plain: Vec::new(),
+        packed: None,
+    };
     for statement in list {
         let width = statement
             .packed
@@ -82,7 +90,10 @@ fn bad(text: String) -> Failure {
 /// What the statements returned so far.
 struct Returned {
     limit: u64,
+    /// Bytes of them all: they are one answer, made in memory.
+    most: usize,
     rows: u64,
+    bytes: usize,
     columns: u32,
     plain: Vec<Vec<Value>>,
     packed: Option<Vec<u8>>,
@@ -174,8 +185,23 @@ impl<'a> Runner<'a> {
             }
             returned.rows += 1;
             match &mut returned.packed {
-                Some(data) if packed => encode::row(row, columns, data)?,
-                _ => returned.plain.push((0..columns).map(|i| plain(row.get_ref(i)?)).collect::<Result<_, _>>()?),
+                Some(data) if packed => {
+                    let begin = data.len();
+                    encode::row(row, columns, returned.most.saturating_sub(returned.bytes), data)?;
+                    returned.bytes += data.len() - begin;
+                }
+                _ => {
+                    let mut values = Vec::with_capacity(columns);
+                    for i in 0..columns {
+                        let value = row.get_ref(i)?;
+                        if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
+                            returned.bytes += bytes.len();
+                            encode::check_row(returned.bytes, returned.most)?;
+                        }
+                        values.push(plain(value)?);
+                    }
+                    returned.plain.push(values);
+                }
             }
         }
         drop(rows);

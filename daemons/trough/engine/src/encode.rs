@@ -6,7 +6,9 @@
 //! A text that is not UTF-8 is no MessagePack text: it travels as extension [`INVALID_TEXT`] with its bytes.
 
 use rusqlite::{Row, types::ValueRef};
-use trough_core::wire::INVALID_TEXT;
+use trough_core::{ErrorCode, SegmentError, wire::INVALID_TEXT};
+
+use crate::statement::Failure;
 
 /// Appends one value.
 pub(crate) fn value(value: ValueRef<'_>, out: &mut Vec<u8>) {
@@ -83,10 +85,22 @@ fn integer(n: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a row's first `columns` values.
-pub(crate) fn row(row: &Row<'_>, columns: usize, out: &mut Vec<u8>) -> rusqlite::Result<()> {
+/// Appends a row's first `columns` values. SQLite bounds each of them, and no value follows after `most` bytes: `SELECT zeroblob(n), …` makes
+/// no record, but each value takes its memory and time as it is read.
+pub(crate) fn row(row: &Row<'_>, columns: usize, most: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let begin = out.len();
     for i in 0..columns {
+        check_row(out.len() - begin, most)?;
         value(row.get_ref(i)?, out);
+    }
+    Ok(())
+}
+
+/// Refuses a row of more than `most` bytes.
+pub(crate) fn check_row(bytes: usize, most: usize) -> Result<(), Failure> {
+    if bytes > most {
+        let text = format!("a row has more than {most} bytes");
+        return Err(Failure::Ours(SegmentError::new(ErrorCode::Limit, text)));
     }
     Ok(())
 }

@@ -10,10 +10,11 @@ use trough_core::{ErrorCode, SegmentError, wire::QueryStats};
 use crate::{
     conn,
     control::Control,
+    encode,
     engine::{Inner, SegmentFile},
     json::{self, Fields},
     output::{INLINE_BYTES, INLINE_TIME},
-    query::BATCH_BYTES,
+    query::{BATCH_BYTES, stopped},
     report::{Notes, OnEnd},
     sql,
     statement::{Failure, Verdict, check_reads, judge},
@@ -129,7 +130,7 @@ fn stream(
     let mut rows = statement.raw_query();
     let mut since: Option<Instant> = None;
     while let Some(row) = rows.next()? {
-        writer.row(row)?;
+        writer.row(row, inner.options.limits.max_value_bytes)?;
         count += 1;
         let total = bytes + writer.out.len() as u64;
         if max_rows > 0 && count > max_rows {
@@ -148,8 +149,11 @@ fn stream(
             let full = std::mem::replace(&mut writer.out, Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4));
             *sent = true;
             if sender.send(Chunk::More(full.into())).is_err() {
-                // The reader is gone.
-                return Ok(Bytes::new());
+                return match sender.stop_reason() {
+                    // The reader is gone.
+                    Some(error) if error.code == ErrorCode::Cancelled => Ok(Bytes::new()),
+                    reason => Err(Failure::Ours(reason.unwrap_or_else(stopped))),
+                };
             }
         }
         (stats.rows, stats.bytes) = (count, total);
@@ -169,7 +173,7 @@ fn inline(inner: &Inner, file: &SegmentFile, text: &str) -> Option<(Vec<u8>, Que
     let mut count = 0;
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next().ok()? {
-        writer.row(row).ok()?;
+        writer.row(row, INLINE_BYTES).ok()?;
         count += 1;
         let bytes = writer.out.len();
         if bytes > INLINE_BYTES || max_rows > 0 && count > max_rows || max_bytes > 0 && bytes as u64 > max_bytes {
@@ -197,8 +201,9 @@ impl RowWriter {
         Self { fields: Fields::of(statement.column_names()), first: true, out }
     }
 
-    fn row(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+    fn row(&mut self, row: &Row<'_>, most: usize) -> Result<(), Failure> {
         let out = &mut self.out;
+        let begin = out.len();
         if !std::mem::take(&mut self.first) {
             out.extend_from_slice(b",\n");
         }
@@ -207,6 +212,7 @@ impl RowWriter {
             out.push(before);
             out.extend_from_slice(name);
             before = b',';
+            encode::check_row(out.len() - begin, most)?;
             match row.get_ref(*column)? {
                 ValueRef::Null => out.extend_from_slice(b"null"),
                 ValueRef::Integer(n) => json::integer(n, out),

@@ -79,7 +79,7 @@ pub(crate) fn inline(
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next().ok()? {
         let open = frame.get_or_insert_with(|| RowsFrame::open(Some(0), &mut output.frames));
-        encode::row(row, columns, &mut output.frames).ok()?;
+        encode::row(row, columns, INLINE_BYTES, &mut output.frames).ok()?;
         open.row();
         if output.frames.len() > INLINE_BYTES {
             return None;

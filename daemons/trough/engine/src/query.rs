@@ -324,12 +324,12 @@ impl Run {
         begin: &mut usize,
         sent: &mut bool,
     ) -> Result<(), Failure> {
-        let columns = statement.column_count();
+        let (columns, most) = (statement.column_count(), self.max_row_bytes());
         let mut frame: Option<RowsFrame> = None;
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
             let open = frame.get_or_insert_with(|| RowsFrame::open(segment, &mut output.frames));
-            encode::row(row, columns, &mut output.frames)?;
+            encode::row(row, columns, most, &mut output.frames)?;
             open.row();
             if output.frames.len() - *begin >= BATCH_BYTES {
                 self.close(frame.take(), &mut output.frames)?;
@@ -366,7 +366,7 @@ impl Run {
             let columns = partial.columns(&statement)?;
             let mut result = statement.raw_query();
             while let Some(row) = result.next()? {
-                encode::row(row, columns, rows)?;
+                encode::row(row, columns, self.max_row_bytes(), rows)?;
                 if rows.len() - begin > BATCH_BYTES {
                     partial.check_room((rows.len() - begin) as u64)?;
                 }
@@ -416,6 +416,10 @@ impl Run {
             Verdict::Again(failure) => Attempt::Again(failure),
             Verdict::Failed(failure) => Attempt::Failed(failure),
         })
+    }
+
+    pub(crate) fn max_row_bytes(&self) -> usize {
+        self.inner.options.limits.max_value_bytes
     }
 
     fn trouble(&self, file: &SegmentFile, failure: Failure) -> Trouble {
@@ -471,7 +475,7 @@ impl Run {
             (None, None) => Ok(()),
         };
         if let Err(error) = reduced {
-            self.control.fail(error);
+            self.control.fail(self.control.stop_reason().unwrap_or(error));
         }
         let stats = QueryStats {
             ok: self.ok.load(Ordering::Relaxed),

@@ -103,8 +103,30 @@ pub(crate) fn number_segment_parameter(sql: &str, given: usize) -> Option<(Strin
     found.then_some((out, number))
 }
 
-/// Refuses text that SQLite would cut short or that is too long.
+/// How deep parentheses lie in each other.
+fn depth(sql: &str) -> usize {
+    let (mut depth, mut most) = (0usize, 0);
+    for (kind, from, _) in pieces(sql) {
+        match (kind, sql.as_bytes()[from]) {
+            (Kind::Other, b'(') => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            (Kind::Other, b')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+/// Refuses text that SQLite would cut short, that is too long, or nested so deep that it would overflow the stack: SQLite counts
+/// expressions within expressions, not SELECTs within SELECTs.
 pub(crate) fn check_text(sql: &str, limits: &Limits) -> Result<(), SegmentError> {
+    let most = limits.max_expr_depth as usize;
+    if sql.bytes().filter(|b| *b == b'(').nth(most).is_some() && depth(sql) > most {
+        let text = format!("parentheses lie in each other more than {most} deep");
+        return Err(SegmentError::new(ErrorCode::Limit, text));
+    }
     if sql.len() > limits.max_sql_bytes {
         let (have, most) = (sql.len(), limits.max_sql_bytes);
         let text = format!("the SQL text of {have} bytes is too long (at most {most}, MAX_SQL_BYTES)");

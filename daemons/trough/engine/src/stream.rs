@@ -68,7 +68,8 @@ impl Sender {
             self.wait_for_room()?;
             state = self.channel.state.lock();
         }
-        if state.reader_gone {
+        // Rows that are long may take all time between two questions of SQLite's machine.
+        if state.reader_gone || matches!(chunk, Chunk::More(_)) && self.control.must_stop() {
             return Err(Stop);
         }
         if let Chunk::More(bytes) | Chunk::Last(bytes) = &chunk {
@@ -81,6 +82,11 @@ impl Sender {
             waker.wake();
         }
         Ok(())
+    }
+
+    /// Why the work must stop, if it must.
+    pub(crate) fn stop_reason(&self) -> Option<SegmentError> {
+        self.control.stop_reason()
     }
 
     fn wait_for_room(&self) -> Result<(), Stop> {

@@ -126,14 +126,14 @@ impl Top {
 
     /// Takes those rows of the map on one segment that may be among the first: all of them or none.
     pub(crate) fn take(&self, run: &Run, file: &SegmentFile) -> Result<(), Trouble> {
-        let mut found = Vec::new();
+        let (mut found, most_row) = (Vec::new(), run.max_row_bytes());
         run.map_on(file, |lease| {
             found.clear();
             let worst = self.state.lock().worst.clone();
             if let (Some(bounded), Some(worst)) = (&self.bounded, &worst)
                 && let Some(statement) = bounded.prepare(lease, &file.id, &worst[0])?
             {
-                match self.pick(statement, Some(worst.clone()), Source::Bounded(bounded), &mut found)? {
+                match self.pick(statement, Some(worst.clone()), (Source::Bounded(bounded), most_row), &mut found)? {
                     Picked::All => return Ok(()),
                     Picked::Unsure => {
                         bounded.give_up();
@@ -141,7 +141,7 @@ impl Top {
                     }
                 }
             }
-            self.pick(run.map.prepare(lease.conn(), Some(&file.id))?, worst, Source::Map, &mut found)?;
+            self.pick(run.map.prepare(lease.conn(), Some(&file.id))?, worst, (Source::Map, most_row), &mut found)?;
             Ok(())
         })?;
         if found.is_empty() { Ok(()) } else { self.merge(found).map_err(Trouble::Segment) }
@@ -152,10 +152,11 @@ impl Top {
         &self,
         mut statement: CachedStatement<'_>,
         mut worst: Option<Arc<[Held]>>,
-        source: Source<'_>,
+        (source, most_row): (Source<'_>, usize),
         found: &mut Vec<Row>,
     ) -> Result<Picked, Failure> {
         let layout = self.layout(&statement)?;
+        let mut held = 0;
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
             if let Source::Bounded(bounded) = source {
@@ -171,12 +172,18 @@ impl Top {
                 continue;
             }
             let mut data = Vec::new();
-            encode::row(row, layout.names.len(), &mut data)?;
+            encode::row(row, layout.names.len(), most_row, &mut data)?;
+            held += data.len() as u64;
             let keys = layout.places.iter().map(|i| row.get_ref(*i).map(Held::of)).collect::<rusqlite::Result<_>>()?;
             found.push(Row { keys, data });
-            if found.len() >= self.wanted.saturating_mul(2).saturating_add(SLACK) {
+            let many = found.len() >= self.wanted.saturating_mul(2).saturating_add(SLACK);
+            if many || held > self.max_bytes {
                 self.cut(found);
-                worst = found.last().map(|row| row.keys.clone().into());
+                if found.len() >= self.wanted {
+                    worst = found.last().map(|row| row.keys.clone().into());
+                }
+                held = found.iter().map(|row| row.data.len() as u64).sum();
+                self.check_room(held)?;
             }
         }
         Ok(Picked::All)
@@ -212,7 +219,12 @@ impl Top {
             state.bytes = state.rows.iter().map(Row::size).sum();
             state.worst = state.rows.last().map(|row| row.keys.clone().into());
         }
-        if state.bytes > self.max_bytes {
+        self.check_room(state.bytes)
+    }
+
+    /// Whether so many bytes may be held.
+    fn check_room(&self, bytes: u64) -> Result<(), SegmentError> {
+        if bytes > self.max_bytes {
             let text = format!("the first rows that reduce picks exceed {} bytes", self.max_bytes);
             return Err(SegmentError::new(ErrorCode::ByteLimit, text));
         }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, allow, bench, bench_with, request};
 use trough_core::{
-    SegmentError,
+    ErrorCode, SegmentError,
     wire::{WriteResult, WriteStatement},
 };
-use trough_engine::{EngineOptions, Limits, Mode};
+use trough_engine::{Engine, EngineOptions, Limits, Mode};
 
 /// Refused on every path.
 const NOWHERE: &[&str] = &[
@@ -214,10 +214,7 @@ async fn writing_stays_within_the_segment() {
             ("script", b.write("s", &sql).await),
             ("script after a row", b.write("s", &format!("insert into t values(9); {sql}")).await),
             ("statement", statement(&b, &sql).await),
-            (
-                "schema",
-                b.engine.validate_schema(&sql).map_err(|e| SegmentError::new(trough_core::ErrorCode::BadSql, e)),
-            ),
+            ("schema", b.engine.validate_schema(&sql).map_err(|e| SegmentError::new(ErrorCode::BadSql, e))),
             ("new segment", b.engine.create(b.path("new"), sql.clone()).await.map(drop)),
         ] {
             assert!(outcome.is_err(), "{path}: {sql} was done");
@@ -266,7 +263,7 @@ async fn bombs_are_put_out() {
     let joins = format!("select 1 from t t0{}", (1..70).map(|i| format!(", t t{i}")).collect::<String>());
     let columns = format!("select {}1", "1,".repeat(5000));
     let variables = format!("select {}?", "?,".repeat(300_000));
-    let nested = format!("select * from {}t{}", "(select * from ".repeat(5000), ")".repeat(5000));
+    let nested = format!("select * from {}t{}", "(select * from ".repeat(50_000), ")".repeat(50_000));
     let arguments = format!("select max({}1)", "1,".repeat(5000));
     let like = format!("select 'a' like '{}'", "%a".repeat(40_000));
     let json = format!("select json('{}')", "[".repeat(1_000_000 - 100));
@@ -306,6 +303,35 @@ async fn bombs_are_put_out() {
     assert_eq!(b.read("s", "select a from t").await.expect("still reads"), "[{\"a\":1}]\n");
 }
 
+/// Wide rows of values that SQLite makes as they are read, and many long rows between two of its questions for the time.
+#[tokio::test]
+async fn wide_and_long_rows_end() {
+    let limits = Limits { max_value_bytes: 16 << 20, max_partial_bytes: 128 << 20, ..Limits::default() };
+    let b = bench_with(EngineOptions { limits: limits.clone(), ..EngineOptions::default() });
+    segment(&b);
+    let wide = format!("select zeroblob(15000000) c0{}", ", zeroblob(15000000)".repeat(99));
+    let long = "with recursive c(x) as (select 1 union all select x + 1 from c) select zeroblob(15000000) c0 from c";
+    for outcome in [b.read("s", &wide).await.map(drop), map(&b, &wide).await, reduce(&b, &wide).await] {
+        assert_eq!(outcome.expect_err("refused").code, ErrorCode::Limit);
+    }
+    let returning = format!("insert into t values(5) returning {}", wide.replace(" c0", "").replace("select ", ""));
+    assert_eq!(statement(&b, &returning).await.expect_err("refused").code, ErrorCode::Limit);
+    for (sql, wanted, code) in [(wide.as_str(), 5, ErrorCode::Limit), (long, 5000, ErrorCode::ByteLimit)] {
+        let mut first = request(&["s"], sql, Some("SELECT * FROM partial ORDER BY c0 ASC NULLS LAST LIMIT ?1"));
+        first.reduce_params = vec![trough_core::Value::Integer(wanted)];
+        let answer = b.query(&["s"], first).await;
+        assert_eq!(answer.errors.into_iter().next().map(|(_, e)| e).or(answer.error).expect("refused").code, code);
+    }
+    assert_eq!(b.read("s", "select a from t").await.expect("still reads"), "[{\"a\":1}]\n");
+
+    // A thousand steps of SQLite's machine, after which it asks for the time, are gigabytes here.
+    let limits = Limits { query_timeout: Duration::from_millis(200), ..limits };
+    let b = Bench { engine: Engine::new(EngineOptions { limits, ..EngineOptions::default() }), dir: b.dir };
+    for outcome in [b.read("s", long).await.map(drop), map(&b, long).await] {
+        assert_eq!(outcome.expect_err("interrupted").code, ErrorCode::Deadline);
+    }
+}
+
 /// A file from who knows where: what its schema asks for is not done.
 #[tokio::test]
 async fn a_hostile_file_does_no_harm() {
@@ -329,8 +355,7 @@ async fn a_hostile_file_does_no_harm() {
     .expect("made");
     drop(conn);
     let limits = Limits { query_timeout: Duration::from_millis(700), ..Limits::default() };
-    let b =
-        Bench { engine: trough_engine::Engine::new(EngineOptions { limits, ..EngineOptions::default() }), dir: b.dir };
+    let b = Bench { engine: Engine::new(EngineOptions { limits, ..EngineOptions::default() }), dir: b.dir };
     for table in ["loads", "tokenizes", "endless", "itself", "pages", "files"] {
         let sql = format!("select * from {table}");
         assert!(b.read("s", &sql).await.is_err(), "{table} was read");
