@@ -122,7 +122,7 @@ fuzz() { fuzz/run.sh; }
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure gcs check versions build cluster ops secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs hdrs deploy fuzz demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster ops secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs hdrs deploy demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

@@ -38,7 +38,7 @@ def kind_of(part):
 def seen(stack):
     """Every metric of the cluster: its type, labels, help and who has it."""
     # Some are there only after something went wrong, or later than the workload.
-    harness.http("POST", stack.daemons["worker-1"] + "/?segment=hot-1", "SELECT nothing FROM nowhere")
+    harness.http("POST", stack.daemons["worker-1"] + "/?segment=hot-1", "SELECT absent FROM nowhere")
     wanted = documented() if not os.environ.get("UPDATE_DOCS") else {}
 
     def collect():
@@ -109,9 +109,9 @@ def test_the_exposition_is_what_prometheus_reads(stack):
         assert done.returncode in (0, 3) and complaints == [], complaints
 
 
-def value(stack, part, name, **labels):
+def value(stack, daemon, name, /, **labels):
     total = None
-    for got, family, _ in families(scrape(stack, part)):
+    for got, family, _ in families(scrape(stack, daemon)):
         if got != name:
             continue
         for sample in family.samples:

@@ -8,7 +8,7 @@ from conftest import TRACE
 def test_the_tree_of_a_query_has_the_id_that_postgresql_printed(stack):
     printed = stack.psql(
         "SELECT count(v) FROM t WHERE segment IN ('hot-1', 'hot-2');"
-        "SELECT trough.query('archive', ARRAY['hot-1'], 'SELECT nothing FROM nowhere')"
+        "SELECT trough.query('archive', ARRAY['hot-1'], 'SELECT absent FROM nowhere')"
     )
     trace = TRACE.search(printed)[1]
 

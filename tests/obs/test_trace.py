@@ -14,7 +14,7 @@ def parent(trace, sampled=True):
 
 def failing(stack, before="", comment=""):
     """A statement that fails on the workers, and what psql prints."""
-    sql = f"SELECT trough.query('archive', ARRAY['hot-1'], 'SELECT nothing FROM nowhere') {comment}"
+    sql = f"SELECT trough.query('archive', ARRAY['hot-1'], 'SELECT absent FROM nowhere') {comment}"
     return stack.psql(before + sql)
 
 
@@ -25,7 +25,7 @@ def test_a_failure_is_found_in_both_logs_by_the_id_in_its_error(stack):
     assert found and "CONTEXT:" in printed, printed
     [line] = stack.wait_logged(found[1], "query failed")
     assert "no such table: nowhere" in line.error and line.level == "INFO" and line.part.startswith("worker")
-    assert line.sql == "SELECT nothing FROM nowhere"
+    assert line.sql == "SELECT absent FROM nowhere"
     assert f"CONTEXT:  trough trace {found[1]}" in stack.pg_log()
 
 
@@ -131,7 +131,7 @@ def test_the_access_log_has_a_line_a_request(stack):
 def test_the_shell_names_it_in_errors(stack):
     import subprocess
 
-    command = [harness.BIN, "shell", "-u", stack.url, "-c", "SELECT nothing FROM nowhere", "hot-1"]
+    command = [harness.BIN, "shell", "-u", stack.url, "-c", "SELECT absent FROM nowhere", "hot-1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "nowhere" in said

@@ -71,7 +71,7 @@ def test_back_up_lose_everything_restore(cluster, tmp_path):
     for holder in holders:
         harness.wait_for("the holder to notice", lambda: "the write lock vanished" in holder.log.read_text())
     support.at_rest(cluster, segments[1:])
-    assert {"b-0"} <= set(support.assigned(cluster))
+    harness.wait_for("what the store has to be assigned", lambda: {"b-0"} <= set(support.assigned(cluster)))
     cluster.sync.stop()
     refused = support.admin(cluster, "restore", file)
     assert refused.returncode == 1 and "in assignment" in refused.stderr, refused

@@ -41,7 +41,7 @@ def test_without_a_role_nothing_of_admin_is_shown(page):
     assert page.text_content("#operations-note") == "These need the role admin; this session has the role write."
     assert page.locator("#controls button").count() == 0
     # Whatever a page shows, the server decides.
-    assert page.evaluate("fetch('/v1/drain', {method: 'POST', body: '{\"node\": \"worker-1\", \"drain\": true}'}).then(r => r.status)") == 403
+    assert page.evaluate("fetch('/v1/drain', {method: 'POST', body: '{\"node\": \"worker-1\", \"drain\": true}'}).then(r => r.status)") == 401
 
 
 def test_tokens(page, cluster):

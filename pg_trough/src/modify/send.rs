@@ -92,7 +92,8 @@ impl Sender {
             let failure = Failure::new(
                 sqlstate(error),
                 format!("segment \"{segment}\", table \"{}\": {}", self.table, error.message),
-            );
+            )
+            .traced();
             let failure = match error.code {
                 ErrorCode::Conflict => failure.hint("Repeat the statement."),
                 _ => failure,

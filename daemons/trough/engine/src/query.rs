@@ -105,6 +105,7 @@ pub(crate) async fn run(
     if let ([Ok(file)], None, true) = (files.as_slice(), &request.reduce, inner.options.inline_reads)
         && let Some((frames, stats)) = inline(inner, file, &map, max_rows, max_bytes)
     {
+        notes.took(0, Duration::from_micros(stats.micros));
         notes.tell(map.sql(), &files, stats, None);
         return ByteStream::whole(match renderer {
             Some(mut renderer) => renderer.render(&frames),

@@ -105,12 +105,12 @@ impl Auth {
     pub(crate) fn whoami(&self, headers: &HeaderMap) -> Response {
         let shared = &*self.0;
         let known = shared.known.read().clone();
-        let token =
-            match headers.get(header::AUTHORIZATION).filter(|_| shared.guarded).map(|bearer| find(&known, bearer)) {
-                None => None,
-                Some(Ok(token)) => Some(token),
-                Some(Err(why)) => return plain(StatusCode::UNAUTHORIZED, format!("401 Unauthorized: {why}\n")),
-            };
+        let bearer = headers.get(header::AUTHORIZATION).filter(|bearer| shared.guarded && !bearer.is_empty());
+        let token = match bearer.map(|bearer| find(&known, bearer)) {
+            None => None,
+            Some(Ok(token)) => Some(token),
+            Some(Err(why)) => return plain(StatusCode::UNAUTHORIZED, format!("401 Unauthorized: {why}\n")),
+        };
         let who = serde_json::json!({
             "role": token.map(|token| token.role).max(shared.anonymous).map(name_of),
             "anonymous": shared.anonymous.map(name_of),

@@ -219,8 +219,13 @@ async fn provision_at(
     if fresh {
         context.forget_nodes().await;
     }
-    let nodes = context.nodes().await.map_err(answer::of_catalog)?;
+    let mut nodes = context.nodes().await.map_err(answer::of_catalog)?;
     let locks = locks_of(context, segments, fresh).await?;
+    if locks.values().any(|lock| nodes.iter().all(|node| node.node() != Some(&lock.node))) {
+        // A holder that came after the last look at the nodes.
+        context.forget_nodes().await;
+        nodes = context.nodes().await.map_err(answer::of_catalog)?;
+    }
     let unlocked: Vec<SegmentId> = segments.iter().filter(|s| !locks.contains_key(*s)).cloned().collect();
     let copies = copies_of(context, &unlocked, fresh).await?;
     let mut failed = Vec::new();
