@@ -371,7 +371,7 @@ async fn give_back_leftovers(worker: &Arc<Worker>) {
 pub(crate) async fn verify(worker: &Worker, tenures: Vec<Arc<Held>>, since: Instant) {
     for held in tenures {
         match worker.catalog.lock(&held.lock.segment).await {
-            Ok(row) => worker.locks.changed(&held.lock.segment, row.as_ref()),
+            Ok(row) => worker.locks.confirmed(&held, row.as_ref()),
             Err(error) => {
                 tracing::warn!(segment = %held.lock.segment, %error, waited = ?since.elapsed(), "cannot look a write lock up");
                 return;
