@@ -306,7 +306,11 @@ async fn from_store(worker: &Arc<Worker>, segment: &SegmentId) -> Result<Option<
         }
         // It was never promoted, or the store lost it; either way the local file is all there is.
         (None, Some(local)) => Ok(Some(Ready { stamp: local.stamp, base: Base::Unknown })),
-        (Some(entry), Some(local)) if local.stamp.is_version(entry.bytes, Some(entry.mtime_ms)) => {
+        // One whose lock was lost may have writes in its log, of which its length and time say nothing.
+        (Some(entry), Some(local))
+            if local.stamp.is_version(entry.bytes, Some(entry.mtime_ms))
+                && (local.plain || !worker.stranded.is_noted(segment)) =>
+        {
             Ok(Some(Ready { stamp: local.stamp, base: Base::Canonical(local.stamp) }))
         }
         (Some(entry), _) => {
