@@ -5,6 +5,7 @@ mod common;
 
 use common::{Cluster, id, wait_for};
 use serde_json::json;
+use trough_client::catalog::TAKEOVER_MARGIN;
 use trough_core::records::Service;
 use trough_reql::r;
 
@@ -135,6 +136,36 @@ async fn a_look_at_everything_takes_no_note_of_a_lock_that_is_being_taken() {
     assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
     assert!(note.exists(), "nothing tells any more that the file holds unpromoted writes");
     one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lock_is_taken_over_that_would_have_to_be_given_back() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "LEASE: 1\n").await);
+    at_rest(&cluster, &one).await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    let node = one.node.clone();
+    one.stop().await;
+    // The store is away for as long as the lock could be taken over.
+    let (root, aside) = (cluster.store_root(), cluster.dir.path().join("aside"));
+    std::fs::rename(&root, &aside).expect("put aside");
+    let wish = json!({"segment": "s", "schema": "t"});
+    let begun = std::time::Instant::now();
+    wait_for("lease and margin", async || {
+        let (status, answer) = cluster.manage(&two, "/provision", wish.clone()).await;
+        assert_ne!(status, 200, "{answer}");
+        (begun.elapsed().as_secs_f64() > 3.0 + TAKEOVER_MARGIN + 2.0).then_some(())
+    })
+    .await;
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert_eq!(lock.node, node);
+    std::fs::rename(&aside, &root).expect("put back");
+    let (status, answer) = cluster.manage(&two, "/provision", wish).await;
+    assert_eq!(status, 200, "{answer}");
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert_eq!(lock.node, two.node);
+    two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
