@@ -114,6 +114,15 @@ SOUND = {
     ],
     "promoted": GOOD + [canonical(5, {"1": "1,4"}, 4.5)],
     "the next life begins empty": [lock(0.5, "w1"), write(1, 1), shred(2), write(2, 3), read(4, {"1": "2"}), final({"1": "2"})],
+    "a worker that was cut off before the shred has not heard of it": [
+        lock(0.5, "w1"),
+        write(1, 1),
+        fault(1.5, 6, blind=["w2"]),
+        shred(2),
+        write(2, 3),
+        read(4, {"1": "1"}, node="w2"),
+        final({"1": "2"}),
+    ],
     "a count": GOOD + [count(5, total=2), count(5, segments={"s": 3}), count(5, segments={"s": 2})],
     "an error for each segment that has no rows": [
         *GOOD,
@@ -162,7 +171,12 @@ VIOLATIONS = {
         [*GOOD, write(1, 1, seg="t", a=2), final({"2": "1"}, seg="t"), asked({"s": 2}, {"t": "moved"}, 0)],
     ],
     "promotion lacks writes": [GOOD + [canonical(5, {"1": "1"}, 4.5)]],
-    "resurrected row": [[lock(0.5, "w1"), write(1, 1), shred(2), write(2, 3), read(4, {"1": "1-2"}), final({"1": "2"})]],
+    "resurrected row": [
+        [lock(0.5, "w1"), write(1, 1), shred(2), write(2, 3), read(4, {"1": "1-2"}), final({"1": "2"})],
+        # It heard of the shred, and was cut off later; or another was.
+        [lock(0.5, "w1"), write(1, 1), shred(2), fault(12, 16, blind=["w2"]), read(14, {"1": "1"}, node="w2"), final({})],
+        [lock(0.5, "w1"), write(1, 1), fault(1.5, 6, blind=["w3"]), shred(2), read(4, {"1": "1"}, node="w2"), final({})],
+    ],
     "shred left something": [GOOD + [{"op": "remains", "seg": "x", "what": "a file", "start": 99, "end": 99, "outcome": "ok"}]],
     "unreadable": [WRITTEN + [final({"1": "1-2,4"}, unreadable="no copy")]],
     "too few copies": [WRITTEN + [final({"1": "1-2,4"}, copies={"w1": {"1": "1-2,4"}})]],

@@ -213,6 +213,15 @@ def due_number(record, segment, event, given_up):
     return len(due(record, segment, event, given_up))
 
 
+def unheard(record, write, event):
+    """Whether who answered cannot have heard that the write's life was shredded: it has been blind since before that shred was done."""
+    node = event.get("node")
+    if node is None or not record.struck(node, "blind", event["start"], event["end"]):
+        return False
+    over_by = [s for s in record.shreds[write["seg"]] if s["outcome"] == "ok" and s["start"] > write["end"] and s["end"] < event["start"]]
+    return all(record.struck(node, "blind", s["start"], s["end"]) for s in over_by)
+
+
 def wrong_rows(record, segment, rows, event):
     """Rows that an event must not show: of the future, refused, or of a life before a shred."""
     _, buried = record.last_shred_before(segment, event["start"])
@@ -222,7 +231,7 @@ def wrong_rows(record, segment, rows, event):
             yield Violation("phantom row", f"a read of {segment} shows row {author}.{n}, which was not written then", event["end"])
         elif write["outcome"] == "fail":
             yield Violation("refused write is there", f"a read of {segment} shows row {author}.{n}: {write.get('error')}", event["end"])
-        elif write["start"] < buried and write["end"] < buried:
+        elif write["start"] < buried and write["end"] < buried and not unheard(record, write, event):
             yield Violation(
                 "resurrected row", f"a read of {segment} at {event.get('node')} shows row {author}.{n}, which was shredded", event["end"]
             )

@@ -190,8 +190,12 @@ fn state(file: &SegmentFile, desk: &Desk) -> Result<State, SegmentError> {
     Ok(State {
         writer: desk.conn.is_some().then_some((desk.slot, desk.writes)),
         mtime_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
-        log_bytes: fs::metadata(beside(&file.path, "-wal")).map_or(0, |meta| meta.len()),
+        log_bytes: log_bytes(&file.path),
     })
+}
+
+fn log_bytes(path: &Path) -> u64 {
+    fs::metadata(beside(path, "-wal")).map_or(0, |meta| meta.len())
 }
 
 /// See [`crate::Engine::snapshot`]. The state is pinned between two transactions; copying then goes on beside the writer.
@@ -203,6 +207,15 @@ pub(crate) async fn snapshot(inner: &Arc<Inner>, file: SegmentFile, dest: PathBu
 
 /// Opens a read transaction on the segment as it is now.
 fn pin(inner: &Inner, file: &SegmentFile, desk: &mut Desk) -> Result<(Connection, State, bool), SegmentError> {
+    if desk.conn.is_none() && log_bytes(&file.path) > 0 {
+        // A killed process left a log. While it is there, nobody can tell later whether the file was written since.
+        match WriteConn::open(inner, file, true) {
+            Ok(conn) => desk.conn = Some(conn),
+            Err(e) => {
+                tracing::warn!(segment = %file.id, error = %e, "cannot move the log into the file before it is copied")
+            }
+        }
+    }
     if let Some(conn) = &desk.conn {
         // The file's mtime moves with what is moved into it.
         conn.checkpoint_now(inner, &file.id)?;

@@ -104,8 +104,8 @@ async fn confirm_locks(worker: &Worker) -> Result<(), CatalogError> {
     let segments: Vec<SegmentId> = mine.iter().map(|held| held.lock.segment.clone()).collect();
     let rows: HashMap<SegmentId, Lock> =
         worker.catalog.locks_of_segments(&segments).await?.into_iter().map(|l| (l.segment.clone(), l)).collect();
-    for segment in segments {
-        worker.locks.changed(&segment, rows.get(&segment));
+    for held in mine {
+        worker.locks.confirmed(&held, rows.get(&held.lock.segment));
     }
     Ok(())
 }

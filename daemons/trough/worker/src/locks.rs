@@ -201,22 +201,43 @@ impl Locks {
             };
             let stale = now.is_some_and(|row| row.fence < tenure.lock.fence);
             if lost && !stale {
-                // One that is being given back is not valid any more.
-                if tenure.is_valid() {
-                    tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
-                    self.events.note(segment, What::LockLost { fence: tenure.lock.fence });
-                    if now.is_none() && !matches!(tenure.base(), Some(Base::Canonical(_))) {
-                        tracing::error!(
-                            %segment,
-                            "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; \
-                             restore the metadata"
-                        );
-                        self.orphans.write().insert(segment.clone());
-                    }
-                }
-                self.released(&tenure);
+                self.lost(&tenure, now.is_none());
             }
         }
+        self.others(segment, now);
+    }
+
+    /// Takes the row as it was read after the tenure was acquired: if it is another's, the tenure is over, whatever its fence is. Fences begin
+    /// anew when a lock is given back.
+    pub(crate) fn confirmed(&self, tenure: &Arc<Held>, now: Option<&Lock>) {
+        let segment = &tenure.lock.segment;
+        let is_last = self.held.read().get(segment).is_some_and(|last| Arc::ptr_eq(last, tenure));
+        if is_last && !now.is_some_and(|row| tenure.is_row(row)) {
+            self.lost(tenure, now.is_none());
+            self.others(segment, now);
+        }
+    }
+
+    fn lost(&self, tenure: &Arc<Held>, vanished: bool) {
+        let segment = &tenure.lock.segment;
+        // One that is being given back is not valid any more.
+        if tenure.is_valid() {
+            tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
+            self.events.note(segment, What::LockLost { fence: tenure.lock.fence });
+            if vanished && !matches!(tenure.base(), Some(Base::Canonical(_))) {
+                tracing::error!(
+                    %segment,
+                    "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; \
+                     restore the metadata"
+                );
+                self.orphans.write().insert(segment.clone());
+            }
+        }
+        self.released(tenure);
+    }
+
+    /// Notes whether another node has the lock.
+    fn others(&self, segment: &SegmentId, now: Option<&Lock>) {
         match now.filter(|row| row.node != *self.events.node()) {
             Some(row) => {
                 self.orphans.write().remove(segment);
@@ -352,6 +373,21 @@ mod tests {
         locks.changed(&segment(), None);
         locks.changed(&segment(), Some(&lock("other", "b", 4)));
         assert!(!locks.is_orphan(&segment()), "another node's now");
+    }
+
+    #[test]
+    fn fences_that_begin_anew_hide_no_other_holder() {
+        let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
+        let held = locks.acquired(lock("me", "a", 5), Base::Unknown);
+        locks.confirmed(&held, Some(&lock("me", "a", 5)));
+        assert!(held.is_valid());
+        // Another took it over and gave it back, a third has it.
+        locks.confirmed(&held, Some(&lock("other", "b", 1)));
+        assert!(!held.is_valid() && locks.held(&segment()).is_none() && locks.foreign(&segment()).is_some());
+        // What was read before the next tenure does not end it.
+        let next = locks.acquired(lock("me", "a", 2), Base::Unknown);
+        locks.confirmed(&held, Some(&lock("other", "b", 1)));
+        assert!(next.is_valid() && locks.foreign(&segment()).is_none());
     }
 
     #[test]

@@ -149,12 +149,13 @@ async fn provision_new(
     // A lock is taken from another node only if this one has seen for itself that it does not renew its lease.
     let silence = worker.lease.ttl() + Duration::from_secs_f64(TAKEOVER_MARGIN);
     let spared = |holder: &NodeId| worker.peers.silent_for(holder) < silence;
+    let mut sizes = Sizes::with_capacity(segments.len());
+    let segments = within_reach(worker, segments, &spared, &mut sizes).await;
     let outcomes = worker
         .catalog
-        .acquire_locks_unless(segments, &worker.node, &worker.holder, epoch, &spared)
+        .acquire_locks_unless(&segments, &worker.node, &worker.holder, epoch, &spared)
         .await
         .map_err(|e| catalog_error(&e))?;
-    let mut sizes = Sizes::with_capacity(segments.len());
     let mut locked = Vec::new();
     for (segment, outcome) in segments.iter().zip(outcomes) {
         match outcome {
@@ -208,6 +209,38 @@ async fn provision_new(
         }
     }
     Ok(sizes)
+}
+
+/// The segments without those whose locks may be taken over from another node and whose canonical copy cannot be looked at now. Their locks must not be taken
+/// over only to be given back: the former holder, who may have what was never promoted, would have lost them for nothing.
+async fn within_reach(
+    worker: &Worker,
+    segments: &[SegmentId],
+    spared: &(dyn Fn(&NodeId) -> bool + Sync),
+    refused: &mut Sizes,
+) -> Vec<SegmentId> {
+    let looked: Vec<_> = futures::stream::iter(segments.to_vec())
+        .map(|segment| async move {
+            let looked = match worker.locks.foreign(&segment) {
+                Some((holder, _)) if !spared(&holder) => worker.store.stat(&segment).await.map(drop),
+                _ => Ok(()),
+            };
+            (segment, looked)
+        })
+        .buffered(STORE_REQUESTS)
+        .collect()
+        .await;
+    let mut within = Vec::with_capacity(looked.len());
+    for (segment, looked) in looked {
+        match looked {
+            Ok(()) | Err(StoreError::NotFound { .. }) => within.push(segment),
+            Err(error) => {
+                let error = copies::store_error(&segment, &error);
+                refused.push((segment, Err(error)));
+            }
+        }
+    }
+    within
 }
 
 fn held_already(worker: &Worker, segment: &SegmentId) -> Result<u64, SegmentError> {
@@ -306,7 +339,11 @@ async fn from_store(worker: &Arc<Worker>, segment: &SegmentId) -> Result<Option<
         }
         // It was never promoted, or the store lost it; either way the local file is all there is.
         (None, Some(local)) => Ok(Some(Ready { stamp: local.stamp, base: Base::Unknown })),
-        (Some(entry), Some(local)) if local.stamp.is_version(entry.bytes, Some(entry.mtime_ms)) => {
+        // One whose lock was lost may have writes in its log, of which its length and time say nothing.
+        (Some(entry), Some(local))
+            if local.stamp.is_version(entry.bytes, Some(entry.mtime_ms))
+                && (local.plain || !worker.stranded.is_noted(segment)) =>
+        {
             Ok(Some(Ready { stamp: local.stamp, base: Base::Canonical(local.stamp) }))
         }
         (Some(entry), _) => {

@@ -176,7 +176,7 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
             worker.files.update(segment, |file| file.served = true);
             let local = worker.files.get(segment);
             if held.is_none() && local.as_ref().is_some_and(|file| file.plain) {
-                worker.stranded.forget(segment);
+                forget_note(worker, segment);
             }
             match (local, worker.wants.get(segment)) {
                 (Some(local), Some(want)) => worker.advertiser.set_version(segment, want.version_of(local.stamp)),
@@ -206,6 +206,18 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
             }
         }
         Step::Nothing | Step::Release | Step::ReleaseIfServedElsewhere => {}
+    }
+}
+
+/// Removes the note that the segment's file may hold writes: it is the canonical copy. Not while somebody is at work on it: it may be
+/// noted right now because its lock was taken and it is about to be written.
+fn forget_note(worker: &Worker, segment: &SegmentId) {
+    if worker.stranded.is_noted(segment)
+        && let Some(_busy) = worker.busy.try_acquire(std::slice::from_ref(segment))
+        && step_of(worker, segment) == Step::Serve
+        && worker.files.get(segment).is_some_and(|file| file.plain)
+    {
+        worker.stranded.forget(segment);
     }
 }
 
@@ -359,7 +371,7 @@ async fn give_back_leftovers(worker: &Arc<Worker>) {
 pub(crate) async fn verify(worker: &Worker, tenures: Vec<Arc<Held>>, since: Instant) {
     for held in tenures {
         match worker.catalog.lock(&held.lock.segment).await {
-            Ok(row) => worker.locks.changed(&held.lock.segment, row.as_ref()),
+            Ok(row) => worker.locks.confirmed(&held, row.as_ref()),
             Err(error) => {
                 tracing::warn!(segment = %held.lock.segment, %error, waited = ?since.elapsed(), "cannot look a write lock up");
                 return;

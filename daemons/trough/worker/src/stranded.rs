@@ -79,7 +79,8 @@ impl Stranded {
         }
     }
 
-    fn is_noted(&self, segment: &SegmentId) -> bool {
+    /// Whether the segment's file may hold writes that were never promoted.
+    pub(crate) fn is_noted(&self, segment: &SegmentId) -> bool {
         self.noted.lock().contains(segment)
     }
 

@@ -5,6 +5,7 @@ mod common;
 
 use common::{Cluster, id, wait_for};
 use serde_json::json;
+use trough_client::catalog::TAKEOVER_MARGIN;
 use trough_core::records::Service;
 use trough_reql::r;
 
@@ -99,6 +100,71 @@ async fn writes_that_a_takeover_leaves_behind_are_kept() {
     // Where nothing was left behind nothing is kept.
     assert!(!two.data.join("stranded").exists());
     one.stop().await;
+    two.stop().await;
+}
+
+/// Provisioning notes which files it is about to open for writing. A look at all segments that comes between this note and the tenure sees a
+/// copy like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_everything_takes_no_note_of_a_lock_that_is_being_taken() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "HEARTBEAT: segment\n").await;
+    at_rest(&cluster, &one).await;
+    // The note of the second segment waits until somebody opens this for reading.
+    let held = one.data.join("held");
+    let (note, pipe) = (held.join("s.sqlite"), held.join("z.sqlite"));
+    std::fs::create_dir_all(&held).expect("directory");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let body = json!({"segments": ["s", "z"], "schema": "t"});
+    let provisioning = cluster.manage(&one, "/v1/provision", body);
+    let looking = async {
+        wait_for("the note", async || note.exists().then_some(())).await;
+        // Its rows are renewed at the end of each look.
+        let renewed = async || {
+            let rows = cluster.catalog.raw_services_of_segments(&[id("s")]).await.expect("catalog");
+            rows.first().and_then(|row| row.last_heartbeat.as_ref()).map(|time| time.epoch_time)
+        };
+        for _ in 0..3 {
+            let before = renewed().await;
+            wait_for("a look at everything", async || (renewed().await != before).then_some(())).await;
+        }
+        let opened = tokio::task::spawn_blocking(move || std::fs::File::open(pipe));
+        opened.await.expect("opened").expect("a pipe")
+    };
+    let ((status, answer), _pipe) = tokio::join!(provisioning, looking);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    assert!(note.exists(), "nothing tells any more that the file holds unpromoted writes");
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lock_is_taken_over_that_would_have_to_be_given_back() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "LEASE: 1\n").await);
+    at_rest(&cluster, &one).await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    let node = one.node.clone();
+    one.stop().await;
+    // The store is away for as long as the lock could be taken over.
+    let (root, aside) = (cluster.store_root(), cluster.dir.path().join("aside"));
+    std::fs::rename(&root, &aside).expect("put aside");
+    let wish = json!({"segment": "s", "schema": "t"});
+    let begun = std::time::Instant::now();
+    wait_for("lease and margin", async || {
+        let (status, answer) = cluster.manage(&two, "/provision", wish.clone()).await;
+        assert_ne!(status, 200, "{answer}");
+        (begun.elapsed().as_secs_f64() > 3.0 + TAKEOVER_MARGIN + 2.0).then_some(())
+    })
+    .await;
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert_eq!(lock.node, node);
+    std::fs::rename(&aside, &root).expect("put back");
+    let (status, answer) = cluster.manage(&two, "/provision", wish).await;
+    assert_eq!(status, 200, "{answer}");
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert_eq!(lock.node, two.node);
     two.stop().await;
 }
 

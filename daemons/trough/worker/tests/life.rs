@@ -243,3 +243,30 @@ async fn batches_of_many_segments() {
     assert_eq!(cluster.store.list_sorted().await.expect("listing").len(), 1500);
     one.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lock_of_a_killed_worker_goes_with_the_next_promotion() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "").await;
+    filled(&cluster, &one, "s").await;
+    let path = one.data.join("s.sqlite");
+    one.stop().await;
+    // As a killed process leaves it: a write in the log, and nobody comes to write more.
+    let (log, aside) = (path.with_extension("sqlite-wal"), cluster.dir.path().join("log"));
+    let db = rusqlite::Connection::open(&path).expect("open");
+    let mode: String = db.query_row("pragma journal_mode=wal", [], |row| row.get(0)).expect("mode");
+    assert_eq!(mode, "wal");
+    db.execute("insert into t values (3, 'z')", []).expect("written");
+    std::fs::copy(&path, aside.with_extension("file")).expect("copied");
+    std::fs::copy(&log, &aside).expect("copied");
+    drop(db);
+    std::fs::copy(aside.with_extension("file"), &path).expect("copied");
+    std::fs::copy(&aside, &log).expect("copied");
+    let one = cluster.worker("one", "").await;
+    assert_eq!(cluster.read(&one, "s", COUNT).await.1, "[{\"n\":3}]\n");
+    cluster.promote(&one, "s").await;
+    cluster.assign("s", &[&one]).await;
+    cluster.until_unlocked("s").await;
+    assert_eq!(cluster.read(&one, "s", COUNT).await.1, "[{\"n\":3}]\n");
+    one.stop().await;
+}
