@@ -190,8 +190,14 @@ pub(crate) async fn elsewhere(worker: &Arc<Worker>, tenures: Vec<Arc<Held>>, rel
         };
         for held in chunk {
             let Some(others) = others.get(&held.lock.segment) else { continue };
-            let Some(Base::Canonical(stamp)) = held.base() else { continue };
-            let recorded = others.assigned.iter().any(|a| Want::of(a).is(stamp));
+            // Of a file that was found only its time tells whether it was written since it was promoted.
+            let (stamp, by_time) = match held.base() {
+                Some(Base::Canonical(stamp)) => (stamp, false),
+                Some(Base::Found(stamp)) => (stamp, true),
+                _ => continue,
+            };
+            let is_it = |want: Want| want.is(stamp) && (!by_time || want.mtime_ms.is_some());
+            let recorded = others.assigned.iter().any(|a| is_it(Want::of(a)));
             if recorded && others.serving > 0 {
                 release.push(held.clone());
             }

@@ -34,7 +34,7 @@ pub(crate) enum Step {
     FreshenAndRelease,
     /// The local file is the canonical copy: release the write lock.
     Release,
-    /// The local file is the canonical copy, but another node shall hold it: release the write lock if others serve it.
+    /// Another node shall hold the segment: release the write lock if the local file is the canonical copy and others serve it.
     ReleaseIfServedElsewhere,
     /// Serve the local file as it is, and replace or drop it on no account: its write lock vanished.
     Keep,
@@ -76,7 +76,7 @@ fn decide_held(view: &View<'_>, base: Option<Base>) -> Step {
         }
         // Provisioned, never written, and meanwhile somebody put a file into the store.
         (Base::Fresh, Some(_)) => Step::FreshenAndRelease,
-        (Base::Canonical(_), None) => Step::ReleaseIfServedElsewhere,
+        (Base::Canonical(_) | Base::Found(_), None) => Step::ReleaseIfServedElsewhere,
         _ => Step::Nothing,
     }
 }
@@ -160,6 +160,7 @@ mod tests {
             View { local: Some(&file(V1)), want: Some(&timeless), orphan: false, held: Some(Some(Base::Found(V1))) };
         assert_eq!(decide(&held), Step::Nothing);
         assert_eq!(step(Some(V1), None, Some(Some(Base::Canonical(V1)))), Step::ReleaseIfServedElsewhere);
+        assert_eq!(step(Some(V1), None, Some(Some(Base::Found(V1)))), Step::ReleaseIfServedElsewhere);
         assert_eq!(step(Some(V1), Some(V2), Some(Some(Base::Canonical(V1)))), Step::FreshenAndRelease);
         // The assignment has not caught up with the promotion yet.
         assert_eq!(step(Some(V2), Some(V1), Some(Some(Base::Canonical(V2)))), Step::Nothing);
