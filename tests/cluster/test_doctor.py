@@ -78,7 +78,7 @@ def test_settings(cluster):
     assert status == 1 and "int(segment_id) < 1000" in said, said
     status, said = doctor(cluster, COLD_STORE_SEGMENT="segment < 1000")
     assert status == 1 and "segment_id" in said
-    _, said = doctor(cluster, MINIMUM_ASSIGNMENTS=1, LEASE=1, SYNC_LOOP_TIMING=100, ANONYMOUS="admin", LOCAL_DATA="/etc/hostname")
+    _, said = doctor(cluster, MINIMUM_ASSIGNMENTS=1, LEASE=1, SYNC_LOOP_TIMING=100, ANONYMOUS="admin", LISTEN="0.0.0.0", LOCAL_DATA="/etc/hostname")
     for what in ("MINIMUM_ASSIGNMENTS is 1", "LEASE is 1 s", "/etc/hostname is no directory", *([] if harness.SECURE else ["have no TLS"])):
         finding(said, what)
     assert harness.SECURE or finding(doctor(cluster, RETHINKDB_HOSTS="db.invalid")[1], "listens on loopback only")[0] == "WARN"
