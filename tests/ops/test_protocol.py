@@ -112,9 +112,11 @@ def test_records_of_the_first_version_are_understood(tmp_path):
         workers = harness.wait_for("the old node to be seen", lambda: [
             w for w in support.view(cluster)["cluster"]["workers"] if w["protocol"] == 1])
         assert {w["node"] for w in workers} == {row["node"] for row in recorded["services"] if row.get("role") == "trough-nodes"}
-        done = support.admin(cluster, "--json", "scrub", "--check")
-        findings = [json.loads(line).get("finding") for line in done.stdout.splitlines()]
-        assert any(f and f["what"] == "unreachable" and "protocol 1" in f["detail"] for f in findings), done
+        def findings():
+            done = support.admin(cluster, "--json", "scrub", "--check")
+            return [json.loads(line).get("finding") for line in done.stdout.splitlines()]
+        # The sync server's look at the nodes may be half a second old.
+        harness.wait_for("the finding", lambda: any(f and f["what"] == "unreachable" and "protocol 1" in f["detail"] for f in findings()))
         assert harness.http("GET", cluster.sync_url("/v1/segment/old-promoted")).json["assignments"]
         lock = harness.http("GET", cluster.sync_url("/v1/segment/old-locked")).json["lock"]
         assert lock["node"] == "old-1" and lock["fence"] == 1
