@@ -116,7 +116,7 @@ def workload(stack):
         db.execute("CREATE USER MAPPING FOR PUBLIC SERVER archive")
         db.execute("SELECT trough.register_schema('archive', 'obs', %s)", [SCHEMA])
         db.execute(
-            "CREATE FOREIGN TABLE t (segment text OPTIONS (segment 'true'), k int, v text) SERVER archive OPTIONS (table 't', schema 'obs')"
+            "CREATE FOREIGN TABLE t (segment text OPTIONS (segment 'true'), k bigint OPTIONS (trusted 'true'), v text) SERVER archive OPTIONS (table 't', schema 'obs')"
         )
         for segment in ["hot-1", "hot-2", "cold-1"]:
             if segment.startswith("cold-"):

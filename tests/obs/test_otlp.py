@@ -14,8 +14,9 @@ def test_the_tree_of_a_query_has_the_id_that_postgresql_printed(stack):
 
     def complete():
         spans = stack.spans.of(trace)
-        names = [span.name for span in spans]
-        return spans if names.count("segment") == 3 and names.count("request") >= 2 else None
+        requests = {span.id for span in spans if span.name == "request"}
+        asked = [span for span in spans if span.name == "segment"]
+        return spans if len(asked) == 3 and all(span.parent in requests for span in asked) else None
 
     spans = harness.wait_for("the spans", complete)
     requests = {span.id: span for span in spans if span.name == "request"}
