@@ -112,7 +112,7 @@ async fn a_look_at_everything_takes_no_note_of_a_lock_that_is_being_taken() {
     at_rest(&cluster, &one).await;
     // The note of the second segment waits until somebody opens this for reading.
     let held = one.data.join("held");
-    let (note, pipe) = (held.join("s.sqlite"), held.join("z.sqlite"));
+    let (note, pipe) = (held.join("s.held"), held.join("z.held"));
     std::fs::create_dir_all(&held).expect("directory");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
     let body = json!({"segments": ["s", "z"], "schema": "t"});
