@@ -114,7 +114,7 @@ def test_it_is_throttled_and_ends_with_its_asker(cluster):
         # A hundred bytes a second: it has begun, and would take minutes.
         assert "progress" in process.stdout.readline() or process.poll() is None
         harness.wait_for("the workers to be asked", lambda: "scrubbing begins" in cluster.sync.log.read_text())
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()
     finally:
         process.kill()
         process.communicate()
