@@ -9,6 +9,10 @@ use trough_core::{
     protocol::{PROTOCOL, PROTOCOL_HEADER},
 };
 
+/// How long what was sent may stay unacknowledged.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
 /// How workers and sync servers are talked to.
 #[derive(Clone)]
 pub struct HttpOptions {
@@ -72,6 +76,11 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, HttpError> {
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(Duration::from_secs(50))
         .pool_max_idle_per_host(64);
+    #[cfg(target_os = "linux")]
+    {
+        // After a cut, a kept connection would be tried again only at TCP's long intervals.
+        builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+    }
     if let Some(pem) = &options.ca_pem {
         let all = reqwest::Certificate::from_pem_bundle(pem).map_err(|e| HttpError::Ca(e.to_string()))?;
         if all.is_empty() {

@@ -242,7 +242,7 @@ async fn the_conflict_function_refuses_an_older_epoch() {
 }
 
 fn acquired(outcomes: &[LockOutcome]) -> Vec<bool> {
-    outcomes.iter().map(|o| matches!(o, LockOutcome::Acquired(_))).collect()
+    outcomes.iter().map(|o| matches!(o, LockOutcome::Acquired { .. })).collect()
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn locks_change_hands_only_when_they_may() {
 
     let (one, two) = tokio::join!(catalog.acquire_locks(&s, &n1, "p1", 1), catalog.acquire_locks(&s, &n2, "p2", 1));
     for (one, two) in one.unwrap().iter().zip(two.unwrap()) {
-        assert!(matches!(one, LockOutcome::Acquired(_)) != matches!(two, LockOutcome::Acquired(_)));
+        assert!(matches!(one, LockOutcome::Acquired { .. }) != matches!(two, LockOutcome::Acquired { .. }));
         assert_eq!(one.lock(), two.lock());
     }
     for lock in collect(catalog.locks().await.unwrap()).await {
@@ -286,6 +286,13 @@ async fn locks_change_hands_only_when_they_may() {
     let taken = catalog.acquire_locks(&s, &n2, "p2", 3).await.unwrap();
     assert_eq!((acquired(&taken), taken[0].lock().fence, taken[1].lock().fence), (vec![true; 3], 3, 2));
     assert!(!catalog.release_lock(restarted[0].lock()).await.unwrap());
+    // What cannot be made use of becomes its former holder's again, as it was.
+    let LockOutcome::Acquired { lock, former: Some(former) } = &taken[1] else { panic!("taken over") };
+    assert_eq!((&former.node, former.fence, former), (&n1, 1, again[1].lock()));
+    assert!(catalog.restore_lock(lock, former).await.unwrap());
+    assert_eq!(catalog.lock(&lock.segment).await.unwrap().as_ref(), Some(former));
+    assert!(!catalog.restore_lock(lock, former).await.unwrap(), "only its own lock");
+    let taken = catalog.acquire_locks(&s, &n2, "p2", 3).await.unwrap();
     assert_eq!(collect(catalog.locks_of_node(&n2).await.unwrap()).await.len(), 3);
 
     // One promotion at a time.

@@ -63,7 +63,7 @@ async fn a_lock_sends_reads_to_its_holder() {
     until("the lock to be heard of", async || find(&discovery, s).await == ["b"]).await;
     assert_eq!(find(&cluster.discovery(), s).await, ["b"], "looked up as well as followed");
     assert!(discovery.locate(&segs(1)).await.unwrap()[s][0].writable);
-    let LockOutcome::Acquired(lock) = lock else { panic!("acquired") };
+    let LockOutcome::Acquired { lock, .. } = lock else { panic!("acquired") };
     cluster.catalog.release_lock(&lock).await.unwrap();
     until("the release to be heard of", async || find(&discovery, s).await == ["a", "b"]).await;
 }

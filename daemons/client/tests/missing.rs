@@ -168,7 +168,7 @@ async fn a_lock_alone_says_that_a_segment_exists() {
 
     cluster.catalog.withdraw(&[Service::segment_id(ROLE_READ, &a.node, &segs(1)[0])]).await.unwrap();
     until("the copy to go", async || counts(&discovery).await == (0, 1)).await;
-    let LockOutcome::Acquired(lock) = lock else { panic!("acquired") };
+    let LockOutcome::Acquired { lock, .. } = lock else { panic!("acquired") };
     cluster.catalog.release_lock(&lock).await.unwrap();
     until("the segment to go", async || counts(&discovery).await == (0, 0)).await;
 }

@@ -10,8 +10,8 @@ use trough_core::{
 use trough_reql::{Expr, r};
 
 use super::{
-    Catalog, CatalogError, Change, LOCK, MAX_KEYS, Result, Rows, by_ids, changed_rows, document, error::FENCED,
-    majority, nodes::NodeStatus,
+    Catalog, CatalogError, Change, LOCK, MAX_KEYS, Result, Rows, before_change, by_ids, changed_rows, document,
+    error::FENCED, majority, nodes::NodeStatus, to_json,
 };
 
 /// Seconds that must pass after a holder's lease ended before another node takes its lock over: longer than a
@@ -22,7 +22,12 @@ pub const TAKEOVER_MARGIN: f64 = 10.0;
 #[derive(Clone, Debug, PartialEq)]
 pub enum LockOutcome {
     /// The caller holds it.
-    Acquired(Lock),
+    Acquired {
+        /// The lock as it stands.
+        lock: Lock,
+        /// What stood before, if anything: this holder's own lock, one of an earlier process of the node, or a dead node's.
+        former: Option<Lock>,
+    },
     /// Another node holds it, and its lease (with the margin) still runs.
     Held(Lock),
 }
@@ -31,9 +36,15 @@ impl LockOutcome {
     /// The lock as it stands.
     pub fn lock(&self) -> &Lock {
         match self {
-            Self::Acquired(lock) | Self::Held(lock) => lock,
+            Self::Acquired { lock, .. } | Self::Held(lock) => lock,
         }
     }
+}
+
+/// A lock as it stands, and what stood before this caller's statement.
+struct Stand {
+    lock: Lock,
+    former: Option<Lock>,
 }
 
 impl Catalog {
@@ -73,12 +84,12 @@ impl Catalog {
             let mut stands = self.insert_locks(batch, node, holder, epoch).await?;
             self.take_over(&mut stands, node, holder, epoch, spared).await?;
             for segment in batch {
-                let lock = stands.get(segment).cloned().ok_or_else(|| CatalogError::Record {
+                let Stand { lock, former } = stands.remove(segment).ok_or_else(|| CatalogError::Record {
                     what: "acquire locks",
                     why: format!("the lock of segment {segment} vanished while it was taken"),
                 })?;
                 let mine = &lock.node == node && lock.holder.as_deref() == Some(holder);
-                outcomes.push(if mine { LockOutcome::Acquired(lock) } else { LockOutcome::Held(lock) });
+                outcomes.push(if mine { LockOutcome::Acquired { lock, former } } else { LockOutcome::Held(lock) });
             }
         }
         Ok(outcomes)
@@ -90,7 +101,7 @@ impl Catalog {
         node: &NodeId,
         holder: &str,
         epoch: u64,
-    ) -> Result<HashMap<SegmentId, Lock>> {
+    ) -> Result<HashMap<SegmentId, Stand>> {
         const WHAT: &str = "acquire locks";
         let rows = segments.iter().map(|segment| {
             let fields = json!({
@@ -117,24 +128,28 @@ impl Catalog {
             .return_changes("always")
             .durability("hard");
         let summary = self.write(WHAT, &insert).await?;
-        let mut stands: HashMap<SegmentId, Lock> =
-            changed_rows::<Lock>(WHAT, &summary)?.into_iter().map(|l| (l.segment.clone(), l)).collect();
+        let before = before_change::<Lock>(WHAT, &summary)?;
+        let mut former: HashMap<SegmentId, Lock> = before.into_iter().map(|l| (l.segment.clone(), l)).collect();
+        let stand = |lock: Lock| (lock.segment.clone(), Stand { former: former.remove(&lock.segment), lock });
+        let mut stands: HashMap<_, _> = changed_rows::<Lock>(WHAT, &summary)?.into_iter().map(stand).collect();
         let missing: Vec<SegmentId> = segments.iter().filter(|s| !stands.contains_key(*s)).cloned().collect();
-        stands.extend(self.locks_of_segments(&missing).await?.into_iter().map(|l| (l.segment.clone(), l)));
+        // Whatever stood before: what is found here was not changed.
+        let found = self.locks_of_segments(&missing).await?.into_iter();
+        stands.extend(found.map(|lock| (lock.segment.clone(), Stand { former: Some(lock.clone()), lock })));
         Ok(stands)
     }
 
     /// Replaces those locks in `stands` that belong to nodes dead for longer than the margin.
     async fn take_over(
         &self,
-        stands: &mut HashMap<SegmentId, Lock>,
+        stands: &mut HashMap<SegmentId, Stand>,
         node: &NodeId,
         holder: &str,
         epoch: u64,
         spared: &(dyn Fn(&NodeId) -> bool + Sync),
     ) -> Result<()> {
         const WHAT: &str = "take over locks";
-        if stands.values().all(|lock| &lock.node == node || spared(&lock.node)) {
+        if stands.values().all(|stand| &stand.lock.node == node || spared(&stand.lock.node)) {
             return Ok(());
         }
         let nodes = self.nodes().await?;
@@ -142,8 +157,9 @@ impl Catalog {
             // No row: stopped in order, or removed by the master after lease and margin.
             nodes.iter().find(|n| n.node() == Some(who)).is_none_or(|n: &NodeStatus| n.dead_for(TAKEOVER_MARGIN))
         };
+        let locks = stands.values().map(|stand| &stand.lock);
         let dead: Vec<Lock> =
-            stands.values().filter(|l| &l.node != node && !spared(&l.node) && ended(&l.node)).cloned().collect();
+            locks.filter(|l| &l.node != node && !spared(&l.node) && ended(&l.node)).cloned().collect();
         for lock in dead {
             let fields = json!({
                 "id": lock.id, "node": node, "segment": lock.segment, "under_promotion": false, "holder": holder,
@@ -167,7 +183,7 @@ impl Catalog {
             let summary = self.write(WHAT, &statement).await?;
             if let Some(now) = changed_rows::<Lock>(WHAT, &summary)?.pop() {
                 tracing::info!(segment = %lock.segment, from = %lock.node, to = %now.node, fence = now.fence, "lock of a dead node changed hands");
-                stands.insert(lock.segment, now);
+                stands.insert(lock.segment.clone(), Stand { lock: now, former: Some(lock) });
             }
         }
         Ok(())
@@ -256,6 +272,23 @@ impl Catalog {
             released += self.write("release locks", &statement).await?.deleted;
         }
         Ok(released)
+    }
+
+    /// Puts `former` back in the place of a lock that was taken over from it, only if `lock` still stands: whoever took it over has not
+    /// written, and the former holder may have what was never promoted. Whether it did.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn restore_lock(&self, lock: &Lock, former: &Lock) -> Result<bool> {
+        let row = to_json(former);
+        let statement = r::table(LOCK)
+            .get(lock.id.as_str())
+            .replace(|old| {
+                let mine = same_lock(&old, lock);
+                r::branch(old.clone().eq(Json::Null), old.clone(), r::branch(mine, r::expr(row), old))
+            })
+            .durability("hard");
+        Ok(self.write("put a lock back", &statement).await?.replaced > 0)
     }
 
     /// Sets or takes back the mark that a promotion is running, only if node, holder and fence are the caller's and the mark is not yet as

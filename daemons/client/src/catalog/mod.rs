@@ -262,6 +262,13 @@ fn changed_rows<T: DeserializeOwned>(what: &'static str, summary: &WriteSummary)
     Ok(rows)
 }
 
+/// The rows that a write with `return_changes` found there before.
+fn before_change<T: DeserializeOwned>(what: &'static str, summary: &WriteSummary) -> Result<Vec<T>> {
+    let changes = summary.changes.iter().flatten();
+    let before = changes.filter_map(|change| change.get("old_val")).filter(|row| !row.is_null());
+    before.map(|row| T::deserialize(row).map_err(|e| CatalogError::Record { what, why: e.to_string() })).collect()
+}
+
 fn to_json<T: serde::Serialize>(record: &T) -> Json {
     serde_json::to_value(record).unwrap_or_else(|e| json!({ "unserializable": e.to_string() }))
 }

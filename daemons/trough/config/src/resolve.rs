@@ -46,6 +46,12 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
     if lease.as_secs_f64() < 1.0 {
         return Err(raw.bad("LEASE", "must be 1 second or more"));
     }
+    let election_cycle = raw.seconds("ELECTION_CYCLE", 10.0)?;
+    for (key, cycle) in [("ELECTION_CYCLE", election_cycle), ("SYNC_LOOP_TIMING", sync_loop_timing)] {
+        if cycle.is_zero() {
+            return Err(raw.bad(key, "must be more than 0 seconds"));
+        }
+    }
     let none_if_zero = |n: u64| (n > 0).then_some(n);
     let epsilon = raw.number("PLACEMENT_EPSILON")?.unwrap_or(0.05);
     if !(0.001..=10.0).contains(&epsilon) {
@@ -59,7 +65,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
             None => system::default_storage(&local_data),
         },
         local_data,
-        election_cycle: raw.seconds("ELECTION_CYCLE", 10.0)?,
+        election_cycle,
         read_port: raw.port("READ_PORT", 6444)?,
         write_port: raw.port("WRITE_PORT", 6222)?,
         sync_server_port: raw.port("SYNC_SERVER_PORT", 6111)?,

@@ -175,4 +175,8 @@ fn times_are_bounded() {
         assert!(e.contains(key) && e.contains("a century"), "{e}");
     }
     assert!(Settings::from_yaml("LEASE: 3155760000").is_ok());
+    for key in ["ELECTION_CYCLE", "SYNC_LOOP_TIMING", "LEASE"] {
+        let e = error(&format!("{key}: 0"));
+        assert!(e.contains(key), "{e}");
+    }
 }

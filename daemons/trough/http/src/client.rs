@@ -40,6 +40,11 @@ fn builder(settings: &Settings) -> anyhow::Result<reqwest::ClientBuilder> {
         // A redirect could lead the token elsewhere.
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
+    #[cfg(target_os = "linux")]
+    {
+        // After a cut, a kept connection would be tried again only at TCP's long intervals.
+        builder = builder.tcp_user_timeout(Duration::from_secs(5));
+    }
     if let Some(ca) = &settings.tls_ca {
         let pem = std::fs::read(ca).with_context(|| format!("read TLS_CA {}", ca.display()))?;
         for certificate in

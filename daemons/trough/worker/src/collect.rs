@@ -166,7 +166,7 @@ pub(crate) async fn remove(worker: &Arc<Worker>, segment: &SegmentId) -> bool {
     match worker.engine.remove(file).await {
         Ok(()) => {
             worker.files.remove(segment);
-            worker.locks.forget_orphan(segment);
+            worker.locks.forget_file(segment);
             tracing::info!(%segment, "local copy removed");
             true
         }

@@ -14,6 +14,8 @@ pub(crate) struct View<'a> {
     pub(crate) want: Option<&'a Want>,
     /// Whether the write lock vanished while the file held what was never promoted.
     pub(crate) orphan: bool,
+    /// Whether the file's log has what was written under a lock that is gone.
+    pub(crate) stray: bool,
     /// If this process holds the write lock: what the file is; none inside if it has been written since it was known.
     pub(crate) held: Option<Option<Base>>,
 }
@@ -57,7 +59,8 @@ pub(crate) fn decide(view: &View<'_>) -> Step {
         (Some(_), None) => Step::Fetch,
         (None, Some(_)) => Step::Collect,
         (Some(_), Some(local)) if local.broken.is_some() => Step::Freshen,
-        (Some(want), Some(local)) if !want.is_met_by(local) => Step::Freshen,
+        // Its length and time say nothing of its log.
+        (Some(want), Some(local)) if view.stray || !want.is_met_by(local) => Step::Freshen,
         (Some(_), Some(_)) => Step::Serve,
     }
 }
@@ -108,7 +111,7 @@ mod tests {
 
     fn step(local: Option<Stamp>, wanted: Option<Stamp>, held: Option<Option<Base>>) -> Step {
         let (local, wanted) = (local.map(file), wanted.map(want));
-        decide(&View { local: local.as_ref(), want: wanted.as_ref(), orphan: false, held })
+        decide(&View { local: local.as_ref(), want: wanted.as_ref(), orphan: false, stray: false, held })
     }
 
     #[test]
@@ -125,18 +128,26 @@ mod tests {
     fn broken_copies_are_fetched_again() {
         let broken = LocalFile { broken: Some("x".into()), ..file(V1) };
         assert_eq!(
-            decide(&View { local: Some(&broken), want: Some(&want(V1)), orphan: true, held: None }),
+            decide(&View { local: Some(&broken), want: Some(&want(V1)), orphan: true, stray: false, held: None }),
             Step::Freshen
         );
     }
 
     #[test]
+    fn a_stray_log_is_not_served_for_long() {
+        let (local, want) = (LocalFile { plain: false, ..file(V1) }, want(V1));
+        let view = |orphan| View { local: Some(&local), want: Some(&want), orphan, stray: true, held: None };
+        assert_eq!(decide(&view(false)), Step::Freshen);
+        assert_eq!(decide(&view(true)), Step::Keep);
+    }
+
+    #[test]
     fn what_was_never_promoted_outlives_the_metadata() {
         for want in [None, Some(want(V1)), Some(want(V2))] {
-            let orphan = View { local: Some(&file(V1)), want: want.as_ref(), orphan: true, held: None };
+            let orphan = View { local: Some(&file(V1)), want: want.as_ref(), orphan: true, stray: false, held: None };
             assert_eq!(decide(&orphan), Step::Keep);
         }
-        let lost = View { local: None, want: Some(&want(V1)), orphan: true, held: None };
+        let lost = View { local: None, want: Some(&want(V1)), orphan: true, stray: false, held: None };
         assert_eq!(decide(&lost), Step::Fetch);
     }
 
@@ -156,8 +167,13 @@ mod tests {
         assert_eq!(step(Some(V1), Some(V1), Some(Some(Base::Found(V1)))), Step::Release);
         // Of the same length, and nobody knows whether it is the same: it may hold what was never promoted.
         let timeless = Want { mtime_ms: None, ..want(V1) };
-        let held =
-            View { local: Some(&file(V1)), want: Some(&timeless), orphan: false, held: Some(Some(Base::Found(V1))) };
+        let held = View {
+            local: Some(&file(V1)),
+            want: Some(&timeless),
+            orphan: false,
+            stray: false,
+            held: Some(Some(Base::Found(V1))),
+        };
         assert_eq!(decide(&held), Step::Nothing);
         assert_eq!(step(Some(V1), None, Some(Some(Base::Canonical(V1)))), Step::ReleaseIfServedElsewhere);
         assert_eq!(step(Some(V1), None, Some(Some(Base::Found(V1)))), Step::ReleaseIfServedElsewhere);

@@ -200,11 +200,11 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
     Ok(())
 }
 
-/// Takes up a lock of this very process again that had vanished and is back: the metadata was restored.
+/// Takes up a lock of this very process again that was gone and is back: the metadata was restored, or who had taken it over could do nothing with it.
 fn readopt(worker: &Worker, segment: &SegmentId, row: Option<Lock>) {
     let is_ours = |row: &Lock| row.node == worker.node && row.holder.as_deref() == Some(worker.holder.as_str());
     if let Some(row) = row.filter(is_ours)
-        && worker.locks.is_orphan(segment)
+        && worker.locks.is_missed(segment)
     {
         tracing::warn!(%segment, fence = row.fence, "the write lock is back, the segment can be written again");
         worker.locks.acquired(row, Base::Unknown);

@@ -64,6 +64,9 @@ impl Lease {
     }
 }
 
+/// So many leases after the last look at the other nodes they count as dead.
+const BLIND: u32 = 3;
+
 /// What is known of another node.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -71,7 +74,8 @@ pub(crate) struct Peer {
     pub(crate) read_url: Option<String>,
     /// Base URL of its write port, if it is one of ours.
     pub(crate) write_url: Option<String>,
-    alive_until: Option<Instant>,
+    /// How long its lease runs from a renewal.
+    ttl: Duration,
 }
 
 /// The other nodes, as of the last look at their rows.
@@ -107,10 +111,8 @@ impl Peers {
             .into_iter()
             .filter_map(|status| {
                 let node = status.node()?.clone();
-                let left = (status.service.ttl - status.age_seconds).clamp(0.0, 1e9);
-                let alive_until = status.alive.then(|| asked + Duration::from_secs_f64(left));
-                let peer = Peer { read_url: status.service.read_url, write_url: status.service.write_url, alive_until };
-                Some((node, peer))
+                let ttl = Duration::from_secs_f64(status.service.ttl.clamp(0.0, 1e9));
+                Some((node, Peer { read_url: status.service.read_url, write_url: status.service.write_url, ttl }))
             })
             .collect();
         let watched = known.watched.filter(|_| watched).or(Some(asked));
@@ -119,24 +121,35 @@ impl Peers {
 
     /// For how long this process has seen, without a gap, that the node does not renew its lease.
     pub(crate) fn silent_for(&self, node: &NodeId) -> Duration {
-        let known = self.0.read();
-        let since = known.unchanged.get(node).map(|(_, since)| *since).or(known.watched);
-        let silence = known.asked.zip(since).map(|(asked, since)| asked.saturating_duration_since(since));
-        silence.unwrap_or_default()
+        self.0.read().silent_for(node)
     }
 
     pub(crate) fn get(&self, node: &NodeId) -> Option<Peer> {
         self.0.read().nodes.get(node).cloned()
     }
 
-    /// Whether the node, which held a lock at `seen`, may be alive. One without a row stopped in order or has been dead for
-    /// long; only if it was seen after the last look at the rows may it have come since.
+    /// Whether the node, which held a lock at `seen`, may be alive: unless it was watched, for as long as its lease runs, not to renew it. What the
+    /// server's clock says does not count, as it may have been set; nor does the time since the last look, as the node may have renewed since.
+    /// But after [`BLIND`] leases without a look nobody knows anything, and copies are better than nothing.
+    ///
+    /// One without a row stopped in order or has been dead for long; only if it was seen after the last look at the rows may it
+    /// have come since.
     pub(crate) fn may_be_alive(&self, node: &NodeId, seen: Instant) -> bool {
-        let known = self.0.read();
-        match known.nodes.get(node) {
-            Some(peer) => peer.alive_until.is_some_and(|until| Instant::now() < until),
-            None => known.asked.is_none_or(|asked| seen > asked),
-        }
+        self.0.read().may_be_alive(node, seen, Instant::now())
+    }
+}
+
+impl Known {
+    fn silent_for(&self, node: &NodeId) -> Duration {
+        let since = self.unchanged.get(node).map(|(_, since)| *since).or(self.watched);
+        let silence = self.asked.zip(since).map(|(asked, since)| asked.saturating_duration_since(since));
+        silence.unwrap_or_default()
+    }
+
+    fn may_be_alive(&self, node: &NodeId, seen: Instant, now: Instant) -> bool {
+        let Some(peer) = self.nodes.get(node) else { return self.asked.is_none_or(|asked| seen > asked) };
+        let looked = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) <= peer.ttl * BLIND);
+        looked && self.silent_for(node) < peer.ttl
     }
 }
 
@@ -175,6 +188,41 @@ mod tests {
         // The database was away, so nobody could renew.
         look(20, vec![]);
         assert_eq!((peers.silent_for(&a), peers.silent_for(&b)), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_node_is_dead_when_it_was_watched_to_be() {
+        let (peers, gap, begun) = (Peers::default(), Duration::from_secs(3), Instant::now());
+        let a = NodeId::new("a").expect("id");
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let look = |ms: u64, heartbeat: f64| peers.replace(vec![status("a", heartbeat)], at(ms), gap);
+        let alive = |ms: u64| peers.0.read().may_be_alive(&a, begun, at(ms));
+        // However old the row seems to be, as clocks may have been set.
+        look(0, 1.0);
+        assert!(alive(0) && alive(2_900));
+        // A late look of its own says nothing of the other.
+        assert!(alive(3_500));
+        look(3_000, 2.0);
+        assert!(alive(5_900));
+        // Its lease is 3 s.
+        look(5_900, 2.0);
+        assert!(alive(6_500));
+        look(6_000, 2.0);
+        assert!(!alive(6_001));
+        // It is back.
+        look(7_000, 3.0);
+        assert!(alive(7_001));
+        // The metadata is away, and stays away.
+        assert!(alive(16_000) && !alive(16_001));
+        // After a gap nobody knows since when it is silent.
+        look(30_000, 3.0);
+        assert!(alive(30_001));
+        look(32_000, 3.0);
+        look(33_000, 3.0);
+        assert!(!alive(33_001));
+        peers.replace(vec![], at(34_000), gap);
+        assert!(!alive(34_001), "it stopped in order");
+        assert!(peers.0.read().may_be_alive(&a, at(34_500), at(34_501)), "it may have come since");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod status;
 mod stranded;
 mod system;
 mod told;
+mod undo;
 mod write;
 
 pub use start::{Addresses, run};

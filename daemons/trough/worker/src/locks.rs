@@ -15,7 +15,7 @@ use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, records::Lock};
 use trough_engine::Guard;
 use trough_http::events::{Events, What};
 
-use crate::{files::Stamp, lease::Lease};
+use crate::{files::Stamp, lease::Lease, undo::Undo};
 
 /// What the local file of a held segment is, as long as nothing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,12 +132,24 @@ pub(crate) struct Locks {
     /// Segments whose lock vanished from the database while this process held it and their files may hold what was never promoted:
     /// the database was lost. Nobody else has the lock, so the files are kept as they are until it is back.
     orphans: RwLock<HashSet<SegmentId>>,
+    /// Segments whose lock another node took over while their files here may have held what was never promoted. If that comes to nothing, the
+    /// lock becomes this process's again.
+    bereft: RwLock<HashSet<SegmentId>>,
+    /// Locks that could not be given back.
+    owed: Mutex<Vec<Undo>>,
 }
 
 impl Locks {
     /// Of the node whose events these are.
     pub(crate) fn new(events: Events) -> Self {
-        Self { events, held: RwLock::default(), foreign: RwLock::default(), orphans: RwLock::default() }
+        Self {
+            events,
+            held: RwLock::default(),
+            foreign: RwLock::default(),
+            orphans: RwLock::default(),
+            bereft: RwLock::default(),
+            owed: Mutex::default(),
+        }
     }
 
     /// The tenure of this process, if it has the lock.
@@ -151,9 +163,25 @@ impl Locks {
         !orphans.is_empty() && orphans.contains(segment)
     }
 
-    /// The file of an orphan is gone, for good.
-    pub(crate) fn forget_orphan(&self, segment: &SegmentId) {
+    /// Whether a lock of this process that comes back is to be taken up: the file may still hold what was never promoted.
+    pub(crate) fn is_missed(&self, segment: &SegmentId) -> bool {
+        self.is_orphan(segment) || self.bereft.read().contains(segment)
+    }
+
+    /// The file that may have held what was never promoted is not there any more.
+    pub(crate) fn forget_file(&self, segment: &SegmentId) {
         self.orphans.write().remove(segment);
+        self.bereft.write().remove(segment);
+    }
+
+    /// Notes a lock that could not be given back.
+    pub(crate) fn owe(&self, undo: Undo) {
+        self.owed.lock().push(undo);
+    }
+
+    /// The locks that could not be given back, to be tried again.
+    pub(crate) fn take_owed(&self) -> Vec<Undo> {
+        std::mem::take(&mut *self.owed.lock())
     }
 
     /// The other node that has the lock, and since when that is known.
@@ -165,7 +193,7 @@ impl Locks {
     /// Notes a lock that this process has just acquired; a tenure that it has already is kept.
     pub(crate) fn acquired(&self, lock: Lock, base: Base) -> Arc<Held> {
         self.foreign.write().remove(&lock.segment);
-        self.orphans.write().remove(&lock.segment);
+        self.forget_file(&lock.segment);
         let mut held = self.held.write();
         if let Some(old) = held.get(&lock.segment)
             && old.is_valid()
@@ -224,13 +252,16 @@ impl Locks {
         if tenure.is_valid() {
             tracing::warn!(%segment, fence = tenure.lock.fence, "the write lock was taken away");
             self.events.note(segment, What::LockLost { fence: tenure.lock.fence });
-            if vanished && !matches!(tenure.base(), Some(Base::Canonical(_))) {
+            let promoted = matches!(tenure.base(), Some(Base::Canonical(_)));
+            if vanished && !promoted {
                 tracing::error!(
                     %segment,
                     "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; \
                      restore the metadata"
                 );
                 self.orphans.write().insert(segment.clone());
+            } else if !promoted {
+                self.bereft.write().insert(segment.clone());
             }
         }
         self.released(tenure);
@@ -373,6 +404,25 @@ mod tests {
         locks.changed(&segment(), None);
         locks.changed(&segment(), Some(&lock("other", "b", 4)));
         assert!(!locks.is_orphan(&segment()), "another node's now");
+    }
+
+    #[test]
+    fn a_lock_that_was_taken_over_is_missed_as_long_as_the_file_is_there() {
+        let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
+        locks.acquired(lock("me", "a", 1), Base::Canonical(Stamp { bytes: 1, mtime_ms: 2 }));
+        locks.changed(&segment(), Some(&lock("other", "b", 2)));
+        assert!(!locks.is_missed(&segment()), "all of it was promoted");
+        for back in [true, false] {
+            locks.acquired(lock("me", "a", 3), Base::Unknown).note_write();
+            locks.changed(&segment(), Some(&lock("other", "b", 4)));
+            assert!(locks.is_missed(&segment()) && !locks.is_orphan(&segment()));
+            if back {
+                locks.acquired(lock("me", "a", 3), Base::Unknown);
+            } else {
+                locks.forget_file(&segment());
+            }
+            assert!(!locks.is_missed(&segment()));
+        }
     }
 
     #[test]

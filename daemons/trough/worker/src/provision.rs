@@ -26,6 +26,7 @@ use crate::{
     locks::Base,
     state::Worker,
     stranded,
+    undo::Undo,
 };
 
 /// Questions to the store, and fetches, at the same time.
@@ -156,14 +157,19 @@ async fn provision_new(
         .acquire_locks_unless(&segments, &worker.node, &worker.holder, epoch, &spared)
         .await
         .map_err(|e| catalog_error(&e))?;
-    let mut locked = Vec::new();
+    let (mut locked, mut undos) = (Vec::new(), HashMap::new());
     for (segment, outcome) in segments.iter().zip(outcomes) {
         match outcome {
             // Held already: the file may hold what was never promoted, and stays as it is.
-            LockOutcome::Acquired(_) if worker.locks.held(segment).is_some() => {
+            LockOutcome::Acquired { .. } if worker.locks.held(segment).is_some() => {
                 sizes.push((segment.clone(), held_already(worker, segment)));
             }
-            LockOutcome::Acquired(lock) => locked.push((segment.clone(), lock)),
+            LockOutcome::Acquired { lock, former } => {
+                if let Some(undo) = Undo::of(worker, &lock, former) {
+                    undos.insert(segment.clone(), undo);
+                }
+                locked.push((segment.clone(), lock));
+            }
             LockOutcome::Held(lock) => {
                 worker.locks.changed(segment, Some(&lock));
                 sizes.push((segment.clone(), Err(held_elsewhere(worker, &lock))));
@@ -175,15 +181,11 @@ async fn provision_new(
     if let Err(error) = noted {
         failed.extend(ready.drain(..).map(|(segment, lock, _)| (segment, lock, error.clone())));
     }
-    let mut returned = Vec::new();
-    for (segment, lock, error) in failed {
-        returned.push(lock);
+    for (segment, _, error) in failed {
+        if let Some(undo) = undos.remove(&segment) {
+            undo.attempt(worker).await;
+        }
         sizes.push((segment, Err(error)));
-    }
-    if !returned.is_empty()
-        && let Err(error) = worker.catalog.release_locks(&returned).await
-    {
-        tracing::warn!(%error, locks = returned.len(), "cannot give back locks of failed provisionings");
     }
     let mut advertised = Vec::with_capacity(ready.len());
     for (segment, lock, file) in ready {

@@ -18,11 +18,12 @@ use crate::{
     advertise::{READ, WRITE},
     collect,
     decide::{Step, View, decide},
-    files::Stamp,
+    files::{LocalFile, Stamp},
     fresh::{self, Pending},
     locks::{Base, Held},
     python,
     state::Worker,
+    undo,
 };
 
 /// Locks released in one statement.
@@ -43,7 +44,14 @@ pub(crate) fn step_of(worker: &Worker, segment: &SegmentId) -> Step {
     let (local, want) = (worker.files.get(segment), worker.wants.get(segment));
     let held = worker.locks.held(segment).map(|held| held.base());
     let orphan = worker.locks.is_orphan(segment);
-    decide(&View { local: local.as_ref(), want: want.as_ref(), orphan, held })
+    let stray = held.is_none() && local.as_ref().is_some_and(|local| is_stray(worker, segment, local));
+    decide(&View { local: local.as_ref(), want: want.as_ref(), orphan, stray, held })
+}
+
+/// Whether the log of a file here has what was written under a lock that is gone, and nobody has it now. As long as another has, nobody is
+/// answered from the file, and the lock may come back.
+fn is_stray(worker: &Worker, segment: &SegmentId, local: &LocalFile) -> bool {
+    !local.plain && worker.stranded.is_noted(segment) && worker.locks.foreign(segment).is_none()
 }
 
 /// Reconciles until the shutdown.
@@ -187,8 +195,13 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
         Step::Fetch | Step::Freshen | Step::FreshenAndRelease => {
             let local = worker.files.get(segment);
             if held.is_none() {
-                // A copy that was served goes on until the newer one has come; one of an earlier life is not served before.
-                let usable = local.as_ref().is_some_and(|file| file.broken.is_none() && file.served);
+                // A copy that was served goes on until the newer one has come; one of an earlier life is not served before, nor one with
+                // what others have not.
+                let stray = local.as_ref().is_some_and(|local| is_stray(worker, segment, local));
+                if stray {
+                    worker.files.update(segment, |file| file.served = false);
+                }
+                let usable = !stray && local.as_ref().is_some_and(|file| file.broken.is_none() && file.served);
                 worker.advertiser.set(segment, if usable { READ } else { 0 });
             }
             if let Some(want) = worker.wants.get(segment) {
@@ -358,6 +371,7 @@ pub(crate) async fn give_back(worker: &Arc<Worker>, held: &Arc<Held>) {
 
 /// Tries again to give back what could not be given back.
 async fn give_back_leftovers(worker: &Arc<Worker>) {
+    undo::settle(worker).await;
     for held in worker.locks.unreleased() {
         let Some(_busy) = worker.busy.try_acquire(std::slice::from_ref(&held.lock.segment)) else { continue };
         // Acquired anew meanwhile, the row may be that tenure's.

@@ -336,7 +336,7 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
     let outcomes = worker.catalog.acquire_locks(&segments, &worker.node, &worker.holder, epoch).await?;
     let mut taken = Vec::new();
     for outcome in outcomes {
-        let LockOutcome::Acquired(lock) = outcome else { continue };
+        let LockOutcome::Acquired { lock, .. } = outcome else { continue };
         let base = match worker.files.get(&lock.segment) {
             Some(local) if local.plain || is_empty(&local.path.with_extension("sqlite-wal")) => {
                 Base::Found(local.stamp)

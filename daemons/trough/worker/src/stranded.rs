@@ -155,6 +155,7 @@ pub(crate) async fn set_aside(worker: &Arc<Worker>, segment: &SegmentId) -> Resu
         })
     };
     let kept = finished(keeping, &format!("set the file of segment '{segment}' aside")).await?;
+    worker.locks.forget_file(segment);
     tracing::error!(
         %segment, kept = %kept.display(),
         "another node took the write lock over; what was acknowledged here since the last promotion is only in the file that was kept"

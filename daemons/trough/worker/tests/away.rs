@@ -6,7 +6,10 @@ mod common;
 use common::{Cluster, id, wait_for};
 use serde_json::json;
 use trough_client::catalog::TAKEOVER_MARGIN;
-use trough_core::records::Service;
+use trough_core::{
+    NodeId,
+    records::{Lock, Service},
+};
 use trough_reql::r;
 
 /// One row, promoted, assigned to the worker, without a lock.
@@ -185,4 +188,58 @@ async fn no_lock_is_taken_from_a_worker_that_only_looks_dead() {
     assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_was_taken_over_for_nothing_is_its_former_holders_again() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "LEASE: 1\n").await);
+    at_rest(&cluster, &one).await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    let node = one.node.clone();
+    one.stop().await;
+    let before = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    // The canonical copy is there, but it is no database.
+    let path = cluster.store.stat(&id("s")).await.expect("canonical copy").path;
+    let sound = std::fs::read(&path).expect("read");
+    std::fs::write(&path, b"this is no database, but long enough to be looked at").expect("write");
+    let wish = json!({"segment": "s", "schema": "t"});
+    wait_for("the lock to be taken over, and put back", async || {
+        let (status, answer) = cluster.manage(&two, "/provision", wish.clone()).await;
+        assert_ne!(status, 200, "{answer}");
+        answer.to_string().contains("no sound database").then_some(())
+    })
+    .await;
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert_eq!((&lock.node, lock.fence, lock.holder), (&node, before.fence, before.holder));
+    // Its writes are where they were.
+    std::fs::write(&path, sound).expect("write");
+    let one = cluster.worker("one", "").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (3)").await.0, 200);
+    cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"1,2,3\"}]\n").await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_log_has_is_not_served_once_the_lock_is_gone() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "").await;
+    at_rest(&cluster, &one).await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    // Another node takes the lock over, and gives it back without a promotion.
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    let other = Lock { node: NodeId::new("other").expect("id"), fence: lock.fence + 1, ..lock.clone() };
+    assert!(cluster.catalog.restore_lock(&lock, &other).await.expect("catalog"));
+    wait_for("the loss to be noticed", async || {
+        (cluster.write(&one, "s", "insert into t values (3)").await.0 != 200).then_some(())
+    })
+    .await;
+    assert!(cluster.catalog.release_lock(&other).await.expect("catalog"));
+    cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"1\"}]\n").await;
+    let kept = std::fs::read_dir(one.data.join("stranded")).expect("kept").count();
+    assert_eq!(kept, 1);
+    one.stop().await;
 }

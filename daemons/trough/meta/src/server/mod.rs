@@ -22,6 +22,10 @@ use crate::figures::{Figures, Meters};
 use crate::store::Store;
 use pool::Pool;
 
+/// How long what was sent to a client may stay unacknowledged.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// A client has this long for its TLS handshake.
 const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Clients at the same time; further ones are sent away.
@@ -263,6 +267,9 @@ async fn client(
 ) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
+    // What a feed tells must not wait for TCP's long intervals after a cut: the client opens another connection.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     match tls {
         None => connection::serve(shared, stream, stop).await,
         Some(acceptor) => {

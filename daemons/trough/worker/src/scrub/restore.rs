@@ -46,12 +46,13 @@ pub(crate) async fn canonical(
     }
     let outcome = worker
         .catalog
-        .acquire_locks(std::slice::from_ref(segment), &worker.node, &worker.holder, epoch)
+        // Of no other node, dead or not: it may have what is newer than this copy.
+        .acquire_locks_unless(std::slice::from_ref(segment), &worker.node, &worker.holder, epoch, &|_| true)
         .await
         .map_err(|e| catalog_error(&e))?
         .pop();
     let lock = match outcome {
-        Some(LockOutcome::Acquired(lock)) => lock,
+        Some(LockOutcome::Acquired { lock, .. }) => lock,
         Some(LockOutcome::Held(lock)) => {
             return refuse(ErrorCode::NotWritable, format!("node '{}' may write it: promote it from there", lock.node));
         }
