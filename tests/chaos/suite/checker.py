@@ -11,9 +11,9 @@ from .history import unpack
 LEASE_LEFT = LEASE * 2 / 3 - 0.5
 # How long after a fault its effect may last: connections are opened again, feeds begin anew, leases are renewed.
 SETTLE = 4.0
-# Faults after which connections stand that TCP tries again only after as long as they were cut, up to so many seconds.
+# Faults after which connections stand that TCP tries again only after as long as they were cut, up to so many seconds: then they are closed.
 CUTS = ("cut_meta", "cut_pair", "cut_one_way", "cut_off", "slow_net")
-BACK_OFF = 20.0
+BACK_OFF = 5.0
 # How far the follower of the lock table may be behind.
 BEHIND = 1.0
 
