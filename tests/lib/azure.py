@@ -12,55 +12,45 @@ import email.utils
 import hashlib
 import hmac
 import http.client
-import json
-import os
 import pathlib
 import shutil
-import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from hadoop import free_ports, wait_for
+from server import Server
 
 # The one account that Azurite has at first, and its key, as Azurite's documentation gives them.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
+def server(directory):
+    return Server(directory, "azure", "azurite")
+
+
 def start(directory):
     program = shutil.which("azurite-blob")
     if not program:
         raise SystemExit("no azurite-blob; npm has it: azurite@3.37.0")
-    directory.mkdir(parents=True, exist_ok=True)
-    [port] = free_ports(1)
-    address = f"http://127.0.0.1:{port}/{ACCOUNT}"
-    with open(directory / "azure.log", "ab") as log:
-        command = [program, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location", str(directory / "data"), "--blobHost", "127.0.0.1",
-                   "--blobPort", str(port)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    (directory / "azure.json").write_text(json.dumps({"pid": process.pid, "address": address}))
 
-    def answers():
-        if process.poll() is not None:
-            raise RuntimeError((directory / "azure.log").read_text()[-2000:])
+    def command(port):
+        data = str(pathlib.Path(directory, "data"))
+        return [program, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location", data, "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+
+    def answers(address):
         try:
             urllib.request.urlopen(address + "?comp=list", timeout=5)
         except urllib.error.HTTPError as refused:
             return refused.code == 403  # it asks who we are
         return True
-    wait_for("Azurite", answers, 120)
-    return address
+
+    return server(directory).start(command, f"/{ACCOUNT}", answers, 120)
 
 
 def stop(directory):
-    state = json.loads((directory / "azure.json").read_text())
-    command = pathlib.Path(f"/proc/{state['pid']}/cmdline")
-    if command.exists() and b"azurite" in command.read_bytes():
-        os.kill(state["pid"], signal.SIGTERM)
-    (directory / "azure.json").unlink()
+    server(directory).stop()
 
 
 def container(address, name, method):
@@ -80,9 +70,9 @@ def container(address, name, method):
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["start", where]:
-            print(start(pathlib.Path(where)))
+            print(start(where))
         case ["stop", where]:
-            stop(pathlib.Path(where))
+            stop(where)
         case ["make", address, name]:
             container(address, name, "PUT")
         case ["drop", address, name]:
