@@ -163,7 +163,7 @@ unsafe fn sample(
     let condition = format!("(random() & 4294967295) < {}", (share * UNIT).ceil().min(UNIT) as u64);
     let conditions = if share >= 1.0 { Vec::new() } else { vec![condition] };
     let from = quote_identifier(&table.table.name);
-    let scanned = statement::scan(&from, &scope, &columns, &conditions, &Order::default());
+    let scanned = statement::scan(&from, &scope, &columns, &conditions, &[], &Order::default());
     let Some(mut answer) = ask(table, cluster, &census.sampled, scanned.statement.map) else { return 0 };
     let mut arena = Arena::default();
     let mut random = Random::new();

@@ -317,11 +317,10 @@ pub(crate) unsafe fn scan_plan(
     let mut shipper = Shipper::new(tables.scope(), &walk::collation);
     let from = relation.from(&mut walker, &mut shipper);
     // SAFETY: as for the caller.
-    let (mut conditions, keys) = unsafe { print_conditions(split, tables, relation.ships, &mut walker, &mut shipper) };
+    let (conditions, keys) = unsafe { print_conditions(split, tables, relation.ships, &mut walker, &mut shipper) };
     // SAFETY: as for the caller.
     let arranged = unsafe { order::print(arrangement, tables, &keys.keys, &mut walker, &mut shipper) }
         .expect("the arrangement was printed when the path was made");
-    conditions.extend(shipper.form_checks());
     let mut outputs = Vec::new();
     let mut columns = Vec::new();
     for (attribute, index) in wanted {
@@ -336,7 +335,8 @@ pub(crate) unsafe fn scan_plan(
         };
         outputs.push(Output { attribute: *attribute, source });
     }
-    let scanned = statement::scan(&from, tables.scope(), &columns, &conditions, &arranged.order);
+    let scanned =
+        statement::scan(&from, tables.scope(), &columns, &conditions, &shipper.form_checks(), &arranged.order);
     let slots = walker.into_slots();
     let plan = ScanPlan {
         map: scanned.statement.map,

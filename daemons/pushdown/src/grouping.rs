@@ -4,7 +4,7 @@ use crate::{
     aggregate::{Aggregate, PartColumn},
     column::{Column, Encoding, InvalidText, Storage},
     oid::Oid,
-    statement::{Statement, where_clause},
+    statement::{Statement, end, where_clause},
 };
 
 /// The columns of an aggregation's answer: first the keys (`k1`, `k2`, …), then what the aggregates need (`a1`, `a2`, …),
@@ -52,7 +52,14 @@ impl Grouping {
 
     /// The SQL. Unless it is `by_segment`, workers add up the groups of their segments; then the segment is a key too, and
     /// an empty segment makes no group. `having` are conditions on the columns, of an aggregation by segment.
-    pub fn statement(&self, from: &str, conditions: &[String], having: &[String], by_segment: bool) -> Statement {
+    pub fn statement(
+        &self,
+        from: &str,
+        conditions: &[String],
+        forms: &[String],
+        having: &[String],
+        by_segment: bool,
+    ) -> Statement {
         debug_assert!(by_segment || having.is_empty());
         let keys = self.keys.iter().enumerate().map(|(i, key)| format!("{key} AS k{}", i + 1));
         let parts = self.parts.iter().enumerate().map(|(i, part)| format!("{} AS a{}", part.map, i + 1));
@@ -60,9 +67,11 @@ impl Grouping {
         if map.is_empty() {
             map.push("NULL AS a1".to_owned());
         }
+        // Without an aggregate, which HAVING would need, one row says that there are any.
+        let limit = (self.keys.is_empty() && self.parts.is_empty()).then(|| "1".to_owned());
+        let end = end(limit, forms);
         let (select, group) = match (self.keys.len(), self.parts.is_empty()) {
-            // HAVING needs an aggregate; without one, one row says that there are any.
-            (0, true) => ("SELECT", " LIMIT 1".to_owned()),
+            (0, true) => ("SELECT", String::new()),
             (0, false) if by_segment => ("SELECT", " HAVING count(*) > 0".to_owned()),
             (0, false) => ("SELECT", String::new()),
             (_, true) => ("SELECT DISTINCT", String::new()),
@@ -71,7 +80,7 @@ impl Grouping {
                 ("SELECT", format!(" GROUP BY {ordinals}"))
             }
         };
-        let map = format!("{select} {} FROM {from}{}{group}", map.join(", "), where_clause(conditions));
+        let map = format!("{select} {} FROM {from}{}{group}{end}", map.join(", "), where_clause(conditions));
         let map = if having.is_empty() { map } else { format!("SELECT * FROM ({map}){}", where_clause(having)) };
         Statement { map, reduce: (!by_segment).then(|| self.reduce()) }
     }

@@ -31,14 +31,22 @@ pub struct Scanned {
 }
 
 /// A scan of columns of what stands behind FROM. With no column, a row is one NULL. Where workers pick the first rows of
-/// their segments, sort keys that are not among the columns follow them.
-pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String], order: &Order) -> Scanned {
+/// their segments, sort keys that are not among the columns follow them. `forms` are the shipper's
+/// [`form_checks`](crate::ship::Shipper::form_checks).
+pub fn scan(
+    from: &str,
+    scope: &Scope,
+    columns: &[usize],
+    conditions: &[String],
+    forms: &[String],
+    order: &Order,
+) -> Scanned {
     let mut list: Vec<_> = columns.iter().filter_map(|c| scope.column(*c)).map(column_sql).collect();
     let condition = where_clause(conditions);
     if !order.reduces() {
         let keys = order.keys.iter().filter(|key| !key.segment).map(|key| key.sorting(&key.sql));
         let order_by = order_clause(keys);
-        let limit = limit_clause(order);
+        let limit = limit_clause(order, forms);
         if list.is_empty() {
             list.push("NULL".to_owned());
         }
@@ -61,7 +69,7 @@ pub fn scan(from: &str, scope: &Scope, columns: &[usize], conditions: &[String],
     let selected: Vec<_> = list.iter().zip(&names).map(|(sql, name)| format!("{sql} AS {name}")).collect();
     let within = order_clause(sorted.iter().filter(|(segment, _)| !segment).map(|(_, sql)| sql.clone()));
     let over = order_clause(sorted.iter().map(|(_, sql)| sql.clone()));
-    let limit = limit_clause(order);
+    let limit = limit_clause(order, forms);
     let statement = Statement {
         map: format!("SELECT {} FROM {from}{condition}{within}{limit}", selected.join(", ")),
         reduce: Some(format!("SELECT * FROM partial{over} LIMIT ?1")),
@@ -76,8 +84,20 @@ fn order_clause(keys: impl Iterator<Item = String>) -> String {
 
 /// The sign keeps SQLite from planning by the parameter's value, for then it would compile the statement anew each time that the
 /// parameter is bound.
-fn limit_clause(order: &Order) -> String {
-    order.limit.map(|n| format!(" LIMIT +?{n}")).unwrap_or_default()
+fn limit_clause(order: &Order, forms: &[String]) -> String {
+    end(order.limit.map(|n| format!("+?{n}")), forms)
+}
+
+/// How a map ends: how many rows it gives, and the tests of forms. They stand in OFFSET, which SQLite computes before it looks for any
+/// row; a condition would be tested only once a row fulfils the others, so that an equality with a text in another form would just find nothing.
+pub fn end(limit: Option<String>, forms: &[String]) -> String {
+    match (limit, forms) {
+        (None, []) => String::new(),
+        (Some(limit), []) => format!(" LIMIT {limit}"),
+        (limit, forms) => {
+            format!(" LIMIT {} OFFSET 0 * ({})", limit.as_deref().unwrap_or("-1"), forms.join(" AND "))
+        }
+    }
 }
 
 pub(crate) fn where_clause(conditions: &[String]) -> String {

@@ -121,7 +121,7 @@ fn what_is_stored_in_several_forms_sorts_as_it_reads() {
 
 fn scan(columns: &[usize], order: &Order) -> (String, Option<String>, usize) {
     let scope = Scope::of([&table()]);
-    let scanned = statement::scan("`t`", &scope, columns, &["(`i` > ?1)".into()], order);
+    let scanned = statement::scan("`t`", &scope, columns, &["(`i` > ?1)".into()], &[], order);
     (scanned.statement.map, scanned.statement.reduce, scanned.width)
 }
 

@@ -2,7 +2,7 @@
 
 use pgrx::{pg_guard, pg_sys};
 use serde::{Deserialize, Serialize};
-use trough_pushdown::{Expr, Shipper, quote_identifier};
+use trough_pushdown::{Expr, Shipper, quote_identifier, statement};
 
 use super::{identity::Identity, returning, unsupported};
 use crate::{
@@ -264,9 +264,9 @@ unsafe fn statement(
         let mut walker = Walker::new(tables);
         let mut shipper = Shipper::new(tables.scope(), &walk::collation);
         let from = relation.from(&mut walker, &mut shipper);
-        let (mut conditions, keys) =
+        let (conditions, keys) =
             plan::print_conditions(&relation.split, tables, relation.ships, &mut walker, &mut shipper);
-        conditions.extend(shipper.form_checks());
+        let forms = shipper.form_checks();
         let conditions =
             if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let bytewise = shipper.is_bytewise();
@@ -293,7 +293,7 @@ unsafe fn statement(
         let returning = returning.map(|columns| returning::clause(table, columns)).unwrap_or_default();
         let slots = walker.into_slots();
         let probe = ScanPlan {
-            map: format!("SELECT 1 FROM {from}{conditions} LIMIT 1"),
+            map: format!("SELECT 1 FROM {from}{conditions}{}", statement::end(Some("1".to_owned()), &forms)),
             bytewise,
             params,
             width: 1,

@@ -42,12 +42,12 @@ pub(crate) unsafe fn plan(
         let printed = print::print(shape, tables, &mut walker, &mut shipper).expect(ships);
         let grouping = Grouping::new(printed.keys, &printed.aggregates);
         let from = relation.from(&mut walker, &mut shipper);
-        let (mut conditions, keys) =
+        let (conditions, keys) =
             plan::print_conditions(&relation.split, tables, plan::Ships::All, &mut walker, &mut shipper);
         let places = answers.places.into_iter().zip(tables.scope().len()..).collect();
         let (having, local) = having(&shape.having, places, &mut walker, &mut shipper);
-        conditions.extend(shipper.form_checks());
-        let statement = grouping.statement(&from, &conditions, &having, printed.by_segment);
+        let forms = shipper.form_checks();
+        let statement = grouping.statement(&from, &conditions, &forms, &having, printed.by_segment);
 
         let mut outputs = printed.outputs;
         for (mut output, columns) in printed.states.into_iter().zip(grouping.columns()) {

@@ -44,6 +44,11 @@ SELECT count(DISTINCT extract(minute from at)) FROM clock;
 SELECT trough.write('archive', 'h0', 'CREATE TABLE stamped (id INTEGER, at TEXT, day TEXT); INSERT INTO stamped VALUES (1, ''2000-02-29T12:00:00Z'', ''2000-02-29''), (2, ''2000-02-29 12:00:01'', ''2000-03-01'')');
 CREATE FOREIGN TABLE stamped (segment text OPTIONS (segment 'true'), id bigint, at timestamptz OPTIONS (trusted 'true'), day date OPTIONS (trusted 'true')) SERVER archive OPTIONS (segments '^h0$');
 SELECT id FROM stamped WHERE at < '2000-02-29 12:00:00+00';
+-- What finds nothing tells as well.
+SELECT id FROM stamped WHERE at = '2000-02-29 13:00:00+00';
+SELECT count(*) FROM stamped WHERE at = '2000-02-29 13:00:00+00';
+SELECT id FROM stamped WHERE at = '2000-02-29 13:00:00+00' ORDER BY id LIMIT 1;
+DELETE FROM stamped WHERE at = '2000-02-29 13:00:00+00';
 SELECT max(at) FROM stamped;
 SELECT count(*) FROM stamped GROUP BY at;
 SELECT id FROM stamped ORDER BY at LIMIT 1;

@@ -23,7 +23,7 @@ use crate::{
 /// Files of at most so many bytes are taken to be planned as the first one was; reading one of them whole takes a moment only.
 const SMALL: u64 = 256 << 10;
 
-/// A map `… ORDER BY keys LIMIT +?n`, without its end and with a bound.
+/// A map `… ORDER BY keys LIMIT +?n`, without its end and with a bound. The end may have tests: `… OFFSET 0 * (…)`.
 pub(crate) struct Bounded {
     /// The map itself.
     map: String,
@@ -41,7 +41,11 @@ pub(crate) struct Bounded {
 impl Bounded {
     /// For a map that ends in the same order (its text is `list`) and in as many rows as its reduce.
     pub(crate) fn new(request: &QueryRequest, keys: &[Key], list: &str, wanted: i64) -> Option<Self> {
-        let (start, number) = request.map.rsplit_once(" LIMIT +?")?;
+        let (start, end) = request.map.rsplit_once(" LIMIT +?")?;
+        let (number, tests) = end.split_once(' ').unwrap_or((end, ""));
+        if !tests.is_empty() && !gives_nought(tests) {
+            return None;
+        }
         let body = start.strip_suffix(list)?.strip_suffix(" ORDER BY ")?;
         let limit = request.params.get(number.parse::<usize>().ok()?.checked_sub(1)?)?;
         if *limit != Value::Integer(wanted) {
@@ -54,7 +58,8 @@ impl Bounded {
         // Without the affinity and the collation of a column, so that values compare as the keys of first rows do. NULL is let
         // through wherever it sorts. No index is used for it: where one gives the order, the map itself is run.
         let compare = if *descending { ">=" } else { "<=" };
-        let sql = format!("SELECT * FROM ({body}) WHERE (+{name} COLLATE BINARY {compare} ?{number}) IS NOT 0");
+        let end = if tests.is_empty() { String::new() } else { format!(" LIMIT -1 {tests}") };
+        let sql = format!("SELECT * FROM ({body}) WHERE (+{name} COLLATE BINARY {compare} ?{number}) IS NOT 0{end}");
         let query = Query::new(&sql, params).bytewise(request.bytewise);
         let by_bytes = |key: &Key| {
             let item = format!(" COLLATE BINARY AS {}", key.name);
@@ -115,6 +120,26 @@ impl Bounded {
     }
 }
 
+/// Whether an OFFSET is nought times something, and that is all of it.
+fn gives_nought(offset: &str) -> bool {
+    let Some(rest) = offset.strip_prefix("OFFSET 0 * (") else { return false };
+    let (mut depth, mut quoted) = (1_u32, None);
+    for (at, sign) in rest.bytes().enumerate() {
+        match (quoted, sign) {
+            (Some(quote), sign) if sign == quote => quoted = None,
+            (Some(_), _) => {}
+            (None, b'\'' | b'`' | b'"') => quoted = Some(sign),
+            (None, b'(') => depth += 1,
+            (None, b')') if depth == 1 => return at + 1 == rest.len(),
+            (None, b')') => depth -= 1,
+            // Brackets quote as well, and comments may hide anything.
+            (None, b'[' | b'-' | b'/') => return false,
+            (None, _) => {}
+        }
+    }
+    false
+}
+
 /// Whether a statement's rows are sorted by all their keys when they have been found. Those that an index has sorted, be it by
 /// some keys only, end with the last that is wanted.
 fn sorts(conn: &Connection, sql: &str) -> rusqlite::Result<bool> {
@@ -127,4 +152,32 @@ fn sorts(conn: &Connection, sql: &str) -> rusqlite::Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gives_nought;
+
+    #[test]
+    fn only_nought_is_nought() {
+        for nought in [
+            "(1)",
+            "(f(`a)`, 'it''s )') AND g(1))",
+            "(coalesce((SELECT trough_form(`t`, 'date', 'x', 't') FROM `x` LIMIT 1), 1))",
+        ] {
+            assert!(gives_nought(&format!("OFFSET 0 * {nought}")), "{nought}");
+        }
+        for other in [
+            "0 * (1) + 5",
+            "0 * (1)) + (5",
+            "0 * (1",
+            "5",
+            "0 * ('x) ",
+            "0 * ([a)]) + 5)",
+            "0 * (1 /* ) */ )",
+            "0 * (1)  ",
+        ] {
+            assert!(!gives_nought(&format!("OFFSET {other}")), "{other}");
+        }
+    }
 }
