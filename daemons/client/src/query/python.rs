@@ -124,7 +124,7 @@ impl<'de> Deserialize<'de> for Row {
     }
 }
 
-fn rows(body: &[u8]) -> Result<Rows, SegmentError> {
+pub(super) fn rows(body: &[u8]) -> Result<Rows, SegmentError> {
     // It breaks off in the middle at what it cannot put into JSON, under status 200.
     let broken = |why: String| {
         let message = format!(
