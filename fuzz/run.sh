@@ -9,7 +9,7 @@
 # fuzz/run.sh TARGET 0 after it was put into fuzz/regressions/TARGET.
 set -euo pipefail
 cd "$(dirname "$0")"
-all=(reql_wire meta_query query_frames settings segments expressions)
+all=(reql_wire meta_query query_frames results settings segments expressions)
 work=$(realpath -m "../target/fuzz")
 bins=$work/debug
 
@@ -24,8 +24,8 @@ run() { # target, seconds
   local target=$1 seconds=$2 log=$work/$1.log
   local corpus=$work/corpus/$target findings=$work/findings/$target
   mkdir -p "$corpus" "$findings" "corpus/$target" "regressions/$target"
-  # A minute at most for one input, and 2 GB of memory: far beyond what any may take.
-  local options=(-timeout=60 -rss_limit_mb=2048 -artifact_prefix="$findings/" -print_final_stats=1 -verbosity=1)
+  # 20 seconds at most for one input, and 2 GB of memory: far beyond what any may take.
+  local options=(-timeout=20 -rss_limit_mb=2048 -artifact_prefix="$findings/" -print_final_stats=1)
   if ! "$bins/$target" "${options[@]}" -runs=0 "corpus/$target" "regressions/$target" >"$log" 2>&1; then
     tail -40 "$log"
     echo "fuzz: $target fails on an input that is kept (log: $log)"
@@ -50,10 +50,10 @@ minimise() {
   for target in "${all[@]}"; do
     mkdir -p "$work/corpus/$target" "corpus/$target" "$work/minimised"
     rm -rf "$work/minimised/$target" && mkdir "$work/minimised/$target"
-    "$bins/$target" -merge=1 -timeout=60 -rss_limit_mb=2048 "$work/minimised/$target" "corpus/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
+    "$bins/$target" -merge=1 -timeout=20 -rss_limit_mb=2048 "$work/minimised/$target" "corpus/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
     # Short inputs cover nearly all: what is kept stays small.
     rm -rf "corpus/$target" && mkdir "corpus/$target"
-    find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 100000) print $2 }' |
+    find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 60000 && NR <= 800) print $2 }' |
       while read -r file; do cp "$file" "corpus/$target/"; done
     echo "fuzz: $target keeps $(find "corpus/$target" -type f | wc -l) inputs, $(du -sb "corpus/$target" | cut -f1) bytes"
   done

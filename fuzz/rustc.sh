@@ -11,7 +11,7 @@ for argument in "$@"; do
   previous=$argument
 done
 case $crate in
-  trough_core | trough_reql | trough_client | trough_config | trough_meta | reql_wire | meta_query | query_frames | settings | segments | expressions)
+  trough_core | trough_pushdown | trough_reql | trough_client | trough_config | trough_meta | reql_wire | meta_query | query_frames | results | settings | segments | expressions)
     exec "$rustc" "$@" --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
     ;;

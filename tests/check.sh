@@ -7,6 +7,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 step "format"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 step "the extension carries no server code"
 tree=$(cargo tree -p pg_trough -e normal,build --prefix none | awk '{print $1}' | sort -u)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that CI runs, from a fresh machine: installs, a real HDFS and an S3-compatible server, lints, unit, PostgreSQL versions, cluster, compat, shell, page, fdw, bi, chaos,
-# the build with libhdfs, packages and the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
+# fuzzing, the build with libhdfs, packages and the demo itself. The servers are started once, for all stages; without Java or Maven Central CI fails, and elsewhere its tests are skipped.
 # Prints each stage's time and a summary. Stages may be named: tests/run.sh check fdw
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -117,12 +117,12 @@ deploy() {
   cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb
   pytest -rs tests/deploy
 }
-# Every target over what is kept of it, then FUZZ_SECONDS of new inputs.
+# Every target over what is kept of it, then FUZZ_SECONDS (60) of new inputs; two targets at a time.
 fuzz() { fuzz/run.sh; }
 # The tour is taken twice, as it may be run again and again.
 demo() { DEMO_NO_BUILD=1 DEMO_STOP=1 DEMO_TOURS=2 DEMO_DIR=${TEST_DEMO_DIR:-/var/tmp/pg_trough-test-demo} DEMO_PORT=25433 DEMO_BASE_PORT=26400 scripts/demo.sh; }
 
-all=(setup python_env hdfs s3 azure gcs check versions build cluster ops secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs hdrs deploy demo)
+all=(setup python_env hdfs s3 azure gcs check versions build cluster ops secure cluster_hdfs compat shell page fdw bi obs chaos chaos_hdfs fuzz hdrs deploy demo)
 stages=("${@:-${all[@]}}")
 export TROUGH_BIN=${TROUGH_BIN:-$PWD/target/release/trough}
 

@@ -16,8 +16,11 @@ fuzz_target!(|text: &str| {
         .map(|(key, value)| (format!("TROUGH_{key}"), value.to_owned()));
     match Settings::from_parts(yaml, environment) {
         Ok(settings) => {
-            let _ = settings.rethinkdb_url();
-            let _ = settings.base_url(settings.read_port);
+            assert!(settings.base_url(settings.read_port).ends_with('/'));
+            // Whoever reads the URL finds in it what was written.
+            if let Ok(url) = trough_reql::Options::from_url(&settings.rethinkdb_url()) {
+                assert_eq!(url.password.as_str(), settings.rethinkdb_password);
+            }
             let segment = trough_core::SegmentId::new("300124").expect("an id");
             let _ = settings.minimum_assignments.for_segment(&segment);
             let _ = settings.cold_store_segment.for_segment(&segment);

@@ -3,11 +3,11 @@
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 use trough_core::moments::{IntMoments, Overflow, PairMoments, RealMoments, State};
-use trough_pushdown::{StateKind, oid};
+use trough_pushdown::{StateKind, fit::Unfit, oid, serial};
 
 use crate::{
     aggfn::StateFunction,
-    decode::{Arena, Decoder, Item, Unfit},
+    decode::{Arena, Decoder, Item},
     errors::Failure,
     pg,
     plandata::{Finish, Stored},
@@ -69,19 +69,13 @@ impl StateDecoder {
                     }
                     sum => i128::from(sum.map_or(Ok(None), |sum| integer(*sum))?.unwrap_or(0)),
                 };
-                (count > 0).then(|| pg::make_varlena(&sum_state(count, sum)))
+                (count > 0).then(|| pg::make_varlena(&serial::sum_state(count, sum)))
             }
-            StateKind::IntSum | StateKind::IntMoments { .. } => bytes::<IntMoments>(first)?.map(|moments| {
-                let mut state = sum_state(moments.count, moments.sum);
-                if let StateKind::IntMoments { big } = self.kind {
-                    let (high, low) = moments.squares;
-                    number(&mut state, false, [high, (low >> 64) as u64, low as u64]);
-                    if big {
-                        numeric_rest(&mut state, moments.count);
-                    }
-                }
-                pg::make_varlena(&state)
-            }),
+            StateKind::IntSum => bytes::<IntMoments>(first)?
+                .map(|moments| pg::make_varlena(&serial::sum_state(moments.count, moments.sum))),
+            StateKind::IntMoments { big } => {
+                bytes::<IntMoments>(first)?.map(|moments| pg::make_varlena(&serial::moments_state(&moments, big)))
+            }
             StateKind::RealSum { single } => {
                 let sum = match first {
                     Item::Null => None,
@@ -139,44 +133,6 @@ fn integer(item: Item<'_>) -> Result<Option<i64>, Unfit> {
 
 fn float8(r: f64) -> pg_sys::Datum {
     pg_sys::Datum::from(r.to_bits())
-}
-
-/// The form of `int8_avg_serialize`: the count, then the sum; `numeric_poly_serialize` adds the sum of squares.
-fn sum_state(count: i64, sum: i128) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
-    out.extend_from_slice(&count.to_be_bytes());
-    let magnitude = sum.unsigned_abs();
-    number(&mut out, sum < 0, [0, (magnitude >> 64) as u64, magnitude as u64]);
-    out
-}
-
-/// What `numeric_serialize` adds for integers: the greatest scale, how many have it, and how many are NaN or infinite.
-fn numeric_rest(out: &mut Vec<u8>, count: i64) {
-    out.extend_from_slice(&0i32.to_be_bytes());
-    for n in [count, 0, 0, 0] {
-        out.extend_from_slice(&n.to_be_bytes());
-    }
-}
-
-/// A numeric variable as digits of base 10,000. The number's highest 64 bits come first.
-fn number(out: &mut Vec<u8>, negative: bool, mut limbs: [u64; 3]) {
-    const NEGATIVE: i32 = 0x4000;
-    let mut digits: Vec<i16> = Vec::new();
-    while limbs.iter().any(|limb| *limb > 0) {
-        let mut rest = 0u128;
-        for limb in &mut limbs {
-            let part = rest << 64 | u128::from(*limb);
-            *limb = (part / 10_000) as u64;
-            rest = part % 10_000;
-        }
-        digits.push(rest as i16);
-    }
-    digits.reverse();
-    let weight = digits.len().saturating_sub(1) as i32;
-    for n in [digits.len() as i32, weight, if negative { NEGATIVE } else { 0 }, 0] {
-        out.extend_from_slice(&n.to_be_bytes());
-    }
-    digits.iter().for_each(|d| out.extend_from_slice(&d.to_be_bytes()));
 }
 
 fn array(items: &[pg_sys::Datum], element: u32) -> pg_sys::Datum {

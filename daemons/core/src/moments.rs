@@ -215,12 +215,8 @@ impl IntMoments {
     pub fn add(&mut self, number: i64) {
         self.count += 1;
         self.sum += i128::from(number);
-        self.add_squares((0, u128::from(number.unsigned_abs()).pow(2)));
-    }
-
-    fn add_squares(&mut self, (high, low): (u64, u128)) {
-        let (sum, carried) = self.squares.1.overflowing_add(low);
-        self.squares = (self.squares.0 + high + u64::from(carried), sum);
+        let (low, carried) = self.squares.1.overflowing_add(u128::from(number.unsigned_abs()).pow(2));
+        self.squares = (self.squares.0 + u64::from(carried), low);
     }
 }
 
@@ -247,9 +243,12 @@ impl State for IntMoments {
     }
 
     fn merge(&mut self, other: &Self) -> Result<(), Overflow> {
-        self.count += other.count;
-        self.sum += other.sum;
-        self.add_squares(other.squares);
+        // No numbers make these overflow; bytes that are no state's do.
+        let count = self.count.checked_add(other.count).ok_or(Overflow)?;
+        let sum = self.sum.checked_add(other.sum).ok_or(Overflow)?;
+        let (low, carried) = self.squares.1.overflowing_add(other.squares.1);
+        let high = self.squares.0.checked_add(other.squares.0).and_then(|high| high.checked_add(carried.into()));
+        *self = Self { count, sum, squares: (high.ok_or(Overflow)?, low) };
         Ok(())
     }
 }
@@ -274,6 +273,21 @@ mod tests {
         assert_eq!(state.squares, (1, (1 << 126) + 9));
         assert_eq!(IntMoments::from_bytes(&state.to_bytes()), Some(state));
         assert_eq!(IntMoments::from_bytes(b""), None);
+    }
+
+    #[test]
+    fn bytes_that_are_no_state_of_numbers_overflow() {
+        let most = IntMoments { count: i64::MAX, sum: i128::MAX, squares: (u64::MAX, u128::MAX) };
+        for other in [
+            IntMoments { count: 1, ..IntMoments::default() },
+            IntMoments { sum: 1, ..IntMoments::default() },
+            IntMoments { squares: (0, 1), ..IntMoments::default() },
+            IntMoments { squares: (1, 0), ..IntMoments::default() },
+        ] {
+            let mut state = most;
+            assert_eq!(state.merge(&other), Err(Overflow));
+            assert_eq!(state, most);
+        }
     }
 
     #[test]

@@ -168,7 +168,9 @@ pub fn is_canonical_timestamp(text: &[u8], utc: bool) -> bool {
     const FORM: &[u8] = b"0000-00-00T00:00:00.000000";
     let (body, zone) = text.split_at(text.len().min(FORM.len()));
     let alike = |(c, form): (&u8, &u8)| if *form == b'0' { c.is_ascii_digit() } else { c == form };
-    body.len() == FORM.len() && body.iter().zip(FORM).all(alike) && zone == if utc { &b"Z"[..] } else { b"" }
+    let whole = body.len() == FORM.len() && body.iter().zip(FORM).all(alike);
+    // Midnight and whole minutes have one writing.
+    whole && body[11..13] < b"24"[..] && body[17] < b'6' && zone == if utc { &b"Z"[..] } else { b"" }
 }
 
 /// Units of an epoch encoding in a microsecond's terms.
@@ -293,6 +295,8 @@ pub fn timestamp_from_real(r: f64, encoding: Encoding) -> Result<i64, TimeError>
         _ => {}
     }
     let us = match (unit(encoding), encoding) {
+        // It is no number of 64 bits.
+        (Some(_), _) if r.is_nan() || r.abs() >= -(i64::MIN as f64) => return Err(TimeError::OutOfRange),
         (Some(unit), _) => {
             // The whole part apart, so that the fraction keeps its precision.
             let whole = (r.trunc() as i64).checked_mul(unit).ok_or(TimeError::OutOfRange)?;
@@ -386,6 +390,10 @@ mod tests {
             assert_eq!(text.len(), 27);
         }
         assert!(format_timestamp(INFINITY, true).is_err());
+        assert!(is_canonical_timestamp(b"2000-01-01T23:59:59.000000Z", true));
+        for other in ["2000-01-01T24:00:00.000000Z", "2000-01-01T23:59:60.000000Z", "2000-01-01T23:59:59Z"] {
+            assert!(!is_canonical_timestamp(other.as_bytes(), true), "{other}");
+        }
     }
 
     #[test]
@@ -407,6 +415,11 @@ mod tests {
             assert_eq!(timestamp_from_real(seconds, Encoding::EpochS), Ok(us));
         }
         assert_eq!(timestamp_from_real(f64::INFINITY, Encoding::EpochS), Ok(INFINITY));
+        for encoding in [Encoding::EpochS, Encoding::EpochMs, Encoding::EpochUs, Encoding::Julian] {
+            for r in [f64::NAN, 1e19, -1e19, 1e300] {
+                assert_eq!(timestamp_from_real(r, encoding), Err(TimeError::OutOfRange), "{r} in {encoding:?}");
+            }
+        }
         assert_eq!(compare_timestamp(INFINITY, Encoding::Iso8601, true), Value::Text(":".into()));
     }
 }

@@ -7,6 +7,8 @@ mod client;
 mod connection;
 mod cursor;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hosts;
 mod options;
 mod term;

@@ -63,6 +63,8 @@ SELECT code, name FROM event WHERE segment = 'ltext' ORDER BY code;
 SELECT code FROM event WHERE segment = 'ltext' AND name IS NULL ORDER BY code;
 ALTER FOREIGN TABLE event OPTIONS (SET invalid_text 'replace');
 SELECT code, name, length(name) FROM event WHERE segment = 'ltext' ORDER BY code;
+\! curl -sS "$WRITE_URL" --data-binary "insert into event (code, name, [any]) values (4, 'a text that stands before it', cast(x'61ff62' as text))"
+SELECT name, free FROM event WHERE segment = 'ltext' AND code = 4;
 ALTER FOREIGN TABLE event OPTIONS (DROP invalid_text);
 -- uuid and json.
 CREATE FOREIGN TABLE ids (segment text OPTIONS (segment 'true'), t uuid OPTIONS (column_name 'name'), b uuid OPTIONS (column_name 'body', encoding 'blob'), j jsonb OPTIONS (column_name 'any')) SERVER archive OPTIONS (table 'event', schema 'loose', segments '^u');

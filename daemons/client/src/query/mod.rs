@@ -23,6 +23,8 @@ use crate::{
 
 mod error;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod plan;
 mod python;
 mod skip;

@@ -124,7 +124,7 @@ impl<'de> Deserialize<'de> for Row {
     }
 }
 
-fn rows(body: &[u8]) -> Result<Rows, SegmentError> {
+pub(super) fn rows(body: &[u8]) -> Result<Rows, SegmentError> {
     // It breaks off in the middle at what it cannot put into JSON, under status 200.
     let broken = |why: String| {
         let message = format!(
@@ -177,7 +177,7 @@ fn inline(sql: &str, params: &[Value], segment: &SegmentId) -> String {
             '?' => {
                 let digits = rest[1..].bytes().take_while(u8::is_ascii_digit).count();
                 let number: usize = rest[1..=digits].parse().unwrap_or(next);
-                next = number + 1;
+                next = number.saturating_add(1);
                 literal(number.checked_sub(1).and_then(|n| params.get(n)).unwrap_or(&Value::Null), &mut out);
                 rest = &rest[1 + digits..];
                 continue;
@@ -249,6 +249,7 @@ mod tests {
             ("select :segment, :segments, a:segment", "select 'it''s', :segments, a'it''s'"),
             ("select 'open ?1", "select 'open ?1"),
             ("select é?2", "select é(-5)"),
+            ("select ?18446744073709551615, ?", "select NULL, NULL"),
         ] {
             assert_eq!(inline(sql, &params, &segment()), expected, "{sql}");
         }

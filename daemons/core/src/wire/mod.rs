@@ -131,6 +131,9 @@ pub struct FrameError(pub String);
 /// Frames larger than this are taken for garbage.
 pub const MAX_FRAME_BYTES: usize = 256 << 20;
 
+/// An end frame with more counts than this is garbage: what is no whole frame yet is read anew whenever bytes come.
+const MOST_COUNTS: u64 = 1_000;
+
 impl Frame {
     /// Appends the frame in MessagePack.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -373,7 +376,11 @@ fn parse(c: &mut Cursor<'_>) -> Result<Parsed, Stop> {
         }
         (9, 2) => {
             let mut stats = QueryStats::default();
-            for _ in 0..c.map()? {
+            let n = c.map()?;
+            if n > MOST_COUNTS {
+                return Err(Stop::Garbage(format!("{n} counts")));
+            }
+            for _ in 0..n {
                 let (name, n) = (c.string()?, c.uint()?);
                 match name.as_str() {
                     "ok" => stats.ok = n,
@@ -429,5 +436,8 @@ mod tests {
         let mut decoder = FrameDecoder::default();
         decoder.push(b"<html>502 Bad Gateway</html>");
         assert!(decoder.next_frame().is_err());
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&[0x92, 9, 0xdf, 0xff, 0xff, 0xff, 0xff]);
+        assert!(decoder.next_frame().is_err(), "an end frame of billions of counts");
     }
 }

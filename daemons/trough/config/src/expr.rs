@@ -124,6 +124,7 @@ impl<T: ExprValue> SegmentExpr<T> {
 /// # Errors
 /// A text that says what is wrong with it.
 pub(crate) fn arithmetic(source: &str) -> Result<f64, String> {
+    check_size(source)?;
     let expanded = expand_powers(source)?;
     let program = Program::compile(&expanded).map_err(|_| format!("{source:?} is no number"))?;
     if !program.references().variables().is_empty() {
@@ -141,7 +142,7 @@ pub(crate) fn arithmetic(source: &str) -> Result<f64, String> {
 fn expand_powers(source: &str) -> Result<String, String> {
     let Some((left, right)) = source.rsplit_once("**") else { return Ok(source.to_owned()) };
     let bad = || format!("{source:?}: ** needs a whole number on both sides");
-    let base_at = left.trim_end().rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
+    let base_at = left.trim_end().trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let right = right.trim_start();
     let end = right.find(|c: char| !c.is_ascii_digit()).unwrap_or(right.len());
     let base: i64 = left[base_at..].trim().parse().map_err(|_| bad())?;
@@ -152,10 +153,14 @@ fn expand_powers(source: &str) -> Result<String, String> {
 
 /// The CEL equivalent of a Python lambda of one argument, as far as its parts have one.
 pub(crate) fn translate_lambda(lambda: &str) -> String {
+    let example = || format!("{VARIABLE}.startsWith('x') ? 1 : 2");
+    if check_size(lambda).is_err() {
+        return example();
+    }
     let body = lambda.trim().trim_start_matches("lambda").trim_start();
     let (argument, body) = body.split_once(':').unwrap_or((VARIABLE, body));
     let cel = translate_conditional(&rename(body.trim(), argument.trim()));
-    if Program::compile(&cel).is_ok() { cel } else { format!("{VARIABLE}.startsWith('x') ? 1 : 2") }
+    if check_size(&cel).is_ok() && Program::compile(&cel).is_ok() { cel } else { example() }
 }
 
 fn translate_conditional(python: &str) -> String {
@@ -274,6 +279,8 @@ mod tests {
         ] {
             assert_eq!(translate_lambda(python), cel);
         }
+        let deep = format!("lambda s: {}", "[".repeat(100_000));
+        assert_eq!(translate_lambda(&deep), "segment_id.startsWith('x') ? 1 : 2");
     }
 
     #[test]
@@ -283,6 +290,8 @@ mod tests {
         assert_eq!(arithmetic("2 ** 3 ** 2"), Ok(512.0));
         assert!(arithmetic("os.cpu_count()").is_err());
         assert!(arithmetic("nonsense").is_err());
+        assert!(arithmetic("é2**3").is_err() && arithmetic("é 2 ** 3").is_err());
+        assert!(arithmetic(&"(".repeat(100_000)).is_err() && arithmetic(&"2**".repeat(100_000)).is_err());
     }
 
     #[test]

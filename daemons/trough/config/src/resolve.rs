@@ -74,7 +74,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         host_check_wait_period: raw.seconds("HOST_CHECK_WAIT_PERIOD", 5.0)?,
         hostname,
         sync_loop_timing,
-        rethinkdb_hosts: raw.texts("RETHINKDB_HOSTS")?.unwrap_or_else(|| vec!["localhost".into()]),
+        rethinkdb_hosts: rethinkdb_hosts(raw)?,
         minimum_assignments,
         maximum_assignments: maximum,
         run_as_cold_storage_node: raw.flag("RUN_AS_COLD_STORAGE_NODE", false)?,
@@ -102,7 +102,7 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
         store: store_url(raw)?,
         store_timeout: store_timeout(raw)?,
         store_options: store_options(raw)?,
-        rethinkdb_database: raw.text_or("RETHINKDB_DATABASE", "trough_configuration")?,
+        rethinkdb_database: rethinkdb_database(raw)?,
         rethinkdb_user: raw.text_or("RETHINKDB_USER", "admin")?,
         rethinkdb_password: raw.text_or("RETHINKDB_PASSWORD", "")?,
         meta_reader_password: raw.text("META_READER_PASSWORD")?,
@@ -161,6 +161,26 @@ pub(crate) fn resolve(raw: &Raw) -> Result<Settings, ConfigError> {
 }
 
 /// COLD_MODE; without it, whoever has a mount gets it.
+/// Hosts and database become parts of a URL, so they hold nothing that ends such a part.
+fn rethinkdb_hosts(raw: &Raw) -> Result<Vec<String>, ConfigError> {
+    const KEY: &str = "RETHINKDB_HOSTS";
+    let hosts = raw.texts(KEY)?.unwrap_or_else(|| vec!["localhost".into()]);
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    match hosts.iter().find(|host| host.is_empty() || !host.chars().all(plain)) {
+        Some(host) => Err(raw.bad(KEY, format!("{host:?} is no host; write its name or address, or host:port"))),
+        None => Ok(hosts),
+    }
+}
+
+fn rethinkdb_database(raw: &Raw) -> Result<String, ConfigError> {
+    const KEY: &str = "RETHINKDB_DATABASE";
+    let name = raw.text_or(KEY, "trough_configuration")?;
+    match name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        true => Ok(name),
+        false => Err(raw.bad(KEY, format!("{name:?} is no database's name; it may hold letters, digits, _ and -"))),
+    }
+}
+
 fn cold_mode(raw: &Raw) -> Result<ColdMode, ConfigError> {
     match raw.text("COLD_MODE")?.as_deref() {
         Some("mount") => return Ok(ColdMode::Mount),

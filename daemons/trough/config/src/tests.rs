@@ -113,6 +113,9 @@ fn the_store_has_options() {
 fn mistakes_are_named() {
     assert!(error("READ_PORT: 70000").contains("READ_PORT: must be at most 65535"));
     assert!(error("READ_PORT: many").contains("READ_PORT: \"many\" is no number"));
+    assert!(error("RETHINKDB_HOSTS: [\"user:pw@h\"]").contains("is no host"));
+    assert!(error("RETHINKDB_HOSTS: rethinkdb://h/d").contains("is no host"));
+    assert!(error("RETHINKDB_DATABASE: d?tls=off").contains("is no database's name"));
     assert!(error("- a").contains("KEY: value"));
     assert!(error("A: [").starts_with("settings"));
     assert!(error("LISTEN: 0.0.0.0").contains("TOKENS"));
