@@ -68,12 +68,24 @@ pub(crate) fn run(worker: Arc<Worker>, request: ScrubRequest, chosen: Vec<Segmen
 async fn scrub(worker: &Arc<Worker>, request: &ScrubRequest, chosen: Vec<SegmentId>, out: mpsc::Sender<ScrubLine>) {
     let throttle = TokenBucket::new(request.bandwidth.unwrap_or(BANDWIDTH));
     let mut counts = ScrubCounts { total: chosen.len() as u64, ..ScrubCounts::default() };
-    let mut told = Instant::now();
+    // Also while a slow throttle lets nothing through: whoever asks knows that it goes on, and whoever does not any more is noticed.
+    let mut ticks = tokio::time::interval(PROGRESS);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut repairing = VecDeque::new();
     let mut examined = std::pin::pin!(
         futures::stream::iter(chosen).map(|segment| examine(worker, segment, &throttle)).buffer_unordered(AT_ONCE)
     );
-    while let Some(Examined { segment, bytes, verdict, store }) = examined.next().await {
+    loop {
+        let next = tokio::select! {
+            next = examined.next() => next,
+            _ = ticks.tick() => {
+                if out.send(ScrubLine::Progress(counts)).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(Examined { segment, bytes, verdict, store }) = next else { break };
         counts.done += 1;
         counts.bytes += bytes;
         let found = |what: &str, detail: String| finding(&segment, Some(worker), what, detail);
@@ -100,10 +112,6 @@ async fn scrub(worker: &Arc<Worker>, request: &ScrubRequest, chosen: Vec<Segment
         if let Some((what, detail)) = store {
             counts.store_damaged += 1;
             lines.push(finding(&segment, None, what, detail));
-        }
-        if told.elapsed() >= PROGRESS {
-            told = Instant::now();
-            lines.push(ScrubLine::Progress(counts));
         }
         for line in lines {
             if out.send(line).await.is_err() {
