@@ -16,7 +16,7 @@ use super::stream::{Origin, Ranges, Source, Step, Stream, Transform, transform};
 use super::val::{Callable, Single, Val};
 use super::{Args, Exec};
 use crate::datum::{Datum, Object, key, object};
-use crate::error::{QueryError, Result};
+use crate::error::{Class, QueryError, Result};
 use crate::feed::{Change, FeedQueue};
 use crate::store::catalog::Table;
 use crate::store::scan::{self, Range, Space};
@@ -62,10 +62,13 @@ pub(super) fn changes(ex: &Exec, args: &mut Args) -> Result<Val> {
     };
     let limit = match args.opt(ex, "changefeed_queue_size")? {
         None => super::DEFAULT_ARRAY_LIMIT,
-        Some(size) => usize::try_from(size.as_int()?)
-            .ok()
-            .filter(|size| *size > 0)
-            .ok_or_else(|| QueryError::logic("Illegal changefeed queue size limit.  (Must be >= 1.)"))?,
+        Some(size) => {
+            let size = size.as_int()?;
+            usize::try_from(size)
+                .ok()
+                .filter(|size| *size > 0)
+                .ok_or_else(|| QueryError::logic(format!("Illegal changefeed queue size `{size}`.  (Must be >= 1.)")))?
+        }
     };
     let start = Start { options, squash, gather, queue_limit: limit };
     match args.val(ex, 0)? {
@@ -113,7 +116,16 @@ impl Start {
         Ok((Arc::new(Feed { note, states: self.options.states, queue, gather: self.gather }), commit))
     }
 
+    /// Fails if offsets are asked of a feed that has none.
+    fn no_offsets(&self, what: &str) -> Result<()> {
+        if self.options.offsets {
+            return Err(QueryError::logic(format!("Cannot include offsets for {what} subs.")));
+        }
+        Ok(())
+    }
+
     fn point(&self, ex: &Exec, single: Single) -> Result<Val> {
+        self.no_offsets("point")?;
         let key = key::primary(&single.key)?;
         let (feed, _) = self.subscribe(ex, &single.table, Some(key.clone()), note::ATOM_FEED)?;
         let (row, commit) = ex.read(|connection| {
@@ -145,6 +157,7 @@ impl Start {
             Origin::Nothing(why) => Err(QueryError::logic(*why).at(crate::error::Frame::Arg(0))),
             Origin::Ranges(ranges) => {
                 check(stream.transforms())?;
+                self.no_offsets("range")?;
                 self.ranges(ex, ranges.clone(), stream.transforms().to_vec())
             }
             Origin::Limit { ranges, transforms, limit } => {
@@ -156,9 +169,12 @@ impl Start {
                     ));
                 }
                 check(transforms)?;
+                if ranges.down.is_none() {
+                    return Err(QueryError::logic("Cannot get changes on the first elements of an unordered stream."));
+                }
                 if *limit > ex.query.array_limit {
                     return Err(QueryError::new(
-                        crate::error::Class::Resource,
+                        Class::Resource,
                         format!(
                             "Array size limit `{}` exceeded.  (`.limit(X).changes()` is illegal if X is larger than the \
                              array size limit.)",
@@ -476,8 +492,14 @@ impl RangeFeed {
             return Ok(Vec::new());
         }
         let mut out = VecDeque::new();
-        transform(ex, &self.transforms, doc.clone(), &mut out)?;
-        Ok(out.pop_front().map(|value| vec![value; times]).unwrap_or_default())
+        match transform(ex, &self.transforms, doc.clone(), &mut out) {
+            Ok(()) => Ok(out.pop_front().map(|value| vec![value; times]).unwrap_or_default()),
+            // A document that a function fails on is not in the feed, as it would not be in an index.
+            Err(error) if matches!(error.class, Class::Logic | Class::NonExistence | Class::User | Class::Resource) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
