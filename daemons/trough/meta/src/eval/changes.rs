@@ -12,6 +12,7 @@ use std::time::Duration;
 use trough_reql::proto::response_note as note;
 
 use super::limit_feed::LimitFeed;
+use super::point_feed::PointFeed;
 use super::stream::{Origin, Ranges, Source, Step, Stream, Transform, transform};
 use super::val::{Callable, Single, Val};
 use super::{Args, Exec};
@@ -302,37 +303,6 @@ pub(super) fn skipped(count: usize) -> Datum {
 /// The end of a feed whose table is gone.
 pub(super) fn aborted() -> QueryError {
     QueryError::op_failed("Changefeed aborted (unavailable).")
-}
-
-struct PointFeed {
-    feed: Arc<Feed>,
-    options: Options,
-    ready: VecDeque<Datum>,
-    /// Changes up to this commit are in the initial value.
-    since: i64,
-}
-
-impl Source for PointFeed {
-    fn next(&mut self, _ex: &Exec) -> Result<Step> {
-        if let Some(item) = self.ready.pop_front() {
-            return Ok(Step::Item(item));
-        }
-        let taken = self.feed.queue.take();
-        if taken.skipped > 0 {
-            self.ready.push_back(skipped(taken.skipped));
-        }
-        for change in taken.changes {
-            if change.commit > self.since && change.old != change.new {
-                let side = |doc: &Option<Datum>| doc.clone().unwrap_or(Datum::Null);
-                self.ready.push_back(self.options.change(side(&change.old), side(&change.new), None));
-            }
-        }
-        match self.ready.pop_front() {
-            Some(item) => Ok(Step::Item(item)),
-            None if taken.closed => Err(aborted()),
-            None => Ok(Step::Wait),
-        }
-    }
 }
 
 /// Places whose documents were told as initial values, as of a commit.
