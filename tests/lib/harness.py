@@ -192,7 +192,7 @@ def metadata_name():
     """Which metadata server the tests run over, for their report."""
     if METADATA == "meta":
         return "trough meta"
-    return subprocess.run(["rethinkdb", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(["rethinkdb", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
 class Dev:
