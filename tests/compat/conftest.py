@@ -1,13 +1,11 @@
-"""The metadata server of the compatibility tests (`trough meta`, or the real server that RETHINKDB_URL names), connections to it
-through RethinkDB's own driver, and a cluster of ours over it."""
+"""The metadata server of the compatibility tests (`trough meta`, the `rethinkdb` of PATH with TROUGH_TEST_METADATA=rethinkdb, or the
+server that RETHINKDB_URL names), connections to it through RethinkDB's own driver, and a cluster of ours over it."""
 
 import os
 import pathlib
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 
 import doublethink
@@ -19,14 +17,17 @@ RUST = ("127.0.0.11", "127.0.0.12")
 REAL = os.environ.get("RETHINKDB_URL")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/lib"))
-BIN = os.environ.get("TROUGH_BIN", str(ROOT / "target/release/trough"))
 
 
+import harness  # noqa: E402
 import hosts  # noqa: E402
 
+# Whether the tests run over `trough meta`.
+OURS = not REAL and harness.METADATA == "meta"
 
-def pytest_report_header():
-    return f"metadata: the RethinkDB server {REAL}" if REAL else "metadata: trough meta (RETHINKDB_URL names a real server instead)"
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"metadata: {f'the RethinkDB server {REAL}' if REAL else harness.metadata_name()}")
 
 
 @pytest.fixture(scope="session")
@@ -55,27 +56,16 @@ class Meta:
         self.process = None
 
     def start(self):
-        log = open(self.directory / "meta.log", "ab")
-        self.process = subprocess.Popen(
-            [BIN, "meta", "--dir", str(self.directory / "data"), "--listen", f"127.0.0.1:{self.port}"],
-            stdout=log,
-            stderr=log,
-        )
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                break
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                threading.Event().wait(0.02)
-        raise RuntimeError((self.directory / "meta.log").read_text())
+        self.process = harness.start_metadata(self.directory / "data", self.port, self.directory / "meta.log")
+        listens = lambda: not self.process.alive() or socket.create_connection((self.host, self.port), timeout=1).close() is None
+        harness.wait_for("the metadata server", listens, every=0.02)
+        if not self.process.alive():
+            raise RuntimeError(self.process.tail())
 
     def stop(self, how=signal.SIGTERM):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(how)
-            self.process.wait(timeout=30)
+        if self.process and self.process.alive():
+            self.process.p.send_signal(how)
+            self.process.p.wait(timeout=30)
 
 
 class RealServer:
@@ -94,7 +84,7 @@ def meta(tmp_path_factory):
     server.start()
     yield server
     server.stop()
-    assert server.process.returncode == 0, "SIGTERM did not stop the metadata server cleanly"
+    assert server.process.p.returncode == 0, "SIGTERM did not stop the metadata server cleanly"
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +117,7 @@ def rr(meta, r):
 
 @pytest.fixture
 def own_meta(tmp_path):
-    """A `trough meta` of one test's own, to be killed."""
+    """A metadata server of one test's own, to be killed."""
     server = Meta(tmp_path)
     server.start()
     yield server

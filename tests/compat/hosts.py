@@ -1,6 +1,6 @@
 """A cluster as it stands in production: each host is an address of its own (127.0.0.N) with the same ports on all, so that
-nodes find one another by name and port alone, as the Python trough does. Metadata: `trough meta`, or the server that
-RETHINKDB_URL names, whose database trough_configuration must not exist and is made and dropped."""
+nodes find one another by name and port alone, as the Python trough does. Metadata: as tests/lib/harness.py starts them, or the
+server that RETHINKDB_URL names, whose database trough_configuration must not exist and is made and dropped."""
 
 import json
 import os
@@ -35,8 +35,7 @@ class Metadata:
                     raise RuntimeError(f"the server of RETHINKDB_URL has a database {DATABASE}: the tests make and drop one")
             return
         self.host, (self.port,) = "127.0.0.1", harness.free_ports(1)
-        self.process = harness.Process(
-            [harness.BIN, "meta", "--dir", str(directory / "meta"), "--listen", f"127.0.0.1:{self.port}"], directory / "meta.log")
+        self.process = harness.start_metadata(directory / "meta", self.port, directory / "meta.log")
         harness.wait_for("the metadata server", lambda: socket.create_connection((self.host, self.port), timeout=1).close() is None)
 
     def connect(self):

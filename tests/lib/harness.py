@@ -36,6 +36,10 @@ if os.environ.get("TROUGH_TEST_SECURE"):
     SECURE = secure.Secure(_directory.name)
     os.environ.update(SECURE.environment())
 BIN = os.environ.get("TROUGH_BIN", str(ROOT / "target/release/trough"))
+# The metadata server of every cluster: `trough meta`, or with TROUGH_TEST_METADATA=rethinkdb the `rethinkdb` of PATH.
+METADATA = os.environ.get("TROUGH_TEST_METADATA", "meta")
+if METADATA not in ("meta", "rethinkdb") or (METADATA == "rethinkdb" and SECURE):
+    raise ValueError("TROUGH_TEST_METADATA must be meta or, without TROUGH_TEST_SECURE, rethinkdb")
 
 
 def free_ports(n):
@@ -176,6 +180,21 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-n:])
 
 
+def start_metadata(directory, port, log):
+    """A metadata server with its data in `directory`. Killed, it can be started again on them."""
+    if METADATA == "meta":
+        return Process([BIN, "meta", "--dir", str(directory), "--listen", f"127.0.0.1:{port}"], log)
+    return Process(["rethinkdb", "--directory", str(directory), "--bind", "127.0.0.1", "--driver-port", str(port), "--cluster-port",
+                    str(free_ports(1)[0]), "--no-http-admin", "--no-update-check", "--cache-size", "64"], log)
+
+
+def metadata_name():
+    """Which metadata server the tests run over, for their report."""
+    if METADATA == "meta":
+        return "trough meta"
+    return subprocess.run(["rethinkdb", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
 class Dev:
     """`trough dev` in a directory."""
 
@@ -247,7 +266,7 @@ class Cluster:
             "SYNC_SERVER_PORT": self.sync_port, "EXTERNAL_IP": "127.0.0.1", "SYNC_LOOP_TIMING": 1, "ELECTION_CYCLE": 1,
             "HOST_CHECK_WAIT_PERIOD": 1, "LOG_LEVEL": "INFO", "STORAGE_IN_BYTES": 10**12, "LISTEN": "127.0.0.1", **(settings or {}),
         }
-        self.meta = Process([BIN, "meta", "--dir", str(self.dir / "meta"), "--listen", f"127.0.0.1:{self.meta_port}"], self.dir / "meta.log")
+        self.meta = start_metadata(self.dir / "meta", self.meta_port, self.dir / "meta.log")
         wait_for("the metadata server", self.meta_up)
         self.sync = self.role("sync", {"HOSTNAME": "sync", "LOCAL_DATA": str(self.dir / "sync")})
         self.workers = []

@@ -113,7 +113,8 @@ async fn without_the_database_what_was_known_is_used() {
     let followed = cluster.discovery();
     assert_eq!(find(&looked_up, &segs(1)[0]).await, ["a"]);
     assert_eq!(listed(&followed).await, 3);
-    cluster.meta.shutdown().await;
+    let Some(meta) = cluster.meta else { return };
+    meta.shutdown().await;
     assert_eq!(listed(&followed).await, 3);
     assert_eq!(find(&looked_up, &segs(1)[0]).await, ["a"]);
     let error = looked_up.find(&[seg("never seen")]).await.unwrap_err();

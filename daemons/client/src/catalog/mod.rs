@@ -46,6 +46,7 @@ mod schemas;
 mod services;
 mod shreds;
 mod tables;
+mod twins;
 
 pub use assignments::{Assigned, Canonical, Generation};
 pub use documents::{BACKED_UP, Document};

@@ -28,10 +28,14 @@ impl Catalog {
             self.create(WHAT, &r::db_create(&db)).await?;
         }
         let present = self.names(WHAT, &r::db(&db).table_list()).await?;
-        for (table, indexes) in TABLES {
-            if !present.iter().any(|t| t == table) {
+        for (table, _) in TABLES.iter().filter(|(table, _)| !present.iter().any(|t| t == table)) {
+            // Others start now as well: what they made since must not be made again.
+            if !self.names(WHAT, &r::db(&db).table_list()).await?.iter().any(|t| t == table) {
                 self.create_table(&db, table, replicas).await?;
             }
+        }
+        self.unite_twins(&db, &TABLES.map(|(table, _)| table)).await?;
+        for (table, indexes) in TABLES {
             self.client.run(&r::table(table).wait()).await.map_err(|e| CatalogError::reql(WHAT, e))?;
             if indexes.is_empty() {
                 continue;

@@ -1,4 +1,5 @@
-//! A cluster in miniature: the metadata server in-process, and workers that answer as a test wants.
+//! A cluster in miniature: the metadata server in-process, or with RETHINKDB_URL set (`rethinkdb://HOST[:PORT]`) a database of each
+//! test's own on a real RethinkDB, and workers that answer as a test wants.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -29,15 +30,25 @@ use trough_core::{
 
 pub(crate) struct Cluster {
     pub(crate) catalog: Catalog,
-    pub(crate) meta: trough_meta::MetaServer,
+    /// None over a real RethinkDB.
+    pub(crate) meta: Option<trough_meta::MetaServer>,
     _dir: tempfile::TempDir,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let meta = trough_meta::MetaServer::start_ephemeral(dir.path()).await.unwrap();
-        let url = format!("rethinkdb://{}/trough_configuration", meta.local_addr());
+        let (meta, url) = match std::env::var("RETHINKDB_URL") {
+            Err(_) => {
+                let meta = trough_meta::MetaServer::start_ephemeral(dir.path()).await.unwrap();
+                let url = meta.url("trough_configuration");
+                (Some(meta), url)
+            }
+            Ok(server) => {
+                let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+                (None, format!("{}/trough_test_{name}", server.trim_end_matches('/')))
+            }
+        };
         let client = trough_reql::Client::new(trough_reql::Options::from_url(&url).unwrap());
         let catalog = Catalog::new(client);
         catalog.ensure_tables(1).await.unwrap();

@@ -100,12 +100,12 @@ impl QueryError {
             Class::Client => (response_type::CLIENT_ERROR, None),
             Class::Internal => runtime(error_type::INTERNAL),
             Class::Resource => runtime(error_type::RESOURCE_LIMIT),
-            Class::Logic => runtime(error_type::QUERY_LOGIC),
+            Class::Logic | Class::EmptyUser => runtime(error_type::QUERY_LOGIC),
             Class::NonExistence => runtime(error_type::NON_EXISTENCE),
             Class::OpFailed => runtime(error_type::OP_FAILED),
             Class::OpIndeterminate => runtime(error_type::OP_INDETERMINATE),
             Class::Permission => runtime(error_type::PERMISSION_ERROR),
-            Class::User | Class::EmptyUser => runtime(error_type::USER),
+            Class::User => runtime(error_type::USER),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What a real RethinkDB answered to 439 queries, held against this server.
+//! What a real RethinkDB answered to 439 queries, held against this server; with RETHINKDB_URL set also against a real one.
 
 mod wire;
 
 use serde_json::Value;
 use trough_meta::MetaServer;
-use wire::{Wire, agrees, recorded};
+use wire::{Wire, agrees, real_server, recorded};
 
 /// The same, where any failing document's message is right, since the order within a batch is the server's own.
 fn case_agrees(wanted: &Value, got: &Value) -> bool {
@@ -23,11 +23,8 @@ fn case_agrees(wanted: &Value, got: &Value) -> bool {
     agrees(&strip(wanted), &strip(got))
 }
 
-#[tokio::test]
-async fn every_recorded_answer_agrees() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let server = MetaServer::start_ephemeral(dir.path()).await.expect("a server");
-    let mut wire = Wire::connect(server.local_addr()).await;
+async fn hold_against(address: &str) {
+    let mut wire = Wire::connect(address).await;
     let cases = recorded("cases.jsonl");
     assert_eq!(cases.len(), 439);
     let mut failures = Vec::new();
@@ -40,6 +37,20 @@ async fn every_recorded_answer_agrees() {
             ));
         }
     }
-    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{address}: {} differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[tokio::test]
+async fn every_recorded_answer_agrees() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = MetaServer::start_ephemeral(dir.path()).await.expect("a server");
+    hold_against(&server.local_addr().to_string()).await;
     server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_real_rethinkdb_still_answers_so() {
+    if let Some(address) = real_server() {
+        hold_against(&address).await;
+    }
 }

@@ -119,7 +119,7 @@ pub(crate) fn primary_text(value: &Datum) -> Result<Vec<u8>> {
 fn text(value: &Datum, out: &mut Vec<u8>) -> Result<()> {
     match value {
         Datum::MinVal | Datum::MaxVal => {
-            return Err(QueryError::logic("Cannot use `r.minval` or `r.maxval` in an index key."));
+            return Err(QueryError::logic("`r.minval` and `r.maxval` cannot be written to disk."));
         }
         Datum::Num(number) => text_number(*number, out),
         Datum::Time(time) => {
@@ -128,10 +128,11 @@ fn text(value: &Datum, out: &mut Vec<u8>) -> Result<()> {
         }
         Datum::Bool(value) => out.extend_from_slice(if *value { b"Bt" } else { b"Bf" }),
         Datum::Str(string) => {
-            if string.contains('\0') {
+            if let Some(at) = string.find('\0') {
+                let shown: String = string.chars().take(20).collect();
                 return Err(QueryError::logic(format!(
-                    "Primary keys cannot contain `\\u0000`: {}",
-                    print::truncated(value)
+                    "String \"{}\" (truncated) contains NULL byte at offset {at} in index key.",
+                    shown.replace('\0', "\\x00")
                 )));
             }
             out.push(b'S');

@@ -269,13 +269,7 @@ impl Datum {
     pub(crate) fn as_time(&self) -> Result<&Time> {
         match self {
             Datum::Time(time) => Ok(time),
-            other @ (Datum::Binary(_) | Datum::Literal(_)) => {
-                Err(QueryError::logic(format!("Not a TIME pseudotype: `{}`.", print::truncated(other))))
-            }
-            other => Err(QueryError::new(
-                if other.is_null() { Class::NonExistence } else { Class::Logic },
-                format!("Not a TIME pseudotype: `{}`.", print::truncated(other)),
-            )),
+            other => Err(QueryError::logic(format!("Not a TIME pseudotype: `{}`.", print::truncated(other)))),
         }
     }
 

@@ -153,7 +153,8 @@ fn db_and_name(ex: &Exec, args: &mut Args) -> Result<(String, String)> {
         if args.len() == 2 { (args.val(ex, 0)?.db(ex)?.name.clone(), 1) } else { (default_db(ex, args)?, 0) };
     let table = name(args, ex, at, "Table")?.to_string();
     if db == system::DATABASE {
-        return Err(QueryError::op_failed(format!("Database `{db}` is special; you can't create new tables in it.")));
+        let what = if args.call.op == t::TABLE_CREATE { "create new" } else { "drop" };
+        return Err(QueryError::op_failed(format!("Database `{db}` is special; you can't {what} tables in it.")));
     }
     Ok((db, table))
 }
@@ -171,8 +172,14 @@ fn table_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
         None => 1,
         Some(number @ Datum::Num(_)) => number.as_int()?,
         Some(Datum::Object(tags)) => {
+            if args.call.opt("primary_replica_tag").is_none() {
+                return Err(QueryError::logic("`primary_replica_tag` must be specified when `replicas` is an OBJECT."));
+            }
             let mut sum = 0;
-            for (_, count) in tags.iter() {
+            for (tag, count) in tags.iter() {
+                if tag.as_ref() != "default" {
+                    return Err(QueryError::op_failed(format!("Could not find any servers with server tag `{tag}`.")));
+                }
                 sum += count.as_int()?;
             }
             sum
@@ -186,15 +193,18 @@ fn table_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
         }
     };
     if replicas < 1 {
-        return Err(QueryError::logic("Every table must have at least one replica."));
+        return Err(QueryError::op_failed(
+            "You must set `replicas` to at least one. `replicas` includes the primary replica; if there are zero \
+             replicas, there is nowhere to put the data.",
+        ));
     }
     if shards > MAX_SHARDS {
-        return Err(QueryError::op_failed(format!("Too many shards: {shards} (the maximum is {MAX_SHARDS}).")));
+        return Err(QueryError::op_failed(format!("Maximum number of shards is {MAX_SHARDS}.")));
     }
     if replicas > MAX_REPLICAS {
         return Err(QueryError::op_failed(format!(
-            "Can't put {replicas} replicas on servers with the tag `default` because it's impossible to put more \
-             replicas of the data than there are available servers."
+            "Can't put {replicas} replicas on servers with the tag `default` because there are only 1 servers with the \
+             tag `default`. It's impossible to have more replicas of the data than there are servers."
         )));
     }
     let primary_key = args.opt_text(ex, "primary_key")?.unwrap_or_else(|| "id".into());
@@ -319,8 +329,11 @@ pub(super) fn info(ex: &Exec, args: &mut Args) -> Result<Val> {
         Val::Selection(table, _) => out.set("table", info_table(ex, table)?.into()),
         Val::Single(single) => out.set("table", info_table(ex, &single.table)?.into()),
         Val::Datum(datum) => {
-            if let Ok(text) = json::to_string(datum) {
-                out.set("value", text.into());
+            if let Datum::Binary(bytes) = datum {
+                out.set("count", Datum::count(bytes.len()));
+            }
+            if !datum.is_null() {
+                out.set("value", crate::datum::print::pretty(datum).into());
             }
         }
         Val::Func(closure) => {

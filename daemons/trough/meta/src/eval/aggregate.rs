@@ -34,7 +34,8 @@ impl Gather {
                 self.count += usize::from(counted);
             }
             t::SUM | t::AVG => {
-                if let Some(value) = self.value(ex, &item)? {
+                // What is null counts as little as what is missing.
+                if let Some(value) = self.value(ex, &item)?.filter(|value| !value.is_null()) {
                     self.sum += value.as_num()?;
                     self.count += 1;
                 }
@@ -77,26 +78,22 @@ impl Gather {
         match self.op {
             t::COUNT => Ok(Datum::count(self.count)),
             t::SUM => Datum::number(self.sum),
-            t::AVG if self.count == 0 => Err(empty("average", "")),
+            t::AVG if self.count == 0 => Err(empty("average")),
             t::AVG => Datum::number(self.sum / self.count as f64),
             op => self.best.map(|best| best.1).ok_or_else(|| match op {
-                t::MIN => empty("minimum", ""),
-                t::MAX => empty("maximum", ""),
+                t::MIN => empty("min"),
+                t::MAX => empty("max"),
                 _ => QueryError::non_existence("Cannot reduce over an empty stream."),
             }),
         }
     }
 }
 
-fn empty(what: &str, _of: &str) -> QueryError {
+fn empty(what: &str) -> QueryError {
     QueryError::non_existence(format!(
         "Cannot take the {what} of an empty stream.  (If you passed `{}` a field name, it may be that no elements of \
          the stream had that field.)",
-        match what {
-            "average" => "avg",
-            "minimum" => "min",
-            _ => "max",
-        }
+        if what == "average" { "avg" } else { what }
     ))
 }
 

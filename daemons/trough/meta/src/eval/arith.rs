@@ -170,9 +170,7 @@ fn random(ex: &Exec, args: &mut Args) -> Result<Datum> {
     }
     let (low, high) = (Datum::Num(low).as_int()?, Datum::Num(high).as_int()?);
     if low >= high {
-        return Err(QueryError::logic(format!(
-            "Lower bound ({low}) must be less than upper bound ({high}) for an integer range."
-        )));
+        return Err(QueryError::logic(format!("Lower bound ({low}) is not less than upper bound ({high}).")));
     }
     Ok(Datum::Num(low as f64 + (unit * (high - low) as f64).floor()))
 }

@@ -181,7 +181,7 @@ fn cut(ex: &Exec, target: Val, left: (i64, bool), right: (i64, bool)) -> Result<
                 Ok(Val::Datum(text.chars().skip(from).take(to - from).collect::<String>().into()))
             }
             other => {
-                Err(other.type_error(format!("Expected ARRAY, BINARY, or STRING, but found {}.", other.type_name())))
+                Err(QueryError::logic(format!("Expected ARRAY, BINARY, or STRING, but found {}.", other.type_name())))
             }
         };
     }

@@ -12,11 +12,12 @@ use std::time::Duration;
 use trough_reql::proto::response_note as note;
 
 use super::limit_feed::LimitFeed;
+use super::point_feed::PointFeed;
 use super::stream::{Origin, Ranges, Source, Step, Stream, Transform, transform};
 use super::val::{Callable, Single, Val};
 use super::{Args, Exec};
 use crate::datum::{Datum, Object, key, object};
-use crate::error::{QueryError, Result};
+use crate::error::{Class, QueryError, Result};
 use crate::feed::{Change, FeedQueue};
 use crate::store::catalog::Table;
 use crate::store::scan::{self, Range, Space};
@@ -62,10 +63,13 @@ pub(super) fn changes(ex: &Exec, args: &mut Args) -> Result<Val> {
     };
     let limit = match args.opt(ex, "changefeed_queue_size")? {
         None => super::DEFAULT_ARRAY_LIMIT,
-        Some(size) => usize::try_from(size.as_int()?)
-            .ok()
-            .filter(|size| *size > 0)
-            .ok_or_else(|| QueryError::logic("Illegal changefeed queue size limit.  (Must be >= 1.)"))?,
+        Some(size) => {
+            let size = size.as_int()?;
+            usize::try_from(size)
+                .ok()
+                .filter(|size| *size > 0)
+                .ok_or_else(|| QueryError::logic(format!("Illegal changefeed queue size `{size}`.  (Must be >= 1.)")))?
+        }
     };
     let start = Start { options, squash, gather, queue_limit: limit };
     match args.val(ex, 0)? {
@@ -113,7 +117,16 @@ impl Start {
         Ok((Arc::new(Feed { note, states: self.options.states, queue, gather: self.gather }), commit))
     }
 
+    /// Fails if offsets are asked of a feed that has none.
+    fn no_offsets(&self, what: &str) -> Result<()> {
+        if self.options.offsets {
+            return Err(QueryError::logic(format!("Cannot include offsets for {what} subs.")));
+        }
+        Ok(())
+    }
+
     fn point(&self, ex: &Exec, single: Single) -> Result<Val> {
+        self.no_offsets("point")?;
         let key = key::primary(&single.key)?;
         let (feed, _) = self.subscribe(ex, &single.table, Some(key.clone()), note::ATOM_FEED)?;
         let (row, commit) = ex.read(|connection| {
@@ -145,6 +158,7 @@ impl Start {
             Origin::Nothing(why) => Err(QueryError::logic(*why).at(crate::error::Frame::Arg(0))),
             Origin::Ranges(ranges) => {
                 check(stream.transforms())?;
+                self.no_offsets("range")?;
                 self.ranges(ex, ranges.clone(), stream.transforms().to_vec())
             }
             Origin::Limit { ranges, transforms, limit } => {
@@ -156,9 +170,12 @@ impl Start {
                     ));
                 }
                 check(transforms)?;
+                if ranges.down.is_none() {
+                    return Err(QueryError::logic("Cannot get changes on the first elements of an unordered stream."));
+                }
                 if *limit > ex.query.array_limit {
                     return Err(QueryError::new(
-                        crate::error::Class::Resource,
+                        Class::Resource,
                         format!(
                             "Array size limit `{}` exceeded.  (`.limit(X).changes()` is illegal if X is larger than the \
                              array size limit.)",
@@ -286,37 +303,6 @@ pub(super) fn skipped(count: usize) -> Datum {
 /// The end of a feed whose table is gone.
 pub(super) fn aborted() -> QueryError {
     QueryError::op_failed("Changefeed aborted (unavailable).")
-}
-
-struct PointFeed {
-    feed: Arc<Feed>,
-    options: Options,
-    ready: VecDeque<Datum>,
-    /// Changes up to this commit are in the initial value.
-    since: i64,
-}
-
-impl Source for PointFeed {
-    fn next(&mut self, _ex: &Exec) -> Result<Step> {
-        if let Some(item) = self.ready.pop_front() {
-            return Ok(Step::Item(item));
-        }
-        let taken = self.feed.queue.take();
-        if taken.skipped > 0 {
-            self.ready.push_back(skipped(taken.skipped));
-        }
-        for change in taken.changes {
-            if change.commit > self.since && change.old != change.new {
-                let side = |doc: &Option<Datum>| doc.clone().unwrap_or(Datum::Null);
-                self.ready.push_back(self.options.change(side(&change.old), side(&change.new), None));
-            }
-        }
-        match self.ready.pop_front() {
-            Some(item) => Ok(Step::Item(item)),
-            None if taken.closed => Err(aborted()),
-            None => Ok(Step::Wait),
-        }
-    }
 }
 
 /// Places whose documents were told as initial values, as of a commit.
@@ -476,8 +462,14 @@ impl RangeFeed {
             return Ok(Vec::new());
         }
         let mut out = VecDeque::new();
-        transform(ex, &self.transforms, doc.clone(), &mut out)?;
-        Ok(out.pop_front().map(|value| vec![value; times]).unwrap_or_default())
+        match transform(ex, &self.transforms, doc.clone(), &mut out) {
+            Ok(()) => Ok(out.pop_front().map(|value| vec![value; times]).unwrap_or_default()),
+            // A document that a function fails on is not in the feed, as it would not be in an index.
+            Err(error) if matches!(error.class, Class::Logic | Class::NonExistence | Class::User | Class::Resource) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -212,7 +212,7 @@ pub(super) fn object(ex: &Exec, args: &mut Args) -> Result<Val> {
     }
     let value = args.datum(ex, 0)?;
     let Datum::Object(object) = &value else {
-        return Err(value.type_error(format!(
+        return Err(QueryError::logic(format!(
             "Cannot call `{}` on objects of type `{}`.",
             name(args.call.op),
             value.type_name()

@@ -29,7 +29,9 @@ pub(super) fn index_create(ex: &Exec, args: &mut Args) -> Result<Datum> {
         match args.val(ex, 2)? {
             Val::Func(closure) => {
                 if !deterministic(&closure.func.body, false) {
-                    return Err(QueryError::logic("Index functions must be deterministic."));
+                    return Err(QueryError::logic(
+                        "Could not prove function deterministic.  Index functions must be deterministic.",
+                    ));
                 }
                 let env: Env = closure.env.clone();
                 let own = closure.func.params.clone();
@@ -120,16 +122,19 @@ pub(super) fn index_rename(ex: &Exec, args: &mut Args) -> Result<Datum> {
         ex,
         Box::new(move |tx| {
             let mut table = Table::clone(tx.catalog.current(&table)?);
-            let index = table.indexes.get(old.as_ref()).cloned().ok_or_else(|| missing_index(&table, &old))?;
+            let refused = || {
+                QueryError::op_failed(format!(
+                    "Index `{old}` does not exist or index `{new}` already exists on table `{}`.",
+                    table.full_name()
+                ))
+            };
+            let index = table.indexes.get(old.as_ref()).cloned().ok_or_else(refused)?;
             if old == new {
                 return Ok(object([("renamed", Datum::Num(0.0))]));
             }
             if let Some(other) = table.indexes.get(new.as_ref()).cloned() {
                 if !overwrite {
-                    return Err(QueryError::op_failed(format!(
-                        "Index `{new}` already exists on table `{}`.",
-                        table.full_name()
-                    )));
+                    return Err(refused());
                 }
                 drop_index(tx, &other)?;
             }

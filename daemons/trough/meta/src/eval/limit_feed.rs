@@ -116,7 +116,7 @@ impl LimitFeed {
         let come: Vec<usize> = (0..self.top.len()).filter(|at| find(&before, &self.top[*at].key).is_none()).collect();
         for (at, entry) in self.top.iter().enumerate() {
             if let Some(old) = find(&before, &entry.key)
-                && (before[old].value != entry.value || (self.options.offsets && old != at))
+                && before[old].value != entry.value
             {
                 let offsets = Some((Some(old), Some(at)));
                 self.ready.push_back(self.options.change(before[old].value.clone(), entry.value.clone(), offsets));

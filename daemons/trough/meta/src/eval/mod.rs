@@ -13,6 +13,7 @@ mod indexes;
 mod joins;
 mod limit_feed;
 mod order;
+mod point_feed;
 mod select;
 mod seqs;
 mod stats;

@@ -169,25 +169,27 @@ pub(super) fn distinct(ex: &Exec, args: &mut Args) -> Result<Val> {
         let mut stream = slice.stream()?;
         stream.push(if multi { Transform::ConcatMap(by) } else { Transform::Map(by) });
         if multi {
-            return unique(ex, stream);
+            return Ok(Val::Seq(Stream::of_values(unique(ex, stream)?)));
         }
         return Ok(Val::Seq(Stream::new(DistinctSource { inner: stream, last: None })));
     }
     if index.is_some() {
         return Err(QueryError::logic("Can only perform an indexed distinct on a TABLE."));
     }
-    let stream = target.stream(ex)?;
-    unique(ex, stream)
+    // Of a table the distinct documents are a stream.
+    let streams = matches!(target, Val::Table(_) | Val::Slice(Slice { index: None, .. }));
+    let all = unique(ex, target.stream(ex)?)?;
+    Ok(if streams { Val::Seq(Stream::of_values(all)) } else { Val::Datum(Datum::array(all)) })
 }
 
-fn unique(ex: &Exec, mut stream: Stream) -> Result<Val> {
+fn unique(ex: &Exec, mut stream: Stream) -> Result<Vec<Datum>> {
     stream.finite()?;
     let mut seen = BTreeSet::new();
     while let Some(item) = stream.next(ex)? {
         seen.insert(item);
         ex.check_len(seen.len())?;
     }
-    Ok(Val::Datum(Datum::array(seen.into_iter().collect())))
+    Ok(seen.into_iter().collect())
 }
 
 /// Leaves out elements equal to the one before.

@@ -37,11 +37,7 @@ pub(super) fn select(ex: &Exec, args: &mut Args) -> Result<Val> {
 pub(super) fn name(args: &mut Args, ex: &Exec, at: usize, what: &str) -> Result<Arc<str>> {
     let name = args.text(ex, at)?;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
-        let message = if name.is_empty() {
-            format!("{what} name `{name}` invalid (Must be nonempty).")
-        } else {
-            format!("{what} name `{name}` invalid (Use A-Z, a-z, 0-9, _ and - only).")
-        };
+        let message = format!("{what} name `{name}` invalid (Use A-Z, a-z, 0-9, _ and - only).");
         return Err(QueryError::logic(message).at(crate::error::Frame::Arg(at)));
     }
     if name.len() > 127 {
@@ -98,8 +94,9 @@ fn get_all(ex: &Exec, args: &mut Args) -> Result<Val> {
         if key.is_null() {
             return Err(QueryError::non_existence("Keys cannot be NULL."));
         }
+        // No document has a bound for a key.
         if matches!(key, Datum::MinVal | Datum::MaxVal) {
-            return Err(QueryError::logic("Cannot use `r.minval` or `r.maxval` in an index key."));
+            continue;
         }
         if space != Space::Primary && matches!(key, Datum::Object(_)) {
             return Err(key.type_error(format!(

@@ -40,6 +40,7 @@ pub(super) fn seq(ex: &Exec, args: &mut Args) -> Result<Val> {
         t::OFFSETS_OF => {
             let mut stream = args.val(ex, 0)?.stream(ex)?;
             stream.finite()?;
+            let array = stream.array;
             let wanted = match args.val(ex, 1)? {
                 Val::Func(closure) => Callable::Closure(closure),
                 other => Callable::Equals(other.datum(ex)?),
@@ -52,7 +53,7 @@ pub(super) fn seq(ex: &Exec, args: &mut Args) -> Result<Val> {
                 }
                 at += 1;
             }
-            Ok(Val::Datum(Datum::array(out)))
+            Ok(if array { Val::Datum(Datum::array(out)) } else { Val::Seq(Stream::of_values(out)) })
         }
         _ => {
             let (table, mut stream) = args.val(ex, 0)?.selection(ex)?;

@@ -21,6 +21,8 @@ pub(super) struct Stats {
     pub(super) errors: usize,
     pub(super) first_error: Option<String>,
     pub(super) changes: Vec<Datum>,
+    /// Whether a batch was carried out.
+    ran: bool,
 }
 
 impl Stats {
@@ -34,6 +36,7 @@ impl Stats {
             errors: 0,
             first_error: None,
             changes: Vec::new(),
+            ran: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl Stats {
 
     /// Adds a batch's counters. One change more than `limit` is kept, to tell that there were too many.
     pub(super) fn merge(&mut self, part: &Datum, limit: usize) -> Result<()> {
+        self.ran = true;
         let object = part.as_object()?;
         let count = |name: &str| match object.get(name) {
             Some(Datum::Num(number)) => *number as usize,
@@ -94,9 +98,10 @@ impl Stats {
         Ok(())
     }
 
+    /// The whole answer. A write that found nothing to work on has no list of changes.
     pub(super) fn answer(mut self, returns: Return, limit: usize) -> Datum {
         let mut object = self.counters();
-        if returns != Return::No {
+        if returns != Return::No && self.ran {
             if self.changes.len() > limit {
                 self.changes.truncate(limit);
                 let warning = format!("Too many changes, array truncated to {limit}.");

@@ -107,6 +107,11 @@ impl Stream {
         stream
     }
 
+    /// Values that are a stream for the client, though they are known already.
+    pub(crate) fn of_values(items: Vec<Datum>) -> Stream {
+        Stream { array: false, ..Stream::from_vec(items) }
+    }
+
     /// A slice of a table.
     pub(crate) fn slice(slice: &Slice) -> Result<Stream> {
         if let Some(kind) = system::kind(&slice.table) {
@@ -210,7 +215,7 @@ impl Stream {
 
     /// The elements from `left` up to but without `right`.
     pub(crate) fn sliced(self, left: u64, right: Option<u64>) -> Stream {
-        let (array, feed, infinite) = (self.array, self.feed.clone(), self.infinite && right.is_none());
+        let (array, feed, infinite) = (self.array, self.feed.clone(), self.infinite);
         let origin = match (&self.origin, right) {
             (Origin::Ranges(ranges), Some(limit)) if left == 0 => Origin::Limit {
                 ranges: ranges.clone(),

@@ -151,10 +151,9 @@ fn rows(ex: &Exec, kind: Kind) -> Result<Vec<Datum>> {
             ("cache_size_mb", "auto".into()),
         ])],
         Kind::ServerStatus => vec![server_status(about)],
-        Kind::ClusterConfig => vec![
-            row(vec![("id", "auth".into()), ("auth_key", Datum::Null)]),
-            row(vec![("id", "heartbeat".into()), ("heartbeat_timeout_secs", Datum::Num(10.0))]),
-        ],
+        Kind::ClusterConfig => {
+            vec![row(vec![("id", "heartbeat".into()), ("heartbeat_timeout_secs", Datum::Num(10.0))])]
+        }
         Kind::Users => vec![row(vec![("id", "admin".into()), ("password", false.into())])],
     })
 }
@@ -208,7 +207,6 @@ pub(super) fn table_config(about: &About, table: &Table) -> Datum {
         ("write_acks", "majority".into()),
         ("write_hook", Datum::Null),
         ("durability", if table.soft { "soft" } else { "hard" }.into()),
-        ("data", crate::datum::Object::default().into()),
     ])
 }
 

@@ -17,8 +17,8 @@ pub(super) fn text(ex: &Exec, args: &mut Args) -> Result<Val> {
             matched(&text, &pattern)?
         }
         t::SPLIT => split(ex, args)?,
-        t::UPCASE => args.text(ex, 0)?.to_uppercase().into(),
-        t::DOWNCASE => args.text(ex, 0)?.to_lowercase().into(),
+        t::UPCASE => args.text(ex, 0)?.to_ascii_uppercase().into(),
+        t::DOWNCASE => args.text(ex, 0)?.to_ascii_lowercase().into(),
         t::JSON => {
             let text = args.text(ex, 0)?;
             json::parse(text.as_bytes(), json::Pseudo::Convert).map_err(|error| {

@@ -80,6 +80,10 @@ impl Single {
         if let Some(row) = self.row.get() {
             return Ok(row.clone());
         }
+        // No document has a bound for a key.
+        if matches!(self.key, Datum::MinVal | Datum::MaxVal) {
+            return Ok(Datum::Null);
+        }
         let key = key::primary(&self.key)?;
         let row = match system::kind(&self.table) {
             Some(kind) => system::get(ex, kind, &self.key)?,
@@ -235,7 +239,10 @@ impl Val {
             Val::Slice(slice) => slice.stream(),
             Val::Datum(Datum::Array(items)) => Ok(Stream::array(items)),
             Val::Datum(other) => Err(other.type_error(format!("Cannot convert {} to SEQUENCE", other.type_name()))),
-            Val::Single(single) => Val::Datum(single.row(ex)?).stream(ex),
+            Val::Single(single) => match single.row(ex)? {
+                Datum::Array(items) => Ok(Stream::array(items)),
+                _ => Err(Val::Single(single).wrong(ex, "SEQUENCE")),
+            },
             other => Err(other.wrong(ex, "SEQUENCE")),
         }
     }

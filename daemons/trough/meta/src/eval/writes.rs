@@ -179,10 +179,7 @@ fn with_key(doc: Datum, primary: &Arc<str>, generated: &mut Vec<Datum>) -> Datum
 /// The key of a document that may be stored.
 fn checked(doc: &Datum, primary: &str) -> Result<Vec<u8>> {
     let Datum::Object(object) = doc else {
-        return Err(doc.type_error(format!(
-            "Cannot call `insert` on a value that is not an object: expected type OBJECT but found {}.",
-            doc.type_name()
-        )));
+        return Err(doc.expected("OBJECT"));
     };
     let value = object.get(primary).ok_or_else(|| {
         QueryError::logic(format!("Inserted object must have primary key `{primary}`:\n{}", print::pretty(doc)))
@@ -377,8 +374,13 @@ fn valid_replace(primary: &str, key: &Datum, old: Option<&Datum>, new: Datum) ->
         )));
     };
     if value != key {
-        let old = old.cloned().unwrap_or(Datum::Null);
-        let (old, new) = (print::pretty(&old), print::pretty(&new));
+        let Some(old) = old else {
+            return Err(QueryError::logic(format!(
+                "Primary key `{primary}` cannot be changed (null -> {})",
+                print::pretty(&new)
+            )));
+        };
+        let (old, new) = (print::pretty(old), print::pretty(&new));
         return Err(QueryError::logic(format!("Primary key `{primary}` cannot be changed (`{old}` -> `{new}`).")));
     }
     storable(&new)?;

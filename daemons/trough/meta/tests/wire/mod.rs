@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use trough_reql::proto::{Frame, MAX_QUERY_BYTES, WireReader, handshake, write_frame};
+use trough_reql::proto::{DEFAULT_PORT, Frame, MAX_QUERY_BYTES, WireReader, handshake, write_frame};
 
 /// How long an answer may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,6 +104,13 @@ impl Wire {
         assert!(answer["t"].as_u64().is_some_and(|t| t >= 16), "{term}: {answer}");
         answer
     }
+}
+
+/// The address of the real RethinkDB that RETHINKDB_URL names (`rethinkdb://HOST[:PORT]`).
+pub fn real_server() -> Option<String> {
+    let url = std::env::var("RETHINKDB_URL").ok()?;
+    let host = url.trim_start_matches("rethinkdb://").split('/').next().unwrap_or_default().to_owned();
+    Some(if host.contains(':') { host } else { format!("{host}:{DEFAULT_PORT}") })
 }
 
 /// Lines of a file of recorded cases.
