@@ -51,7 +51,8 @@ pub enum ErrorCode {
     Io,
     /// The metadata or another node cannot be reached.
     Unavailable,
-    /// A fault of our own.
+    /// A fault of our own; also a code that only a later version knows, so that the rest of what it says can be read.
+    #[serde(other)]
     Internal,
 }
 
@@ -119,5 +120,18 @@ impl SegmentError {
     /// A failure without a hint.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_of_a_later_version_is_internal() {
+        let error: SegmentError = serde_json::from_str(r#"{"code": "from_the_future", "message": "m"}"#).expect("read");
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::Internal, "m"));
+        let error: SegmentError = serde_json::from_str(r#"{"code": "disk_full", "message": "m"}"#).expect("read");
+        assert_eq!(error.code, ErrorCode::DiskFull);
     }
 }
