@@ -5,6 +5,8 @@
 #   fuzz/run.sh TARGET [SECONDS]    one of them; 0 seconds: only what is kept
 #   fuzz/run.sh minimise            makes the kept corpora anew from what they and target/fuzz/corpus reach
 #
+# A corpus is kept as corpus/TARGET.tar.gz: thousands of files of a few bytes.
+#
 # FUZZ_SECONDS and FUZZ_JOBS change the 60 and the 2. What it finds, and a corpus that grows, lie in target/fuzz. An input that failed:
 # fuzz/run.sh TARGET 0 after it was put into fuzz/regressions/TARGET.
 set -euo pipefail
@@ -17,23 +19,36 @@ build() {
   RUSTC_WRAPPER=$PWD/rustc.sh CARGO_TARGET_DIR=$work cargo build --quiet --locked --bins
 }
 
+# Unpacks the kept corpora.
+unpack() {
+  local target
+  for target in "${all[@]}"; do
+    rm -rf "$work/kept/$target" && mkdir -p "$work/kept/$target"
+    [ ! -f "corpus/$target.tar.gz" ] || tar -xzf "corpus/$target.tar.gz" -C "$work/kept/$target"
+  done
+}
+
+# The same files give the same archive.
+pack() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=644 -C "$1" -c . | gzip -9n >"$2"; }
+
 # The inputs of some formats are made of words that chance would not find.
 dictionary() { [ ! -f "dictionaries/$1" ] || echo "-dict=dictionaries/$1"; }
 
 run() { # target, seconds
   local target=$1 seconds=$2 log=$work/$1.log
   local corpus=$work/corpus/$target findings=$work/findings/$target
-  mkdir -p "$corpus" "$findings" "corpus/$target" "regressions/$target"
+  local kept=$work/kept/$target
+  mkdir -p "$corpus" "$findings" "regressions/$target"
   # 20 seconds at most for one input, and 2 GB of memory: far beyond what any may take.
   local options=(-timeout=20 -rss_limit_mb=2048 -artifact_prefix="$findings/" -print_final_stats=1)
-  if ! "$bins/$target" "${options[@]}" -runs=0 "corpus/$target" "regressions/$target" >"$log" 2>&1; then
+  if ! "$bins/$target" "${options[@]}" -runs=0 "$kept" "regressions/$target" >"$log" 2>&1; then
     tail -40 "$log"
     echo "fuzz: $target fails on an input that is kept (log: $log)"
     return 1
   fi
   if [ "$seconds" != 0 ]; then
     # shellcheck disable=SC2046
-    if ! "$bins/$target" "${options[@]}" $(dictionary "$target") -max_total_time="$seconds" "$corpus" "corpus/$target" "regressions/$target" "$work/seeds/$target" >>"$log" 2>&1; then
+    if ! "$bins/$target" "${options[@]}" $(dictionary "$target") -max_total_time="$seconds" "$corpus" "$kept" "regressions/$target" "$work/seeds/$target" >>"$log" 2>&1; then
       tail -40 "$log"
       echo "fuzz: $target has found an input that fails: see $findings (log: $log)"
       return 1
@@ -48,19 +63,21 @@ run() { # target, seconds
 minimise() {
   local target
   for target in "${all[@]}"; do
-    mkdir -p "$work/corpus/$target" "corpus/$target" "$work/minimised"
+    mkdir -p "$work/corpus/$target" corpus "$work/minimised"
     rm -rf "$work/minimised/$target" && mkdir "$work/minimised/$target"
-    "$bins/$target" -merge=1 -timeout=20 -rss_limit_mb=2048 "$work/minimised/$target" "corpus/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
+    "$bins/$target" -merge=1 -timeout=20 -rss_limit_mb=2048 "$work/minimised/$target" "$work/kept/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
     # Short inputs cover nearly all: what is kept stays small.
-    rm -rf "corpus/$target" && mkdir "corpus/$target"
+    rm -rf "$work/kept/$target" && mkdir "$work/kept/$target"
     find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 60000 && NR <= 800) print $2 }' |
-      while read -r file; do cp "$file" "corpus/$target/"; done
-    echo "fuzz: $target keeps $(find "corpus/$target" -type f | wc -l) inputs, $(du -sb "corpus/$target" | cut -f1) bytes"
+      while read -r file; do cp "$file" "$work/kept/$target/"; done
+    pack "$work/kept/$target" "corpus/$target.tar.gz"
+    echo "fuzz: $target keeps $(find "$work/kept/$target" -type f | wc -l) inputs, $(stat -c %s "corpus/$target.tar.gz") bytes packed"
   done
 }
 
 build
 ./seed.py "$work/seeds"
+unpack
 case ${1:-all} in
   minimise) minimise ;;
   all)
