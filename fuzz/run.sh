@@ -29,7 +29,7 @@ unpack() {
 }
 
 # The same files give the same archive.
-pack() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=644 -C "$1" -c . | gzip -9n >"$2"; }
+pack() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' -C "$1" -c . | gzip -9n >"$2"; }
 
 # The inputs of some formats are made of words that chance would not find.
 dictionary() { [ ! -f "dictionaries/$1" ] || echo "-dict=dictionaries/$1"; }
