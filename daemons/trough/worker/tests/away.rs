@@ -22,6 +22,13 @@ async fn at_rest(cluster: &Cluster, worker: &common::Worker) {
     cluster.until_unlocked("s").await;
 }
 
+/// The same, locked again, with a second row that was never promoted.
+async fn unpromoted(cluster: &Cluster, worker: &common::Worker) {
+    at_rest(cluster, worker).await;
+    cluster.provision(worker, "s", "t").await;
+    assert_eq!(cluster.write(worker, "s", "insert into t values (2)").await.0, 200);
+}
+
 /// What the sync master does, as far as it does it without the worker.
 async fn shred(cluster: &Cluster) {
     let segment = id("s");
@@ -80,9 +87,7 @@ async fn the_life_after_a_shred_begins_empty_and_its_copies_are_newer() {
 async fn writes_that_a_takeover_leaves_behind_are_kept() {
     let cluster = Cluster::start().await;
     let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "").await);
-    at_rest(&cluster, &one).await;
-    cluster.provision(&one, "s", "t").await;
-    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    unpromoted(&cluster, &one).await;
     one.stop().await;
     // As after its lease and the margin.
     let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
@@ -145,9 +150,7 @@ async fn a_look_at_everything_takes_no_note_of_a_lock_that_is_being_taken() {
 async fn no_lock_is_taken_over_that_would_have_to_be_given_back() {
     let cluster = Cluster::start().await;
     let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "LEASE: 1\n").await);
-    at_rest(&cluster, &one).await;
-    cluster.provision(&one, "s", "t").await;
-    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    unpromoted(&cluster, &one).await;
     let node = one.node.clone();
     one.stop().await;
     // The store is away for as long as the lock could be taken over.
@@ -194,9 +197,7 @@ async fn no_lock_is_taken_from_a_worker_that_only_looks_dead() {
 async fn a_lock_that_was_taken_over_for_nothing_is_its_former_holders_again() {
     let cluster = Cluster::start().await;
     let (one, two) = (cluster.worker("one", "").await, cluster.worker("two", "LEASE: 1\n").await);
-    at_rest(&cluster, &one).await;
-    cluster.provision(&one, "s", "t").await;
-    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    unpromoted(&cluster, &one).await;
     let node = one.node.clone();
     one.stop().await;
     let before = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
@@ -226,9 +227,7 @@ async fn a_lock_that_was_taken_over_for_nothing_is_its_former_holders_again() {
 async fn what_only_a_log_has_is_not_served_once_the_lock_is_gone() {
     let cluster = Cluster::start().await;
     let one = cluster.worker("one", "").await;
-    at_rest(&cluster, &one).await;
-    cluster.provision(&one, "s", "t").await;
-    assert_eq!(cluster.write(&one, "s", "insert into t values (2)").await.0, 200);
+    unpromoted(&cluster, &one).await;
     // Another node takes the lock over, and gives it back without a promotion.
     let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
     let other = Lock { node: NodeId::new("other").expect("id"), fence: lock.fence + 1, ..lock.clone() };
