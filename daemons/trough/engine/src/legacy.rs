@@ -13,7 +13,7 @@ use crate::{
     encode,
     engine::{Inner, SegmentFile},
     json::{self, Fields},
-    output::{INLINE_BYTES, INLINE_TIME},
+    output::{INLINE_BYTES, INLINE_TIME, unless_it_panics},
     query::{BATCH_BYTES, stopped},
     report::{Notes, OnEnd},
     sql,
@@ -43,7 +43,7 @@ pub(crate) async fn read(
         return Err(error);
     }
     if inner.options.inline_reads
-        && let Some((body, stats)) = inline(inner, &file, &text)
+        && let Some((body, stats)) = unless_it_panics(|| inline(inner, &file, &text))
     {
         notes.tell(&text, &files, stats, None);
         return Ok(ByteStream::whole(body));

@@ -59,6 +59,16 @@ pub(crate) fn within(rows: u64, max_rows: u64, bytes: u64, max_bytes: u64) -> Re
     Ok(())
 }
 
+/// Runs what answers on the caller's own thread. rusqlite panics where SQLite is out of memory in the midst of a value; that, too, is for the
+/// pool's threads to tell.
+pub(crate) fn unless_it_panics<T>(answer: impl FnOnce() -> Option<T>) -> Option<T> {
+    // What was being written is dropped, and a connection whose statement was dropped is as good as before.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(answer)).unwrap_or_else(|_| {
+        tracing::error!("an answer on the caller's thread ended in a panic");
+        None
+    })
+}
+
 /// Answers on the caller's own thread if the segment is open already and the statement is over in no time. Gives nothing if not,
 /// and for every failure: the pool's threads then tell it.
 pub(crate) fn inline(
@@ -92,4 +102,15 @@ pub(crate) fn inline(
     Frame::End(stats).encode(&mut output.frames);
     inner.cache.count_inline();
     Some((output.frames, stats))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unless_it_panics;
+
+    #[test]
+    fn a_panic_is_no_answer() {
+        assert_eq!(unless_it_panics(|| Some(1)), Some(1));
+        assert_eq!(unless_it_panics::<u8>(|| panic!("out of memory")), None);
+    }
 }

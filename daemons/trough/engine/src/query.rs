@@ -20,7 +20,7 @@ use crate::{
     control::Control,
     encode,
     engine::{Inner, SegmentFile},
-    output::{Output, inline, within},
+    output::{Output, inline, unless_it_panics, within},
     pool::PoolRef,
     reduce::Partial,
     render::{Format, Renderer},
@@ -103,7 +103,7 @@ pub(crate) async fn run(
     let map = Query::new(&request.map, request.params).bytewise(request.bytewise);
 
     if let ([Ok(file)], None, true) = (files.as_slice(), &request.reduce, inner.options.inline_reads)
-        && let Some((frames, stats)) = inline(inner, file, &map, max_rows, max_bytes)
+        && let Some((frames, stats)) = unless_it_panics(|| inline(inner, file, &map, max_rows, max_bytes))
     {
         notes.took(0, Duration::from_micros(stats.micros));
         notes.tell(map.sql(), &files, stats, None);
