@@ -19,6 +19,9 @@ pub const TABLES: [(&str, &[&str]); 5] = [
 /// How long new tables wait for servers that are named and have not joined the others yet: fewer replicas would stay fewer.
 const JOINING: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(250);
+/// How long whoever did not make the database leaves the next table to whoever did, where there are several servers: what is made through
+/// two of them is made twice.
+const MAKING: Duration = Duration::from_secs(5);
 
 impl Catalog {
     /// Creates what is missing of the database, its tables and indexes, with the schema `default` (an empty script),
@@ -31,18 +34,26 @@ impl Catalog {
         const WHAT: &str = "create the tables";
         let db = self.client.database().to_owned();
         let names = TABLES.map(|(table, _)| table);
+        let mut patience = if self.client.options().hosts.len() > 1 { MAKING } else { Duration::ZERO };
         if !self.names(WHAT, &r::db_list()).await?.contains(&db) {
             self.await_servers(replicas).await;
             // Others start now as well: what they made since must not be made again.
+            tokio::time::sleep(patience.mul_f64(fastrand::f64() / 5.0)).await;
             if !self.names(WHAT, &r::db_list()).await?.contains(&db) {
                 self.create(WHAT, &r::db_create(&db)).await?;
+                patience = Duration::ZERO;
             }
         }
         self.unite_databases(&db, &names).await?;
         let present = self.names(WHAT, &r::db(&db).table_list()).await?;
         for table in names.iter().filter(|table| !present.iter().any(|t| t == *table)) {
-            if !self.names(WHAT, &r::db(&db).table_list()).await?.iter().any(|t| t == table) {
-                self.create_table(&db, table, replicas).await?;
+            let began = Instant::now();
+            while !self.names(WHAT, &r::db(&db).table_list()).await?.iter().any(|t| t == table) {
+                if began.elapsed() >= patience {
+                    self.create_table(&db, table, replicas).await?;
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
             }
         }
         self.unite_twins(&db, &names).await?;

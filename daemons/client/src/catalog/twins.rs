@@ -147,7 +147,7 @@ impl Catalog {
 /// What is not there any more was united by somebody else who was faster.
 fn gone_is_done(outcome: Result<()>) -> Result<()> {
     match outcome {
-        Err(error) if error.to_string().contains("does not exist") => Ok(()),
+        Err(error) if ["does not exist", "no existing"].iter().any(|gone| error.to_string().contains(gone)) => Ok(()),
         outcome => outcome,
     }
 }
