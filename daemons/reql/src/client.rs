@@ -171,10 +171,10 @@ impl Client {
         let work = async {
             let mut attempt = Attempt::first(query);
             loop {
-                match self.inner.first_answer(body.clone(), &used).await {
+                let first = self.inner.first_answer(body.clone(), &used).await;
+                match first.and_then(|(running, first)| Cursor::new(running, &first, batch)) {
                     Err(error) if attempt.again(&error, &self.inner, &used).await => {}
-                    Err(error) => return Err(error),
-                    Ok((running, first)) => return Cursor::new(running, &first, batch),
+                    opened => return opened,
                 }
             }
         };

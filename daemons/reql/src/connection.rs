@@ -295,7 +295,11 @@ struct Heard<R> {
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.reader).poll_read(context, buffer);
         if read.is_ready() {
             self.last.store(millis_since(self.opened), Ordering::Relaxed);

@@ -84,7 +84,11 @@ impl Catalog {
             && joined < wanted
         {
             if began.elapsed() > JOINING {
-                tracing::warn!(joined, wanted, "not all servers that RETHINKDB_HOSTS names are there: tables get fewer replicas");
+                tracing::warn!(
+                    joined,
+                    wanted,
+                    "not all servers that RETHINKDB_HOSTS names are there: tables get fewer replicas"
+                );
                 return;
             }
             tokio::time::sleep(LOOK).await;

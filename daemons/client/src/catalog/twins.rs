@@ -67,13 +67,21 @@ impl Catalog {
         self.rename(WHAT, &system, &twins).await?;
         for twin in twins {
             let aside = twin.aside.as_str();
-            tracing::info!(database = db, id = twin.id, "a database was made twice at the same moment; they become one");
+            tracing::info!(
+                database = db,
+                id = twin.id,
+                "a database was made twice at the same moment; they become one"
+            );
             let moved = async {
                 // Its tables may be doubled, too.
                 self.unite_twins(aside, tables).await?;
                 for table in self.names(WHAT, &r::db(aside).table_list()).await? {
                     if !tables.contains(&table.as_str()) {
-                        tracing::error!(database = aside, table, "a table that trough does not know keeps a database made twice");
+                        tracing::error!(
+                            database = aside,
+                            table,
+                            "a table that trough does not know keeps a database made twice"
+                        );
                         return Ok(());
                     }
                     if !self.names(WHAT, &r::db(db).table_list()).await?.contains(&table) {

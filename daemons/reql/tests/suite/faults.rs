@@ -111,6 +111,10 @@ async fn what_was_certainly_not_done_is_tried_again() {
     })
     .await;
     assert_eq!(client(&[address]).write(&r::table("t").delete()).await.expect("a write").deleted, 1);
+    assert!(
+        client(&[address]).cursor::<serde_json::Value>(&r::table("t")).await.is_ok(),
+        "nor is a cursor given up at its opening"
+    );
 }
 
 #[tokio::test]
