@@ -322,7 +322,7 @@ async fn watch_silence(shared: Arc<Shared>, limit: Duration) {
         let (sent, heard) = (shared.last_sent.load(Ordering::Relaxed), shared.last_heard.load(Ordering::Relaxed));
         let silent = Duration::from_millis(shared.now().saturating_sub(sent.max(heard)));
         let waiting = !shared.slots.lock().open.is_empty();
-        let patience = if sent > heard { UNANSWERED } else { QUIET };
+        let patience = if sent >= heard { UNANSWERED } else { QUIET };
         if waiting && silent >= patience && !shared.sending.load(Ordering::Relaxed) {
             tokio::select! {
                 () = shared.ended.cancelled() => return,
