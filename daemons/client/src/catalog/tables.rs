@@ -18,10 +18,10 @@ pub const TABLES: [(&str, &[&str]); 5] = [
 
 /// How long new tables wait for servers that are named and have not joined the others yet: fewer replicas would stay fewer.
 const JOINING: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(250);
-/// How long whoever did not make the database leaves the next table to whoever did, where there are several servers: what is made through
-/// two of them is made twice.
-const MAKING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(100);
+/// Within this time, chosen at random, whoever did not make the database leaves the next table to others, where there are several servers:
+/// what is made through two of them is made twice.
+const MAKING: Duration = Duration::from_secs(2);
 
 impl Catalog {
     /// Creates what is missing of the database, its tables and indexes, with the schema `default` (an empty script),
@@ -38,7 +38,7 @@ impl Catalog {
         if !self.names(WHAT, &r::db_list()).await?.contains(&db) {
             self.await_servers(replicas).await;
             // Others start now as well: what they made since must not be made again.
-            tokio::time::sleep(patience.mul_f64(fastrand::f64() / 5.0)).await;
+            tokio::time::sleep(patience.mul_f64(fastrand::f64() / 2.0)).await;
             if !self.names(WHAT, &r::db_list()).await?.contains(&db) {
                 self.create(WHAT, &r::db_create(&db)).await?;
                 patience = Duration::ZERO;
@@ -47,7 +47,7 @@ impl Catalog {
         self.unite_databases(&db, &names).await?;
         let present = self.names(WHAT, &r::db(&db).table_list()).await?;
         for table in names.iter().filter(|table| !present.iter().any(|t| t == *table)) {
-            let began = Instant::now();
+            let (began, patience) = (Instant::now(), patience.mul_f64(fastrand::f64()));
             while !self.names(WHAT, &r::db(&db).table_list()).await?.iter().any(|t| t == table) {
                 if began.elapsed() >= patience {
                     self.create_table(&db, table, replicas).await?;
