@@ -55,7 +55,7 @@ python_env() {
   "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r tests/compat/original.txt
 }
 pytest() { "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"; }
-cluster() { pytest tests/cluster; }
+cluster() { pytest -rs tests/cluster; }
 # The same with TLS, tokens and a password everywhere; then what is tested of these themselves.
 secure() { TROUGH_TEST_SECURE=1 pytest tests/cluster && pytest tests/secure; }
 cluster_hdfs() {

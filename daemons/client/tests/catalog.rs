@@ -10,7 +10,7 @@ use futures::StreamExt;
 use serde_json::{Value as Json, json};
 use trough_client::{
     Catalog, CatalogError,
-    catalog::{Candidate, Change, LockOutcome, Rows, TAKEOVER_MARGIN, segment_service},
+    catalog::{Candidate, Change, LockOutcome, Rows, TABLES, TAKEOVER_MARGIN, segment_service},
 };
 use trough_core::{
     NodeId, SchemaId, SegmentId,
@@ -79,6 +79,36 @@ async fn tables_are_made_once_whoever_makes_them() {
     a.unwrap();
     b.unwrap();
     assert_eq!(cluster.catalog.schemas().await.unwrap(), [Schema { id: "default".into(), sql: String::new() }]);
+}
+
+/// With several hosts in RETHINKDB_URL, of one cluster: each makes the same at the same moment.
+#[tokio::test]
+async fn what_several_servers_made_becomes_one() {
+    let Ok(url) = std::env::var("RETHINKDB_URL") else { return };
+    let name = format!("trough_test_{}", fastrand::u32(..));
+    let options = trough_reql::Options::from_url(&format!("{}/{name}", url.trim_end_matches('/'))).unwrap();
+    if options.hosts.len() < 2 {
+        return;
+    }
+    let each = options.hosts.iter().map(|host| trough_reql::Options { hosts: vec![host.clone()], ..options.clone() });
+    let catalogs: Vec<Catalog> = each.map(|options| Catalog::new(trough_reql::Client::new(options))).collect();
+    // Each on its own, as if it knew of no other; whoever meets a name that is ambiguous tries again.
+    let prepared = catalogs.iter().map(|catalog| async move {
+        for _ in 0..60 {
+            match catalog.ensure_tables(3).await {
+                Ok(()) => return,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(250)).await,
+            }
+        }
+        catalog.ensure_tables(3).await.unwrap();
+    });
+    futures::future::join_all(prepared).await;
+    let client = catalogs[0].client();
+    let system = |table| r::db("rethinkdb").table(table);
+    let databases = system("db_config").filter(|db| db.g("name").match_(format!("^{name}"))).count();
+    assert_eq!(client.run(&databases).await.unwrap(), 1);
+    let tables = system("table_config").filter_obj(r::object([("db", name.as_str())])).count();
+    assert_eq!(client.run(&tables).await.unwrap(), TABLES.len());
 }
 
 #[tokio::test]

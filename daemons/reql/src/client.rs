@@ -22,6 +22,13 @@ use crate::{
     write::WriteSummary,
 };
 
+/// For how long what the server could not do, and did not, is tried again: clusters choose new primary replicas within seconds.
+const UNAVAILABLE: Duration = Duration::from_secs(10);
+/// After which time of that another server may know better: this one may be cut off.
+const CUT_OFF: Duration = Duration::from_secs(4);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs queries over one multiplexed connection, which is opened when it is first needed and again when it broke, to any of
 /// the hosts. A clone is cheap and shares the connection. No query waits for another, except that at most some thousand may be
 /// in flight at a time.
@@ -112,7 +119,8 @@ impl Client {
     }
 
     /// Runs a query. A sequence is collected into an array: for what may be large take [`Client::cursor`]. A query that only
-    /// reads is tried once more, on another host if there is one, when the connection broke under it.
+    /// reads is tried once more, on another host if there is one, when the connection broke under it. What certainly was not done, as replicas
+    /// were not available, is tried again for 10 s at most.
     ///
     /// # Errors
     /// [`Error`].
@@ -131,7 +139,7 @@ impl Client {
             let mut attempt = Attempt::first(query);
             loop {
                 match self.inner.collect(body.clone(), &used).await {
-                    Err(error) if attempt.again(&error) => {}
+                    Err(error) if attempt.again(&error, &self.inner, &used).await => {}
                     outcome => return outcome.and_then(from_value),
                 }
             }
@@ -163,17 +171,17 @@ impl Client {
         let work = async {
             let mut attempt = Attempt::first(query);
             loop {
-                match self.inner.first_answer(body.clone(), &used).await {
-                    Err(error) if attempt.again(&error) => {}
-                    Err(error) => return Err(error),
-                    Ok((running, first)) => return Cursor::new(running, &first, batch),
+                let first = self.inner.first_answer(body.clone(), &used).await;
+                match first.and_then(|(running, first)| Cursor::new(running, &first, batch)) {
+                    Err(error) if attempt.again(&error, &self.inner, &used).await => {}
+                    opened => return opened,
                 }
             }
         };
         self.limited(&used, work).await
     }
 
-    /// Runs a write; documents that were refused are an error. Never tried again: a lost connection leaves it unknown whether it was carried out.
+    /// Runs a write; documents that were refused are an error. Not tried again when the connection was lost, which leaves it unknown whether it was carried out.
     ///
     /// # Errors
     /// [`Error::Write`] if any document was refused; else as [`Client::run`].
@@ -259,18 +267,37 @@ impl Client {
     }
 }
 
-/// Whether a query may be tried once more: it only reads, and was not tried twice.
+/// Whether a query may be tried once more.
 struct Attempt {
+    /// It only reads, and was not tried twice.
     harmless: bool,
+    /// Since when the server says that it is not available.
+    unavailable: Option<Instant>,
+    pause: Duration,
 }
 
 impl Attempt {
     fn first(query: &Expr) -> Attempt {
-        Attempt { harmless: query.is_read() }
+        Attempt { harmless: query.is_read(), unavailable: None, pause: FIRST_PAUSE }
     }
 
-    /// Whether this error of the first attempt calls for a second.
-    fn again(&mut self, error: &Error) -> bool {
+    /// Whether this error calls for another attempt. What was certainly not done is tried again, be it a write, for as long as a
+    /// cluster takes that lost a server; of several servers another is asked if that goes on.
+    async fn again(&mut self, error: &Error, inner: &Inner, used: &Used) -> bool {
+        if error.is_unavailable() {
+            let since = self.unavailable.get_or_insert_with(Instant::now).elapsed();
+            if since + self.pause > UNAVAILABLE {
+                return false;
+            }
+            if since > CUT_OFF {
+                let connection = used.lock().take().and_then(|connection| connection.upgrade());
+                connection.inspect(|connection| inner.leave(connection));
+            }
+            tracing::debug!(%error, "asking again");
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            return true;
+        }
         let again = matches!(error, Error::Closed { .. }) && std::mem::take(&mut self.harmless);
         if again {
             tracing::debug!(%error, "reading again");
@@ -384,6 +411,14 @@ impl Inner {
         };
         let outcome = connected.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
         outcome.unwrap_or_else(|| Err(Error::Connect { reason: "connecting was interrupted".to_owned() }))
+    }
+
+    /// The next query goes to another host, if there is one; what is under way over this connection goes on.
+    fn leave(&self, connection: &Arc<Connection>) {
+        let mut current = self.current.lock();
+        if self.options.hosts.len() > 1 && current.take_if(|is| Arc::ptr_eq(is, connection)).is_some() {
+            self.hosts.lock().failed(connection.host, Instant::now());
+        }
     }
 
     async fn connect_to_any(&self) -> Result<Arc<Connection>, Error> {

@@ -3,6 +3,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -15,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
 };
@@ -41,6 +43,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// cut, as TCP tries again at ever longer intervals (RFC 5482).
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// How long a server may leave what was sent unanswered before it is asked whether it is there; a process that stands still acknowledges
+/// on its kernel's behalf, and whoever asked may have gone before the time limit of a query.
+const UNANSWERED: Duration = Duration::from_secs(2);
+
+/// How long feeds that have nothing to tell are believed.
+const QUIET: Duration = Duration::from_secs(15);
 
 const CONTINUE: &[u8] = b"[2]";
 const STOP: &[u8] = b"[3]";
@@ -73,6 +82,12 @@ struct Shared {
     opened: Instant,
     /// Milliseconds after `opened` at which the last frame came, at least 1; 0 if none came.
     last_received: AtomicU64,
+    /// Likewise the last bytes of any frame.
+    last_heard: Arc<AtomicU64>,
+    /// Likewise, at which the last frame was given to be sent.
+    last_sent: AtomicU64,
+    /// Whether something is being sent: what a server has not got yet it cannot answer.
+    sending: AtomicBool,
     ended: CancellationToken,
 }
 
@@ -123,7 +138,8 @@ impl Connection {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let mut reader = WireReader::new(reader, MAX_ANSWER_BYTES);
+        let (opened, last_heard) = (Instant::now(), Arc::<AtomicU64>::default());
+        let mut reader = WireReader::new(Heard { reader, opened, last: last_heard.clone() }, MAX_ANSWER_BYTES);
         let greeted = handshake::connect(&mut reader, &mut writer, &options.user, &options.password).await;
         let versions = greeted.map_err(|error| match error {
             HandshakeError::Refused { message, .. } if message.is_empty() => Refused::Host("refused".to_owned()),
@@ -137,12 +153,16 @@ impl Connection {
             out,
             slots: Mutex::default(),
             next_token: AtomicI64::new(1),
-            opened: Instant::now(),
+            opened,
             last_received: AtomicU64::new(0),
+            last_heard,
+            last_sent: AtomicU64::new(0),
+            sending: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
         tokio::spawn(write_all(writer, outgoing, shared.clone()));
         tokio::spawn(read_all(reader, shared.clone()));
+        tokio::spawn(watch_silence(shared.clone(), options.connect_timeout));
         let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         Ok(Connection { shared, host, permits, probing: AtomicBool::new(false) })
     }
@@ -202,10 +222,7 @@ impl Connection {
         }
         let connection = self.clone();
         tokio::spawn(async move {
-            let probe = async { connection.server_info().await?.response().await };
-            if !matches!(tokio::time::timeout(limit, probe).await, Ok(Ok(_))) {
-                connection.shared.close("the server does not answer");
-            }
+            connection.shared.probe(limit).await;
             connection.probing.store(false, Ordering::Release);
         });
     }
@@ -218,7 +235,28 @@ impl Drop for Connection {
 }
 
 impl Shared {
+    /// Milliseconds after `opened`, at least 1.
+    fn now(&self) -> u64 {
+        millis_since(self.opened)
+    }
+
+    /// Asks whether anybody is there, and closes the connection if nothing at all comes within `limit`.
+    async fn probe(&self, limit: Duration) {
+        let (sender, mut answer) = mpsc::channel(2);
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        self.slots.lock().open.insert(token, sender);
+        let begun = self.now();
+        self.send(token, Bytes::from_static(SERVER_INFO), None);
+        let answered = tokio::time::timeout(limit, answer.recv()).await.is_ok();
+        self.slots.lock().open.remove(&token);
+        let heard = self.last_heard.load(Ordering::Relaxed) >= begun;
+        if !answered && !heard && !self.sending.load(Ordering::Relaxed) {
+            self.close("the server does not answer");
+        }
+    }
+
     fn send(&self, token: i64, body: Bytes, written: Option<oneshot::Sender<()>>) {
+        self.last_sent.store(self.now(), Ordering::Relaxed);
         // A connection that ended has told, or will tell, every query through its channel.
         let _ = self.out.send(Outgoing { token, body, written });
     }
@@ -240,12 +278,56 @@ impl Shared {
 
     /// Hands an answer to its query; answers to queries that were stopped have no taker.
     fn deliver(&self, token: i64, answer: Result<Bytes, Error>) -> Result<(), &'static str> {
-        let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_received.store(elapsed.max(1), Ordering::Relaxed);
+        self.last_received.store(self.now(), Ordering::Relaxed);
         let sender = self.slots.lock().open.get(&token).cloned();
         match sender.map(|sender| sender.try_send(answer)) {
             Some(Err(mpsc::error::TrySendError::Full(_))) => Err("the server sends answers that nobody asked for"),
             None | Some(Ok(()) | Err(mpsc::error::TrySendError::Closed(_))) => Ok(()),
+        }
+    }
+}
+
+/// Notes when bytes came.
+struct Heard<R> {
+    reader: R,
+    opened: Instant,
+    last: Arc<AtomicU64>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.reader).poll_read(context, buffer);
+        if read.is_ready() {
+            self.last.store(millis_since(self.opened), Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+fn millis_since(moment: Instant) -> u64 {
+    u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Leaves a server that stands still, or a host that vanished without a word.
+async fn watch_silence(shared: Arc<Shared>, limit: Duration) {
+    loop {
+        tokio::select! {
+            () = shared.ended.cancelled() => return,
+            () = tokio::time::sleep(UNANSWERED / 2) => {}
+        }
+        let (sent, heard) = (shared.last_sent.load(Ordering::Relaxed), shared.last_heard.load(Ordering::Relaxed));
+        let silent = Duration::from_millis(shared.now().saturating_sub(sent.max(heard)));
+        let waiting = !shared.slots.lock().open.is_empty();
+        let patience = if sent >= heard { UNANSWERED } else { QUIET };
+        if waiting && silent >= patience && !shared.sending.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = shared.ended.cancelled() => return,
+                () = shared.probe(limit) => {}
+            }
         }
     }
 }
@@ -272,6 +354,7 @@ where
             writer.write_all(&buffer).await?;
             writer.flush().await
         };
+        shared.sending.store(true, Ordering::Relaxed);
         tokio::select! {
             () = shared.ended.cancelled() => break,
             outcome = written => if let Err(error) = outcome {
@@ -279,6 +362,7 @@ where
                 break;
             },
         }
+        shared.sending.store(false, Ordering::Relaxed);
         acknowledge.into_iter().for_each(|written| {
             let _ = written.send(());
         });

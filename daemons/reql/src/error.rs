@@ -149,12 +149,18 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Connect { .. } | Error::Timeout { .. } | Error::Closed { .. } => true,
-            Error::Runtime { class, message } => {
-                matches!(class, ErrorClass::OpFailed | ErrorClass::OpIndeterminate)
-                    && message.starts_with("Cannot perform")
-            }
-            _ => false,
+            Error::Runtime { class: ErrorClass::OpIndeterminate, message } => message.starts_with("Cannot perform"),
+            _ => self.is_unavailable(),
         }
+    }
+
+    /// Whether the server that was asked does not reach a table's primary replica or a majority of its replicas, and has
+    /// certainly not done what was asked: for seconds after a server of its cluster went or came, or for as long as it is cut off from the others.
+    pub fn is_unavailable(&self) -> bool {
+        let Error::Runtime { class: ErrorClass::OpFailed, message } = self else { return false };
+        ["Cannot perform", "cannot subscribe to table", "Changefeed aborted (unavailable)"]
+            .iter()
+            .any(|begin| message.starts_with(begin))
     }
 
     /// The class of a runtime error.

@@ -41,6 +41,7 @@ mod documents;
 mod election;
 mod error;
 mod locks;
+mod lookups;
 mod nodes;
 mod schemas;
 mod services;

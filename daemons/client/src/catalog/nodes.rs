@@ -111,12 +111,6 @@ impl Catalog {
             .collect())
     }
 
-    /// The nodes' rows as they stand, with the server's clock at about the same moment.
-    pub(crate) async fn node_rows_and_clock(&self) -> Result<(Vec<Service>, f64)> {
-        let query = r::table(SERVICES).get_all([ROLE_NODES]).index("role");
-        futures::try_join!(self.read_vec("read the nodes", &query), self.server_now())
-    }
-
     /// One node's row, or none.
     ///
     /// # Errors

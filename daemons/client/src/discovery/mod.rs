@@ -297,11 +297,11 @@ impl Discovery {
             segments.chunks(MAX_KEYS).map(<[SegmentId]>::to_vec).collect()
         };
         let services = futures::stream::iter(batches(segments))
-            .map(|batch| async move { catalog.raw_services_of_segments(&batch).await })
+            .map(|batch| async move { catalog.look_up_services(&batch).await })
             .buffer_unordered(4)
             .try_collect::<Vec<Vec<Service>>>();
         let locks = futures::stream::iter(batches(segments))
-            .map(|batch| async move { catalog.locks_of_segments(&batch).await })
+            .map(|batch| async move { catalog.look_up_locks(&batch).await })
             .buffer_unordered(4)
             .try_collect::<Vec<Vec<Lock>>>();
         let nodes = self.ensure_nodes();

@@ -10,7 +10,7 @@ use trough_core::{
 };
 
 use super::{Cached, Copy, Discovery, DiscoveryError, SegmentPattern, State, table::Refs};
-use crate::catalog::{CatalogError, Rows};
+use crate::catalog::{CatalogError, MAX_KEYS, Rows};
 
 /// A segment that somebody serves.
 #[derive(Clone, Debug)]
@@ -53,7 +53,10 @@ impl Discovery {
     /// [`DiscoveryError`] if the locks cannot be read.
     pub async fn remember(&self, served: &[Served]) -> Result<(), DiscoveryError> {
         let segments: Vec<SegmentId> = served.iter().map(|s| s.segment.clone()).collect();
-        let locks = self.inner.catalog.locks_of_segments(&segments).await.map_err(failed)?;
+        let mut locks = Vec::new();
+        for batch in segments.chunks(MAX_KEYS) {
+            locks.extend(self.inner.catalog.look_up_locks(batch).await.map_err(failed)?);
+        }
         self.inner.state.write().keep(served, locks, self.inner.options.max_cached);
         Ok(())
     }

@@ -94,6 +94,78 @@ async fn a_host_that_went_silent_is_left() {
     join_all((0..8).map(|_| answered(&hosts))).await;
 }
 
+/// As a server whose table has no primary replica.
+const UNAVAILABLE: &str = "Cannot perform write: primary replica for shard [\"\", +inf) not available";
+
+#[tokio::test]
+async fn what_was_certainly_not_done_is_tried_again() {
+    let address = start(|mut peer| async move {
+        let mut refusals = 3;
+        while let Some((token, _)) = peer.next().await {
+            match refusals {
+                0 => peer.atom(token, json!({"deleted": 1})).await,
+                _ => peer.answer(token, json!({"t": 18, "r": [UNAVAILABLE], "e": 4100000, "b": []})).await,
+            }
+            refusals -= 1;
+        }
+    })
+    .await;
+    assert_eq!(client(&[address]).write(&r::table("t").delete()).await.expect("a write").deleted, 1);
+    assert!(
+        client(&[address]).cursor::<serde_json::Value>(&r::table("t")).await.is_ok(),
+        "nor is a cursor given up at its opening"
+    );
+}
+
+#[tokio::test]
+async fn a_host_that_is_cut_off_from_the_others_is_left() {
+    let cut_off = start(|mut peer| async move {
+        while let Some((token, _)) = peer.next().await {
+            peer.answer(token, json!({"t": 18, "r": [UNAVAILABLE], "e": 4100000, "b": []})).await;
+        }
+    })
+    .await;
+    let good = start(|mut peer| async move {
+        while let Some((token, _)) = peer.next().await {
+            peer.atom(token, json!(1)).await;
+        }
+    })
+    .await;
+    // Which host comes first is chosen at random.
+    let (hosts, query) = ([cut_off, good], r::table("t").count());
+    let asked = join_all((0..6).map(|_| async { client(&hosts).run(&query).await })).await;
+    assert!(asked.iter().all(|answer| matches!(answer, Ok(n) if *n == json!(1))), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_stands_still_is_left_though_nobody_waits_for_it() {
+    let stuck = start(|mut peer| async move {
+        if let Some((token, _)) = peer.next().await {
+            peer.atom(token, json!(1)).await;
+        }
+        while peer.next().await.is_some() {}
+    })
+    .await;
+    let good = start(|mut peer| async move {
+        while let Some((token, _)) = peer.next().await {
+            peer.atom(token, json!(2)).await;
+        }
+    })
+    .await;
+    let hosts = [stuck, good];
+    join_all((0..6).map(|_| async {
+        let client = Client::new(Options { connect_timeout: Duration::from_millis(500), ..options(&hosts) });
+        let deadline = Instant::now() + LONG;
+        // The caller's own time limit, which the client does not learn of.
+        let now = r::now();
+        let ask = || tokio::time::timeout(Duration::from_millis(200), client.run(&now));
+        while !matches!(ask().await, Ok(Ok(answer)) if answer == json!(2)) {
+            assert!(Instant::now() < deadline, "the silent host is never left");
+        }
+    }))
+    .await;
+}
+
 /// Asks until there is an answer; a query has less time than it takes to give a host up.
 async fn answered(hosts: &[SocketAddr]) {
     let (query_timeout, connect_timeout) = (Duration::from_millis(100), Duration::from_millis(700));
@@ -171,7 +243,7 @@ async fn errors_have_their_class() {
         let mut answers = [
             json!({"t": 16, "r": ["broken"], "b": []}),
             json!({"t": 17, "r": ["malformed"], "b": []}),
-            json!({"t": 18, "r": ["Cannot perform read: primary replica not available"], "e": 4100000, "b": []}),
+            json!({"t": 18, "r": ["Cannot perform write: lost contact with primary replica"], "e": 4200000, "b": []}),
             json!({"t": 18, "r": ["no"], "e": 3100000, "b": []}),
             json!({"t": 1, "r": [{"errors": 2, "first_error": "fenced: 7", "inserted": 1}]}),
             json!({"t": 99, "r": []}),
@@ -190,7 +262,7 @@ async fn errors_have_their_class() {
     }
     assert!(matches!(&errors[0], Error::Client(text) if text == "broken"));
     assert!(matches!(&errors[1], Error::Compile(text) if text == "malformed"));
-    assert!(errors[2].class() == Some(ErrorClass::OpFailed) && errors[2].is_retryable());
+    assert!(errors[2].class() == Some(ErrorClass::OpIndeterminate) && errors[2].is_retryable());
     assert!(errors[3].class() == Some(ErrorClass::NonExistence) && !errors[3].is_retryable());
     assert!(matches!(&errors[4], Error::Write { summary } if summary.errors == 2 && summary.inserted == 1));
     assert!(errors[4].to_string().contains("fenced: 7"));

@@ -1,11 +1,14 @@
 //! The metadata: reachable, its clock, its servers, its tables with their replicas and indexes.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use serde_json::Value as Json;
 use trough_client::{Catalog, catalog::TABLES};
 use trough_config::Settings;
-use trough_reql::r;
+use trough_reql::{Options, r};
 
 use super::{ANSWER_LIMIT, CLOCK_LIMIT, Report};
 
@@ -18,6 +21,7 @@ pub(super) async fn check(settings: &Settings, report: &mut Report) -> Option<Ca
             return None;
         }
     };
+    let options = check_hosts(options, report).await;
     let catalog = Catalog::new(trough_reql::Client::new(options));
     let asked = Instant::now();
     let advice =
@@ -49,7 +53,7 @@ pub(super) async fn check(settings: &Settings, report: &mut Report) -> Option<Ca
         Err(e) => {
             report.fail(
                 format!("the tables of {} cannot be read: {e}", settings.rethinkdb_database),
-                "start a sync server: it makes them",
+                "start a sync server: it makes them, and makes one of those that were made twice",
             );
             check_tables(&catalog, settings, report).await;
             return None;
@@ -57,6 +61,44 @@ pub(super) async fn check(settings: &Settings, report: &mut Report) -> Option<Ca
     }
     check_tables(&catalog, settings, report).await;
     Some(catalog)
+}
+
+/// Whether each of several hosts answers, and whether their clocks agree; the options with those that do.
+async fn check_hosts(mut options: Options, report: &mut Report) -> Options {
+    if options.hosts.len() < 2 {
+        return options;
+    }
+    let ask = |host: (String, u16)| {
+        let alone = Options { hosts: vec![host.clone()], connect_timeout: ANSWER_LIMIT / 2, ..options.clone() };
+        async move {
+            let catalog = Catalog::new(trough_reql::Client::new(alone));
+            let now = tokio::time::timeout(ANSWER_LIMIT, catalog.server_now()).await;
+            let here = Instant::now();
+            (host, now.map_err(|_| "no answer".to_owned()).and_then(|now| now.map_err(|e| e.to_string())), here)
+        }
+    };
+    let asked = futures::future::join_all(options.hosts.clone().into_iter().map(ask)).await;
+    let mut clocks = Vec::new();
+    for ((name, port), now, at) in &asked {
+        match now {
+            Ok(now) => clocks.push(now + at.elapsed().as_secs_f64()),
+            Err(why) => report.warn(
+                format!("{name}:{port} does not answer: {why}"),
+                "start that RethinkDB server again, or take it out of RETHINKDB_HOSTS; daemons ask the others meanwhile",
+            ),
+        }
+    }
+    let apart = clocks.iter().copied().fold(f64::MIN, f64::max) - clocks.iter().copied().fold(f64::MAX, f64::min);
+    if apart > CLOCK_LIMIT {
+        report.warn(
+            format!("the clocks of its servers are {apart:.1} s apart"),
+            "let NTP set them: leases and the mastership are judged by the clock of whichever server is asked",
+        );
+    }
+    if !clocks.is_empty() {
+        options.hosts = asked.into_iter().filter(|(_, now, _)| now.is_ok()).map(|(host, ..)| host).collect();
+    }
+    options
 }
 
 /// The rows of one of RethinkDB's own tables.
@@ -116,14 +158,44 @@ async fn check_tables(catalog: &Catalog, settings: &Settings, report: &mut Repor
                 format!("table {name} takes no writes: too few of its replicas are there"),
                 "bring the RethinkDB servers back; workers serve what they have meanwhile",
             );
-        } else if is["all_replicas_ready"] == false {
+        } else if is["all_replicas_ready"] == false && lagging(std::slice::from_ref(status)).is_empty() {
             good = false;
             report.warn(format!("table {name}: not all replicas are ready"), "see that every RethinkDB server runs");
         }
     }
+    let ours: Vec<Json> = statuses.iter().filter(|s| s["db"] == database).cloned().collect();
+    for ((server, state), tables) in lagging(&ours) {
+        good = false;
+        let tables = tables.into_iter().collect::<Vec<_>>().join(", ");
+        let advice = if state == "disconnected" {
+            format!(
+                "start it again; with another server lost the tables take no writes. If it is gone for good, put a new one in its place \
+                 and then: r.db('{database}').reconfigure(shards=1, replicas=3)"
+            )
+        } else {
+            "it catches up by itself; see its log if this stays".to_owned()
+        };
+        report.warn(format!("RethinkDB server {server} is {state}, with a replica of each of {tables}"), advice);
+    }
     if good {
         report.good(format!("{} tables with their indexes", TABLES.len()));
     }
+}
+
+/// Servers whose replicas are not ready, each with its state there and the tables, by rows of `table_status`.
+fn lagging(statuses: &[Json]) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut found = BTreeMap::<_, BTreeSet<String>>::new();
+    for status in statuses {
+        let shards = status["shards"].as_array().into_iter().flatten();
+        for replica in shards.filter_map(|shard| shard["replicas"].as_array()).flatten() {
+            let text = |of: &Json| of.as_str().unwrap_or("?").to_owned();
+            if replica["state"] != "ready" {
+                let place = (text(&replica["server"]), text(&replica["state"]).replace('_', " "));
+                found.entry(place).or_default().insert(text(&status["name"]));
+            }
+        }
+    }
+    found
 }
 
 /// What is wrong with a table, by its row of `table_config`; TABLE stands for it in the advice.
@@ -166,6 +238,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn servers_whose_replicas_are_away_are_named() {
+        let table = |name: &str, third: &str| {
+            let replica = |server: &str, state: &str| json!({"server": server, "state": state});
+            json!({"name": name, "shards": [{"replicas": [replica("a", "ready"), replica("b", third)]}]})
+        };
+        assert!(lagging(&[table("lock", "ready"), json!({"name": "old", "shards": null})]).is_empty());
+        let away =
+            lagging(&[table("lock", "disconnected"), table("schema", "disconnected"), table("trough", "backfilling")]);
+        let named: Vec<String> = away.iter().map(|((s, is), t)| format!("{s} {is} {}", t.len())).collect();
+        assert_eq!(named, ["b backfilling 1", "b disconnected 2"]);
+    }
 
     #[test]
     fn tables_are_judged_by_their_configuration() {

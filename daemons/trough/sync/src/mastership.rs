@@ -87,8 +87,12 @@ pub fn mastership_ttl(election_cycle: Duration) -> Duration {
     (election_cycle * 3).max(Duration::from_secs(9))
 }
 
+/// The pause after a round that failed: another server of the metadata may answer already.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Takes part in the election until `shutdown`, then resigns. A follower asks once per `cycle`, and when the master resigns; a
-/// master renews four times within the time that a renewal gives it. `beat` is told of every round.
+/// master renews four times within the time that a renewal gives it; after a round that failed both ask soon. `beat` is told of every
+/// round.
 pub async fn take_part(
     catalog: Catalog,
     candidate: Candidate,
@@ -101,14 +105,17 @@ pub async fn take_part(
     loop {
         beat.turned();
         let round = hold_election(&catalog, &candidate, &mut term, &standing);
-        tokio::select! {
-            () = round => {}
+        let held = tokio::select! {
+            held = round => held,
             () = shutdown.cancelled() => break,
-        }
-        let pause = match &term {
+        };
+        let mut pause = match &term {
             Some(term) if term.is_valid() => Duration::from_secs_f64(candidate.ttl / 8.0),
             _ => cycle.min(Duration::from_secs_f64(candidate.ttl)),
         };
+        if !held {
+            pause = pause.min(AGAIN);
+        }
         // A fenced term is over at once; another tenure may begin at the next round.
         let fenced = async {
             match &term {
@@ -159,13 +166,14 @@ async fn vacated(catalog: &Catalog) {
     std::future::pending().await
 }
 
-/// One round. Ends at the term's deadline at the latest, with the term ended if it was not renewed by then.
+/// One round; whether the metadata answered. Ends at the term's deadline at the latest, with the term ended if it was not renewed by
+/// then.
 async fn hold_election(
     catalog: &Catalog,
     candidate: &Candidate,
     term: &mut Option<Term>,
     standing: &watch::Sender<Standing>,
-) {
+) -> bool {
     let deadline = match term {
         Some(term) => term.valid_until(),
         None => Instant::now() + Duration::from_secs_f64(candidate.ttl),
@@ -175,11 +183,12 @@ async fn hold_election(
         Ok(Ok(_)) => metrics::counter!("trough_sync_elections_total").increment(1),
         _ => metrics::counter!("trough_sync_election_failures_total").increment(1),
     }
+    let held = matches!(outcome, Ok(Ok(_)));
     match outcome {
         Ok(Ok(election)) if election.mine => {
             if let Some(term) = term.as_ref().filter(|t| t.is_valid() && !election.won) {
                 term.extend(election.valid_until);
-                return;
+                return held;
             }
             step_down(term, standing, "the mastership had lapsed in between");
             match tokio::time::timeout_at(election.valid_until.into(), catalog.raise_epoch(&candidate.holder)).await {
@@ -214,6 +223,7 @@ async fn hold_election(
             standing.send_replace(Standing::Unknown);
         }
     }
+    held
 }
 
 fn step_down(term: &mut Option<Term>, standing: &watch::Sender<Standing>, why: &str) {
