@@ -60,6 +60,14 @@ class Record:
         self.stranded = defaultdict(set)
         for event in self.of["stranded"]:
             self.stranded[event["seg"]] |= unpack(event["rows"])
+        # The faults that had an effect on somebody (None: on anybody), by effect and who.
+        self.faults = defaultdict(list)
+        for fault in self.of["fault"]:
+            for effect in ("blind", "down"):
+                for who in [*fault[effect], None] if fault[effect] else []:
+                    self.faults[effect, who].append(fault)
+        # The ends of acknowledged writes that are due after a shred, as far as they were asked for.
+        self.due_ends = {}
         self.locks = defaultdict(list)
         for event in self.of["lock"]:
             self.locks[event["seg"]].append(event)
@@ -76,15 +84,12 @@ class Record:
 
     def struck(self, who, effect, start, end, least=0.0):
         """Whether `who` was blind or down for a moment of [start, end], after having been so for `least`."""
-        return any(
-            (who in fault[effect] or who is None and fault[effect]) and fault["start"] + least <= end and over(fault) >= start
-            for fault in self.of["fault"]
-        )
+        return any(fault["start"] + least <= end and over(fault) >= start for fault in self.faults[effect, who])
 
     def was_down_for(self, who, before, least):
         """Whether `who` was down for so long without a pause, at some time before. Faults that follow one another closely add up."""
         begun = ended = None
-        for fault in sorted((f for f in self.of["fault"] if who in f["down"] and f["start"] < before), key=lambda f: f["start"]):
+        for fault in sorted((f for f in self.faults["down", who] if f["start"] < before), key=lambda f: f["start"]):
             if ended is None or fault["start"] > ended:
                 begun, ended = fault["start"], over(fault)
             ended = max(ended, over(fault))
@@ -93,20 +98,10 @@ class Record:
         return False
 
 
-class GivenUp(set):
-    """Writes (segment, author, n) that a takeover left behind in a file that was kept."""
-
-    @property
-    def segments(self):
-        if len(self) != getattr(self, "counted", None):
-            self.counted, self.known = len(self), {segment for segment, _, _ in self}
-        return self.known
-
-
 def check(events):
     """All violations of a history, by time."""
     record = Record(events)
-    given_up = GivenUp()
+    given_up = set()
     found = [
         *lost_and_doubled(record, given_up),
         *two_holders(record),
@@ -120,8 +115,8 @@ def check(events):
 
 
 def lost_and_doubled(record, given_up):
-    """Acknowledged writes are there once, others once or never, refused ones never. `given_up` gets the writes that a takeover
-    left behind, in a file that was kept."""
+    """Acknowledged writes are there once, others once or never, refused ones never. `given_up` gets the writes (segment, author, n) that a
+    takeover left behind, in a file that was kept."""
     for segment, final in record.finals.items():
         rows = unpack(final["rows"])
         begun, _ = record.last_shred_before(segment, final["end"])
@@ -207,10 +202,13 @@ def due(record, segment, event, given_up):
 
 
 def due_number(record, segment, event, given_up):
-    """How many those are."""
-    if not record.shreds[segment] and segment not in given_up.segments:
-        return bisect.bisect_left(record.acked_ends.get(segment, []), event["start"])
-    return len(due(record, segment, event, given_up))
+    """How many those are. `given_up` is complete by then."""
+    begun, _ = record.last_shred_before(segment, event["end"])
+    if (segment, begun) not in record.due_ends:
+        record.due_ends[segment, begun] = [
+            w["end"] for w in record.acked.get(segment, []) if w["start"] > begun and (segment, w["a"], w["n"]) not in given_up
+        ]
+    return bisect.bisect_left(record.due_ends[segment, begun], event["start"])
 
 
 def unheard(record, write, event):

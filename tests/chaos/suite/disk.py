@@ -15,7 +15,8 @@ class Disk:
         self.image = self.path.with_suffix(".img")
         with open(self.image, "wb") as image:
             image.truncate(megabytes << 20)
-        run("mkfs.ext4", "-q", "-F", "-m", "0", str(self.image))
+        # Blocks as large as pages, as any disk of use has: with smaller ones SQLite's mapped -shm has holes, and a full disk kills who writes there.
+        run("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", str(self.image))
         run("mount", "-o", "loop", str(self.image), str(self.path))
         self.data = self.path / "data"
         self.data.mkdir()

@@ -16,7 +16,7 @@ use trough_core::{
 };
 use trough_http::Beat;
 
-use crate::{files::Want, locks::Base, reconcile, state::Worker, system};
+use crate::{files::Want, locks::Base, orphans, reconcile, state::Worker, system};
 
 /// The pause before a feed that broke is opened again.
 pub(crate) const FEED_RETRY: Duration = Duration::from_millis(500);
@@ -72,6 +72,7 @@ pub(crate) async fn renew(worker: &Arc<Worker>) -> Result<bool, CatalogError> {
     if !worker.lease.runs() {
         // While it did not run, another may have taken locks over: nothing is acknowledged before that is known.
         confirm_locks(worker).await?;
+        orphans::look(worker);
     }
     let lapsed = worker.lease.renewed(begun);
     if lapsed {
@@ -176,6 +177,7 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
                 let missing = worker.locks.replace(&list);
                 list.into_iter().for_each(|(segment, row)| readopt(worker, &segment, Some(row)));
                 reconcile::verify(worker, missing, begun).await;
+                orphans::look(worker);
                 first.notify_one();
             }
             (Change::Row { old, new }, list) => {
@@ -185,6 +187,9 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
                 match (list, new) {
                     (None, new) => {
                         worker.locks.changed(&segment, new.as_ref());
+                        if new.is_none() && worker.locks.is_orphan(&segment) {
+                            worker.wants.look_at(segment.clone());
+                        }
                         readopt(worker, &segment, new);
                     }
                     (Some(list), Some(new)) => {
@@ -200,16 +205,27 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
     Ok(())
 }
 
-/// Takes up a lock of this very process again that was gone and is back: the metadata was restored, or who had taken it over could do nothing with it.
-fn readopt(worker: &Worker, segment: &SegmentId, row: Option<Lock>) {
-    let is_ours = |row: &Lock| row.node == worker.node && row.holder.as_deref() == Some(worker.holder.as_str());
-    if let Some(row) = row.filter(is_ours)
-        && worker.locks.is_missed(segment)
-    {
+/// Takes up a lock of this very process again that was gone and is back, exactly as it was: the metadata was restored, or who had taken it over
+/// could do nothing with it. Not while somebody is at work on the file, who may be about to replace it.
+fn readopt(worker: &Arc<Worker>, segment: &SegmentId, row: Option<Lock>) {
+    if !row.is_some_and(|row| worker.locks.is_missed(&row)) {
+        return;
+    }
+    let (worker, segment) = (worker.clone(), segment.clone());
+    tokio::spawn(async move {
+        let _busy = worker.busy.acquire(std::slice::from_ref(&segment)).await;
+        let now = match worker.catalog.lock(&segment).await {
+            Ok(now) => now.filter(|now| worker.locks.is_missed(now)),
+            Err(error) => {
+                tracing::warn!(%segment, %error, "cannot look a write lock up that is back; provision the segment again");
+                return;
+            }
+        };
+        let Some(row) = now else { return };
         tracing::warn!(%segment, fence = row.fence, "the write lock is back, the segment can be written again");
         worker.locks.acquired(row, Base::Unknown);
-        worker.wants.look_at(segment.clone());
-    }
+        worker.wants.look_at(segment);
+    });
 }
 
 /// Follows this node's assignments until the shutdown.

@@ -1,125 +1,23 @@
 //! Write locks: those that this process holds, and, followed by changefeed, those of other nodes. In memory only;
 //! the table `lock` is the record.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use parking_lot::{Mutex, RwLock};
-use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId, records::Lock};
-use trough_engine::Guard;
+use trough_core::{NodeId, SegmentId, records::Lock};
 use trough_http::events::{Events, What};
 
-use crate::{files::Stamp, lease::Lease, undo::Undo};
+pub(crate) use crate::tenure::{Base, Held, guard, still_held};
+use crate::undo::Undo;
 
-/// What the local file of a held segment is, as long as nothing is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Base {
-    /// Made from its schema; there is no canonical copy.
-    Fresh,
-    /// The canonical copy with this stamp: promoted from here, or fetched.
-    Canonical(Stamp),
-    /// A file of an earlier life with this stamp. It may hold acknowledged writes that were never promoted.
-    Found(Stamp),
-    /// Unknown, and perhaps never promoted.
-    Unknown,
-}
-
-/// One tenure of a write lock by this process.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) lock: Lock,
-    /// Shared by writes in flight; exclusive for whoever settles, replaces or releases.
-    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
-    valid: AtomicBool,
-    /// Writes begun, acknowledged or not.
-    writes: AtomicU64,
-    base: Mutex<Known>,
-}
-
-/// What is known of a held segment's file.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    base: Base,
-    /// Writes begun when it was that.
-    writes: u64,
-    /// Since when it is that, or when it was last provisioned.
-    since: Instant,
-    /// Whether it was provisioned and not written since: its writer is still to come.
-    awaited: bool,
-}
-
-impl Held {
-    fn new(lock: Lock, base: Base) -> Self {
-        Self {
-            lock,
-            gate: Arc::default(),
-            valid: AtomicBool::new(true),
-            writes: AtomicU64::new(0),
-            base: Mutex::new(Known { base, writes: 0, since: Instant::now(), awaited: true }),
-        }
-    }
-
-    /// Whether this process still has the lock, as far as it knows.
-    pub(crate) fn is_valid(&self) -> bool {
-        self.valid.load(Ordering::Acquire)
-    }
-
-    /// From now on nothing is acknowledged under this tenure.
-    pub(crate) fn invalidate(&self) {
-        self.valid.store(false, Ordering::Release);
-    }
-
-    /// Notes that a write begins. Call it with the gate shared, before the write.
-    pub(crate) fn note_write(&self) {
-        self.writes.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Notes that a write that was begun has certainly changed nothing.
-    pub(crate) fn note_refusal(&self) {
-        self.writes.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Sets what the file is now. Call it with the gate exclusive, so that no write is in flight.
-    pub(crate) fn set_base(&self, base: Base) {
-        let writes = self.writes.load(Ordering::Acquire);
-        let mut known = self.base.lock();
-        let awaited = known.awaited && writes == known.writes;
-        *known = Known { base, writes, since: Instant::now(), awaited };
-    }
-
-    /// Notes that the segment was provisioned again: somebody means to write it.
-    pub(crate) fn provisioned_again(&self) {
-        let mut known = self.base.lock();
-        (known.since, known.awaited) = (Instant::now(), true);
-    }
-
-    /// What the file is, unless writes have begun since; exact only with the gate exclusive.
-    pub(crate) fn base(&self) -> Option<Base> {
-        let known = *self.base.lock();
-        (known.writes == self.writes.load(Ordering::Acquire)).then_some(known.base)
-    }
-
-    /// Whether the file has been what it is for so long.
-    pub(crate) fn rests_for(&self, time: Duration) -> bool {
-        self.base.lock().since.elapsed() >= time
-    }
-
-    /// Whether it was provisioned and not written since.
-    pub(crate) fn is_awaited(&self) -> bool {
-        let known = *self.base.lock();
-        known.awaited && known.writes == self.writes.load(Ordering::Acquire)
-    }
-
-    /// Whether the lock's row in the database is this tenure.
-    fn is_row(&self, row: &Lock) -> bool {
-        row.node == self.lock.node && row.holder == self.lock.holder && row.fence == self.lock.fence
-    }
+/// A tenure whose lock vanished while the file may hold what was never promoted.
+#[derive(Clone, Debug)]
+pub(crate) struct Orphan {
+    lock: Lock,
+    /// What the file was when that was known last.
+    pub(crate) base: Base,
+    /// Whether the store was looked at, and says that nobody else has written the segment.
+    confirmed: bool,
 }
 
 /// All locks that matter here.
@@ -129,12 +27,13 @@ pub(crate) struct Locks {
     held: RwLock<HashMap<SegmentId, Arc<Held>>>,
     /// Other nodes' locks, and when each was first seen.
     foreign: RwLock<HashMap<SegmentId, (NodeId, Instant)>>,
-    /// Segments whose lock vanished from the database while this process held it and their files may hold what was never promoted:
-    /// the database was lost. Nobody else has the lock, so the files are kept as they are until it is back.
-    orphans: RwLock<HashSet<SegmentId>>,
+    /// Segments whose lock vanished from the database while this process held it and their files may hold what was never promoted.
+    /// Either the database was lost: nobody else has the lock, so the files are kept as they are until it is back. Or this process was
+    /// out of reach while another took the lock over and gave it back: then the store has what the other has promoted.
+    orphans: RwLock<HashMap<SegmentId, Orphan>>,
     /// Segments whose lock another node took over while their files here may have held what was never promoted. If that comes to nothing, the
     /// lock becomes this process's again.
-    bereft: RwLock<HashSet<SegmentId>>,
+    bereft: RwLock<HashMap<SegmentId, Lock>>,
     /// Locks that could not be given back.
     owed: Mutex<Vec<Undo>>,
 }
@@ -160,12 +59,40 @@ impl Locks {
     /// Whether the segment's lock vanished while the file held what was never promoted.
     pub(crate) fn is_orphan(&self, segment: &SegmentId) -> bool {
         let orphans = self.orphans.read();
-        !orphans.is_empty() && orphans.contains(segment)
+        !orphans.is_empty() && orphans.contains_key(segment)
     }
 
-    /// Whether a lock of this process that comes back is to be taken up: the file may still hold what was never promoted.
-    pub(crate) fn is_missed(&self, segment: &SegmentId) -> bool {
-        self.is_orphan(segment) || self.bereft.read().contains(segment)
+    /// Whether nobody knows yet if an orphan's file is all there is of the segment.
+    pub(crate) fn is_doubtful(&self, segment: &SegmentId) -> bool {
+        let orphans = self.orphans.read();
+        !orphans.is_empty() && orphans.get(segment).is_some_and(|orphan| !orphan.confirmed)
+    }
+
+    /// All orphans.
+    pub(crate) fn orphans(&self) -> Vec<(SegmentId, Orphan)> {
+        self.orphans.read().iter().map(|(segment, orphan)| (segment.clone(), orphan.clone())).collect()
+    }
+
+    /// Nobody else has written the orphan.
+    pub(crate) fn confirm_orphan(&self, segment: &SegmentId) {
+        if let Some(orphan) = self.orphans.write().get_mut(segment) {
+            orphan.confirmed = true;
+        }
+    }
+
+    /// Another has had the lock and given it back: the file is no orphan, but one of those with what was never promoted.
+    pub(crate) fn overtaken(&self, segment: &SegmentId) {
+        self.orphans.write().remove(segment);
+    }
+
+    /// Whether a lock of this process that comes back, exactly as it was, is to be taken up: the file may still hold what was never promoted.
+    pub(crate) fn is_missed(&self, row: &Lock) -> bool {
+        let same = |lock: &Lock| {
+            (&lock.node, &lock.holder, lock.fence, &lock.acquired_on)
+                == (&row.node, &row.holder, row.fence, &row.acquired_on)
+        };
+        self.orphans.read().get(&row.segment).is_some_and(|orphan| same(&orphan.lock))
+            || self.bereft.read().get(&row.segment).is_some_and(same)
     }
 
     /// The file that may have held what was never promoted is not there any more.
@@ -259,9 +186,10 @@ impl Locks {
                     "the write lock vanished from the metadata, and the file may hold what was never promoted: it is kept; \
                      restore the metadata"
                 );
-                self.orphans.write().insert(segment.clone());
+                let orphan = Orphan { lock: tenure.lock.clone(), base: tenure.last_base(), confirmed: false };
+                self.orphans.write().insert(segment.clone(), orphan);
             } else if !promoted {
-                self.bereft.write().insert(segment.clone());
+                self.bereft.write().insert(segment.clone(), tenure.lock.clone());
             }
         }
         self.released(tenure);
@@ -317,47 +245,12 @@ impl Locks {
     }
 }
 
-/// What SQLite asks inside every write transaction, right before its commit: is the lock still ours, and does our lease
-/// provably run?
-pub(crate) fn guard(held: Arc<Held>, lease: Arc<Lease>) -> Guard {
-    Box::new(move || {
-        let segment = &held.lock.segment;
-        if !held.is_valid() {
-            return Err(SegmentError::new(
-                ErrorCode::NotWritable,
-                format!("the write lock of segment '{segment}' was lost; provision it again. Nothing was written"),
-            ));
-        }
-        if !lease.runs() {
-            return Err(SegmentError::new(
-                ErrorCode::Unavailable,
-                format!(
-                    "this node cannot renew its lease (RethinkDB does not answer), so it cannot prove that it holds the \
-                     write lock of segment '{segment}'; nothing was written, try again"
-                ),
-            ));
-        }
-        Ok(())
-    })
-}
-
-/// What is asked after a commit, before it is acknowledged: the process may have been stopped for long since the guard was asked, and another
-/// node may have taken the lock over without what was committed meanwhile.
-pub(crate) fn still_held(held: &Held, lease: &Lease) -> Result<(), SegmentError> {
-    if held.is_valid() && lease.runs() {
-        return Ok(());
-    }
-    let message = format!(
-        "the write lock of segment '{}' or this node's lease went while the write was committed; whether it is kept is not \
-         known: look before it is repeated",
-        held.lock.segment
-    );
-    Err(SegmentError::new(ErrorCode::Io, message))
-}
-
 #[cfg(test)]
 mod tests {
+    use trough_core::records::Time;
+
     use super::*;
+    use crate::files::Stamp;
 
     fn lock(node: &str, holder: &str, fence: u64) -> Lock {
         serde_json::from_value(serde_json::json!({
@@ -399,6 +292,9 @@ mod tests {
         held.note_write();
         locks.changed(&segment(), None);
         assert!(locks.is_orphan(&segment()) && locks.held(&segment()).is_none());
+        assert!(locks.is_doubtful(&segment()));
+        locks.confirm_orphan(&segment());
+        assert!(!locks.is_doubtful(&segment()));
         locks.acquired(lock("me", "a", 3), Base::Unknown);
         assert!(!locks.is_orphan(&segment()), "back");
         locks.changed(&segment(), None);
@@ -411,17 +307,20 @@ mod tests {
         let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
         locks.acquired(lock("me", "a", 1), Base::Canonical(Stamp { bytes: 1, mtime_ms: 2 }));
         locks.changed(&segment(), Some(&lock("other", "b", 2)));
-        assert!(!locks.is_missed(&segment()), "all of it was promoted");
+        assert!(!locks.is_missed(&lock("me", "a", 1)), "all of it was promoted");
         for back in [true, false] {
             locks.acquired(lock("me", "a", 3), Base::Unknown).note_write();
             locks.changed(&segment(), Some(&lock("other", "b", 4)));
-            assert!(locks.is_missed(&segment()) && !locks.is_orphan(&segment()));
+            assert!(locks.is_missed(&lock("me", "a", 3)) && !locks.is_orphan(&segment()));
+            // One that was taken anew is not the one that was lost.
+            let anew = Lock { acquired_on: Some(Time::from_epoch(1.0)), ..lock("me", "a", 3) };
+            assert!(!locks.is_missed(&lock("me", "a", 4)) && !locks.is_missed(&anew));
             if back {
                 locks.acquired(lock("me", "a", 3), Base::Unknown);
             } else {
                 locks.forget_file(&segment());
             }
-            assert!(!locks.is_missed(&segment()));
+            assert!(!locks.is_missed(&lock("me", "a", 3)));
         }
     }
 
@@ -438,35 +337,5 @@ mod tests {
         let next = locks.acquired(lock("me", "a", 2), Base::Unknown);
         locks.confirmed(&held, Some(&lock("other", "b", 1)));
         assert!(next.is_valid() && locks.foreign(&segment()).is_none());
-    }
-
-    #[test]
-    fn the_guard_wants_lock_and_lease() {
-        let locks = Locks::new(Events::in_memory(NodeId::new("me").expect("id"), 9));
-        let held = locks.acquired(lock("me", "a", 1), Base::Fresh);
-        let lease = Arc::new(Lease::new(Duration::from_secs(60)));
-        let ask = guard(held.clone(), lease.clone());
-        assert_eq!(ask().expect_err("no lease yet").code, ErrorCode::Unavailable);
-        lease.renewed(Instant::now());
-        assert_eq!(ask(), Ok(()));
-        assert_eq!(still_held(&held, &lease), Ok(()));
-        assert_eq!(still_held(&held, &Lease::new(Duration::from_secs(60))).expect_err("no lease").code, ErrorCode::Io);
-        locks.released(&held);
-        assert_eq!(still_held(&held, &lease).expect_err("released").code, ErrorCode::Io);
-        assert_eq!(ask().expect_err("released").code, ErrorCode::NotWritable);
-    }
-
-    #[test]
-    fn a_write_takes_the_base_away() {
-        let held = Held::new(lock("me", "a", 1), Base::Fresh);
-        assert_eq!(held.base(), Some(Base::Fresh));
-        held.note_write();
-        held.note_refusal();
-        assert_eq!(held.base(), Some(Base::Fresh));
-        held.note_write();
-        assert_eq!(held.base(), None);
-        let stamp = Stamp { bytes: 1, mtime_ms: 2 };
-        held.set_base(Base::Canonical(stamp));
-        assert_eq!(held.base(), Some(Base::Canonical(stamp)));
     }
 }

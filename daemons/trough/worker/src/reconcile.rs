@@ -21,7 +21,7 @@ use crate::{
     files::{LocalFile, Stamp},
     fresh::{self, Pending},
     locks::{Base, Held},
-    python,
+    orphans, python,
     state::Worker,
     undo,
 };
@@ -114,6 +114,7 @@ async fn pass(
     lost: &Mutex<HashSet<SegmentId>>,
     pending: &mut Pending,
 ) {
+    orphans::judge(worker).await;
     let mut batches = Batches::default();
     for (n, segment) in segments.iter().enumerate() {
         if n % 256 == 255 {
@@ -177,7 +178,7 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
         }
         Step::Keep => {
             worker.files.update(segment, |file| file.served = true);
-            worker.advertiser.set(segment, READ);
+            worker.advertiser.set(segment, if worker.locks.is_doubtful(segment) { 0 } else { READ });
             worker.copies.forget(segment);
         }
         Step::Serve => {
@@ -208,7 +209,13 @@ fn apply(worker: &Arc<Worker>, segment: &SegmentId, batches: &mut Batches, lost:
                 worker.copies.enqueue(segment, want.bytes, local.is_some());
             }
         }
-        Step::Collect => batches.collect.push(segment.clone()),
+        Step::Collect => {
+            if worker.files.get(segment).is_some_and(|local| is_stray(worker, segment, &local)) {
+                worker.files.update(segment, |file| file.served = false);
+                worker.advertiser.set(segment, 0);
+            }
+            batches.collect.push(segment.clone());
+        }
         Step::Lost => {
             worker.advertiser.set(segment, 0);
             if lost.lock().insert(segment.clone()) {

@@ -179,6 +179,16 @@ fn own_directory(dir: &Path) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("open {} in LOCAL_DATA", path.display()))?;
+    // SQLite writes one byte in each 4 KiB of its shared memory's file before it maps it, so that it has room on the disk.
+    if let Ok(disk) = rustix::fs::statvfs(dir)
+        && disk.f_frsize < 4096
+    {
+        tracing::warn!(
+            block = disk.f_frsize,
+            dir = %dir.display(),
+            "the file system of LOCAL_DATA has blocks of less than 4 KiB: when it is full, a write may end this process (SIGBUS)"
+        );
+    }
     let mine = file.try_lock_exclusive().with_context(|| format!("lock {}", path.display()))?;
     anyhow::ensure!(mine, "LOCAL_DATA {} belongs to another worker that is running; give each its own", dir.display());
     Ok(file)

@@ -194,7 +194,7 @@ impl Worker {
                 format!("this node's copy of segment '{segment}' is broken and is being fetched again: {why}"),
             ));
         }
-        if !local.served {
+        if !local.served || self.locks.is_doubtful(segment) {
             return Route::Nowhere(self.not_here(segment));
         }
         if self.settings.run_as_cold_storage_node {

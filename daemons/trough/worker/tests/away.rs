@@ -242,3 +242,61 @@ async fn what_only_a_log_has_is_not_served_once_the_lock_is_gone() {
     assert_eq!(kept, 1);
     one.stop().await;
 }
+
+/// A lock was taken over and given back while its holder was out of reach: it finds none, as where the metadata was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_others_had_meanwhile_leaves_its_file_aside() {
+    let cluster = Cluster::start().await;
+    // They do not look at their files by themselves before they are asked.
+    let (one, two) = (cluster.worker("one", "SYNC_LOOP_TIMING: 30\n").await, cluster.worker("two", "").await);
+    cluster.schema("t", "create table t (a integer);").await;
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (1)").await.0, 200);
+    // Another node writes, promotes, and gives it back.
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    let other = Lock { node: NodeId::new("other").expect("id"), fence: lock.fence + 1, ..lock.clone() };
+    assert!(cluster.catalog.restore_lock(&lock, &other).await.expect("catalog"));
+    wait_for("the loss to be noticed", async || {
+        (cluster.write(&one, "s", "insert into t values (9)").await.0 != 200).then_some(())
+    })
+    .await;
+    assert!(cluster.catalog.release_lock(&other).await.expect("catalog"));
+    cluster.provision(&two, "s", "t").await;
+    assert_eq!(cluster.write(&two, "s", "insert into t values (2)").await.0, 200);
+    cluster.promote(&two, "s").await;
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    assert!(cluster.catalog.release_lock(&lock).await.expect("catalog"));
+    // Provisioned anew here, with a fence that begins anew: it goes on from what is canonical, and what was here is kept.
+    cluster.provision(&one, "s", "t").await;
+    assert_eq!(cluster.write(&one, "s", "insert into t values (3)").await.0, 200);
+    assert_eq!(
+        cluster.read(&one, "s", "select group_concat(a) a from t").await,
+        (200, "[{\"a\":\"2,3\"}]\n".to_owned())
+    );
+    let kept: Vec<_> =
+        std::fs::read_dir(one.data.join("stranded")).expect("kept").map(|e| e.expect("entry").path()).collect();
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    let db = rusqlite::Connection::open(kept).expect("open");
+    let rows: String = db.query_row("select group_concat(a) from t", [], |row| row.get(0)).expect("rows");
+    assert_eq!(rows, "1");
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_vanished_is_served_only_where_nobody_else_has_written() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "").await;
+    unpromoted(&cluster, &one).await;
+    let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
+    // The metadata lost it: nothing is newer in the store.
+    assert!(cluster.catalog.release_lock(&lock).await.expect("catalog"));
+    cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"1,2\"}]\n").await;
+    // Somebody has had it.
+    cluster.replace_canonical("s", "insert into t values (7)").await;
+    let entry = cluster.store.stat(&id("s")).await.expect("canonical copy");
+    cluster.catalog.record_canonical(&id("s"), entry.bytes, entry.mtime_ms, None).await.expect("recorded");
+    cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"1,7\"}]\n").await;
+    assert_eq!(std::fs::read_dir(one.data.join("stranded")).expect("kept").count(), 1);
+    one.stop().await;
+}
