@@ -84,8 +84,9 @@ struct Shared {
     last_received: AtomicU64,
     /// Likewise the last bytes of any frame.
     last_heard: Arc<AtomicU64>,
-    /// Likewise, at which the last frame was given to be sent.
-    last_sent: AtomicU64,
+    /// Likewise, at which the first frame since then was given to be sent. Those that follow while nothing is heard do not count: who asks again
+    /// and again waits for as long.
+    first_unheard: AtomicU64,
     /// Whether something is being sent: what a server has not got yet it cannot answer.
     sending: AtomicBool,
     ended: CancellationToken,
@@ -156,7 +157,7 @@ impl Connection {
             opened,
             last_received: AtomicU64::new(0),
             last_heard,
-            last_sent: AtomicU64::new(0),
+            first_unheard: AtomicU64::new(0),
             sending: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
@@ -256,7 +257,10 @@ impl Shared {
     }
 
     fn send(&self, token: i64, body: Bytes, written: Option<oneshot::Sender<()>>) {
-        self.last_sent.store(self.now(), Ordering::Relaxed);
+        let (now, heard) = (self.now(), self.last_heard.load(Ordering::Relaxed));
+        let renew = |first| (first == 0 || first < heard).then_some(now);
+        // None where an earlier one waits.
+        let _ = self.first_unheard.fetch_update(Ordering::Relaxed, Ordering::Relaxed, renew);
         // A connection that ended has told, or will tell, every query through its channel.
         let _ = self.out.send(Outgoing { token, body, written });
     }
@@ -319,7 +323,7 @@ async fn watch_silence(shared: Arc<Shared>, limit: Duration) {
             () = shared.ended.cancelled() => return,
             () = tokio::time::sleep(UNANSWERED / 2) => {}
         }
-        let (sent, heard) = (shared.last_sent.load(Ordering::Relaxed), shared.last_heard.load(Ordering::Relaxed));
+        let (sent, heard) = (shared.first_unheard.load(Ordering::Relaxed), shared.last_heard.load(Ordering::Relaxed));
         let silent = Duration::from_millis(shared.now().saturating_sub(sent.max(heard)));
         let waiting = !shared.slots.lock().open.is_empty();
         let patience = if sent >= heard { UNANSWERED } else { QUIET };
