@@ -250,14 +250,7 @@ mod tests {
     use trough_core::records::Time;
 
     use super::*;
-    use crate::files::Stamp;
-
-    fn lock(node: &str, holder: &str, fence: u64) -> Lock {
-        serde_json::from_value(serde_json::json!({
-            "id": "write:lock:s", "node": node, "segment": "s", "holder": holder, "fence": fence
-        }))
-        .expect("a lock")
-    }
+    use crate::{files::Stamp, tenure::tests::lock};
 
     fn segment() -> SegmentId {
         SegmentId::new("s").expect("id")

@@ -163,14 +163,14 @@ pub(crate) fn still_held(held: &Held, lease: &Lease) -> Result<(), SegmentError>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use trough_core::NodeId;
     use trough_http::events::Events;
 
     use super::*;
     use crate::locks::Locks;
 
-    fn lock(node: &str, holder: &str, fence: u64) -> Lock {
+    pub(crate) fn lock(node: &str, holder: &str, fence: u64) -> Lock {
         serde_json::from_value(serde_json::json!({
             "id": "write:lock:s", "node": node, "segment": "s", "holder": holder, "fence": fence
         }))
