@@ -75,6 +75,7 @@ pub fn init_logging(logging: &Logging<'_>) -> anyhow::Result<Logged> {
         lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter(filter).boxed()
     };
     let mut logged = Logged::default();
+    #[cfg_attr(not(feature = "otlp"), allow(unused_mut, reason = "the exporter alone adds a layer"))]
     let mut layers: Vec<Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>> = vec![lines];
     #[cfg(feature = "otlp")]
     if let Some((layer, exporting)) = crate::otlp::layer(logging)? {
