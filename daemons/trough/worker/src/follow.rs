@@ -187,7 +187,7 @@ async fn follow_locks(worker: &Arc<Worker>, first: &tokio::sync::Notify) -> Resu
                 match (list, new) {
                     (None, new) => {
                         worker.locks.changed(&segment, new.as_ref());
-                        if new.is_none() && worker.locks.is_orphan(&segment) {
+                        if new.is_none() && worker.locks.is_doubtful(&segment) {
                             worker.wants.look_at(segment.clone());
                         }
                         readopt(worker, &segment, new);

@@ -1,7 +1,7 @@
 //! The worker: keeps copies of segments, serves them, takes writes, promotes them to the canonical store.
 //!
 //! On disk: the segment files in LOCAL_DATA, one lock file (so that two workers cannot share a directory), a directory of
-//! broken copies (`quarantine`), and nothing else.
+//! broken copies (`quarantine`), and what [`stranded`] says.
 //! Everything else is rebuilt at start from one reading of the directory and from RethinkDB: what is assigned here, which
 //! locks exist, what is advertised.
 

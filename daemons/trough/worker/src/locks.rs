@@ -62,10 +62,13 @@ impl Locks {
         !orphans.is_empty() && orphans.contains_key(segment)
     }
 
-    /// Whether nobody knows yet if an orphan's file is all there is of the segment.
+    /// Whether a file here is nothing to answer from: another node has had its lock since it was written, or nobody knows yet if an orphan's file
+    /// is all there is of the segment.
     pub(crate) fn is_doubtful(&self, segment: &SegmentId) -> bool {
         let orphans = self.orphans.read();
+        let bereft = self.bereft.read();
         !orphans.is_empty() && orphans.get(segment).is_some_and(|orphan| !orphan.confirmed)
+            || !bereft.is_empty() && bereft.contains_key(segment)
     }
 
     /// All orphans.

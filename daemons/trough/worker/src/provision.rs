@@ -26,7 +26,7 @@ use crate::{
     locks::Base,
     state::Worker,
     stranded,
-    undo::Undo,
+    undo::{self, Undo},
 };
 
 /// Questions to the store, and fetches, at the same time.
@@ -181,12 +181,8 @@ async fn provision_new(
     if let Err(error) = noted {
         failed.extend(ready.drain(..).map(|(segment, lock, _)| (segment, lock, error.clone())));
     }
-    for (segment, _, error) in failed {
-        if let Some(undo) = undos.remove(&segment) {
-            undo.attempt(worker).await;
-        }
-        sizes.push((segment, Err(error)));
-    }
+    undo::all(worker, failed.iter().filter_map(|(segment, ..)| undos.remove(segment)).collect()).await;
+    sizes.extend(failed.into_iter().map(|(segment, _, error)| (segment, Err(error))));
     let mut advertised = Vec::with_capacity(ready.len());
     for (segment, lock, file) in ready {
         worker.engine.evict(&segment);

@@ -25,7 +25,7 @@ impl Undo {
     }
 
     /// Does it; or has it done later, if the metadata does not answer. The segment must be busy.
-    pub(crate) async fn attempt(self, worker: &Arc<Worker>) {
+    async fn attempt(self, worker: &Worker) {
         if let Err(error) = self.carry_out(worker).await {
             let segment = &self.lock.segment;
             tracing::warn!(%segment, %error, "cannot give back the lock of a failed provisioning, trying again");
@@ -38,6 +38,19 @@ impl Undo {
             None => worker.catalog.release_lock(&self.lock).await,
             Some(former) => worker.catalog.restore_lock(&self.lock, former).await,
         }
+    }
+}
+
+/// Does all of them, new locks in one statement for many; or has it done later, if the metadata does not answer. The segments must be busy.
+pub(crate) async fn all(worker: &Worker, undos: Vec<Undo>) {
+    let (new, taken): (Vec<_>, Vec<_>) = undos.into_iter().partition(|undo| undo.former.is_none());
+    let locks: Vec<Lock> = new.iter().map(|undo| undo.lock.clone()).collect();
+    if let Err(error) = worker.catalog.release_locks(&locks).await {
+        tracing::warn!(%error, locks = locks.len(), "cannot give back locks of failed provisionings, trying again");
+        new.into_iter().for_each(|undo| worker.locks.owe(undo));
+    }
+    for undo in taken {
+        undo.attempt(worker).await;
     }
 }
 

@@ -264,8 +264,15 @@ async fn a_lock_that_others_had_meanwhile_leaves_its_file_aside() {
     cluster.provision(&two, "s", "t").await;
     assert_eq!(cluster.write(&two, "s", "insert into t values (2)").await.0, 200);
     cluster.promote(&two, "s").await;
+    cluster.until_read(&one, "s", "select group_concat(a) a from t", "[{\"a\":\"2\"}]\n").await;
     let lock = cluster.catalog.lock(&id("s")).await.expect("catalog").expect("locked");
     assert!(cluster.catalog.release_lock(&lock).await.expect("catalog"));
+    wait_for("the release to be heard of", async || {
+        let (status, text) = cluster.read(&one, "s", "select group_concat(a) a from t").await;
+        assert!(status != 200 || text.contains('2'), "what others have not is answered: {text}");
+        (status != 200).then_some(())
+    })
+    .await;
     // Provisioned anew here, with a fence that begins anew: it goes on from what is canonical, and what was here is kept.
     cluster.provision(&one, "s", "t").await;
     assert_eq!(cluster.write(&one, "s", "insert into t values (3)").await.0, 200);
