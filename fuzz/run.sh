@@ -34,23 +34,36 @@ pack() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode='
 # The inputs of some formats are made of words that chance would not find.
 dictionary() { [ ! -f "dictionaries/$1" ] || echo "-dict=dictionaries/$1"; }
 
+# What a target died of without being able to say so.
+rescue() { # findings
+  [ -s "$FUZZ_CURRENT" ] || return 0
+  local name
+  name=$1/died-$(sha1sum "$FUZZ_CURRENT" | cut -c1-40)
+  cp "$FUZZ_CURRENT" "$name"
+  echo "fuzz: the last input: $name, in base64:"
+  head -c 4096 "$name" | base64
+}
+
 run() { # target, seconds
   local target=$1 seconds=$2 log=$work/$1.log
   local corpus=$work/corpus/$target findings=$work/findings/$target
   local kept=$work/kept/$target
   mkdir -p "$corpus" "$findings" "regressions/$target"
+  export FUZZ_CURRENT=$work/$target.current
   # 20 seconds at most for one input, and 2 GB of memory: far beyond what any may take.
   local options=(-timeout=20 -rss_limit_mb=2048 -artifact_prefix="$findings/" -print_final_stats=1)
   if ! "$bins/$target" "${options[@]}" -runs=0 "$kept" "regressions/$target" >"$log" 2>&1; then
-    tail -40 "$log"
+    tail -20 "$log"
     echo "fuzz: $target fails on an input that is kept (log: $log)"
+    rescue "$findings"
     return 1
   fi
   if [ "$seconds" != 0 ]; then
     # shellcheck disable=SC2046
     if ! "$bins/$target" "${options[@]}" $(dictionary "$target") -max_total_time="$seconds" "$corpus" "$kept" "regressions/$target" "$work/seeds/$target" >>"$log" 2>&1; then
-      tail -40 "$log"
+      tail -20 "$log"
       echo "fuzz: $target has found an input that fails: see $findings (log: $log)"
+      rescue "$findings"
       return 1
     fi
   fi

@@ -9,7 +9,8 @@ use trough_core::SegmentId;
 /// Settings are short; the parser's time grows faster than an expression's length.
 const MOST_BYTES: usize = 300;
 
-fuzz_target!(|source: &str| -> Corpus {
+fuzz_target!(|bytes: &[u8]| -> Corpus {
+    let Some(source) = trough_fuzz::input::<&str>(bytes) else { return Corpus::Reject };
     if source.len() > MOST_BYTES {
         return Corpus::Reject;
     }

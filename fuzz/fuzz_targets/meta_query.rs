@@ -30,6 +30,7 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     if bytes.len() > MOST_BYTES {
         return Corpus::Reject;
     }
+    let Some(bytes) = trough_fuzz::input::<&[u8]>(bytes) else { return Corpus::Reject };
     thread_local! {
         static THREAD: (SyncSender<Vec<u8>>, Receiver<Result<(), String>>) = start();
     }

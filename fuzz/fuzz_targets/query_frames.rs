@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use trough_core::wire::{Frame, FrameDecoder, Item, ItemReader, QueryRequest, WriteRequest, WriteResponse};
 
 fuzz_target!(|bytes: &[u8]| {
+    let Some(bytes) = trough_fuzz::input::<&[u8]>(bytes) else { return };
     frames(bytes);
     values(bytes);
     document::<QueryRequest>(bytes);

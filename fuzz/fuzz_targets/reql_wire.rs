@@ -20,8 +20,8 @@ thread_local! {
     static CREDENTIALS: Credentials = Credentials::for_password("fuzz").expect("random bytes");
 }
 
-fuzz_target!(|input: (u8, &[u8])| {
-    let (mode, bytes) = input;
+fuzz_target!(|bytes: &[u8]| {
+    let Some((mode, bytes)) = trough_fuzz::input::<(u8, &[u8])>(bytes) else { return };
     RUNTIME.with(|runtime| runtime.block_on(run(mode, bytes)));
 });
 

@@ -64,6 +64,7 @@ impl Column {
 
 // The first byte says what follows: rows of so many columns, two bytes each; a state; or the JSON of a Python worker.
 fuzz_target!(|bytes: &[u8]| {
+    let Some(bytes) = trough_fuzz::input::<&[u8]>(bytes) else { return };
     let Some((kind, rest)) = bytes.split_first() else { return };
     match kind {
         0..=7 => {

@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use trough_client::discovery::SegmentPattern;
 use trough_core::SegmentId;
 
-fuzz_target!(|input: (&str, &str)| {
-    let (text, pattern) = input;
+fuzz_target!(|bytes: &[u8]| {
+    let Some((text, pattern)) = trough_fuzz::input::<(&str, &str)>(bytes) else { return };
     let Ok(id) = SegmentId::new(text) else { return };
     assert_eq!(id.as_str(), text);
     let path = id.store_path();

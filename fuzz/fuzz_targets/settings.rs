@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use trough_config::Settings;
 
-fuzz_target!(|text: &str| {
+fuzz_target!(|bytes: &[u8]| {
+    let Some(text) = trough_fuzz::input::<&str>(bytes) else { return };
     // The part before a form feed is the file, what follows are lines KEY=value of the environment.
     let (yaml, environment) = text.split_once('\u{c}').unwrap_or((text, ""));
     let environment = environment

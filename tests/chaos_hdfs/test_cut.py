@@ -46,11 +46,8 @@ def counts(total):
 @pytest.mark.parametrize("server", ["namenode", "datanode"])
 def test_cut_after_ever_more_bytes(cluster, proxies, server, direction):
     proxy = proxies[server]
-    proxy.cut_after(direction, 1 << 60, stays=False)
     rows = list(range(700))
-    add(cluster, rows)
-    support.promoted(cluster, SEGMENT)
-    total = proxy.passed[direction]
+    total = least(cluster, proxy, direction, rows)
     outcomes = []
     for at, count in enumerate(counts(total)):
         old = list(rows)
@@ -69,10 +66,21 @@ def test_cut_after_ever_more_bytes(cluster, proxies, server, direction):
         support.promoted(cluster, SEGMENT)
         assert support.canonical(cluster, SEGMENT) == rows, count
     print(f"{server} {direction}, {total} bytes in all:", *outcomes, sep="\n  ")
-    # A promotion does not take the same bytes every time, but a cut near its very end alone may miss it.
-    assert sum(cut for _, cut, *_ in outcomes) >= len(outcomes) - 2, outcomes
+    # A promotion does not take the same bytes every time, so a cut near its end may miss it, no other.
+    assert all(cut for count, cut, *_ in outcomes if count <= total * 3 // 4), outcomes
     assert any(status != 200 for _, _, status, *_ in outcomes), outcomes
     harness.wait_for("the end of its uploads", lambda: [n for n in cluster.canonical_names(SEGMENT[:-3]) if "_COPYING_" not in n] == [f"{SEGMENT}.sqlite"])
+
+
+def least(cluster, proxy, direction, rows):
+    """The fewest bytes that one of three promotions takes: others talk to the name node at the same time."""
+    taken = []
+    for _ in range(3):
+        add(cluster, rows)
+        proxy.cut_after(direction, 1 << 60, stays=False)
+        support.promoted(cluster, SEGMENT)
+        taken.append(proxy.passed[direction])
+    return min(taken)
 
 
 def add(cluster, rows):

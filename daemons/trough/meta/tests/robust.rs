@@ -176,6 +176,27 @@ async fn noise_is_no_handshake() {
 }
 
 #[tokio::test]
+async fn optional_arguments_of_a_query_do_not_hold_for_themselves() {
+    let (_dir, server) = server().await;
+    let mut wire = Wire::connect(server.local_addr()).await;
+    let table = json!([15, ["t"]]);
+    // The database of a table of that database: what would never end is a table where a database is wanted.
+    let answer = wire.run(&json!([1, [43, [table]], {"db": table}])).await.remove(0);
+    assert_eq!(
+        (&answer["t"], &answer["r"][0]),
+        (&json!(18), &json!("Expected type DATABASE but found TABLE:\ntable(\"t\")"))
+    );
+    // A write whose durability is told by a write whose durability …
+    let insert = json!([56, [table, {"id": "new"}]]);
+    let answer = wire.run(&json!([1, insert, {"durability": insert}])).await.remove(0);
+    assert_eq!(answer["t"], 18, "{answer}");
+    let durability = json!([65, [[22, [[43, [table]], 3]], "hard", "soft"]]);
+    let answer =
+        wire.run(&json!([1, [56, [table, {"id": "newer"}]], {"durability": durability, "db": [14, ["test"]]}])).await;
+    assert_eq!(answer[0]["t"], 1, "{answer:?}");
+}
+
+#[tokio::test]
 async fn depth_and_length_have_limits() {
     let (_dir, server) = server().await;
     let mut wire = Wire::connect(server.local_addr()).await;

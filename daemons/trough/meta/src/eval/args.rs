@@ -90,10 +90,7 @@ impl Args<'_> {
         if let Some(term) = self.call.opt(name) {
             return eval(ex, term, self.env).map(Some).map_err(|error| error.at(Frame::Opt(name.to_owned())));
         }
-        match ex.query.opt_term(name) {
-            Some(term) => eval(ex, term, &Env::default()).map(Some),
-            None => Ok(None),
-        }
+        ex.opt_val(name)
     }
 
     pub(crate) fn opt(&self, ex: &Exec, name: &str) -> Result<Option<Datum>> {

@@ -42,14 +42,15 @@ use val::{Closure, Val};
 pub(crate) const READER: &str = "reader";
 
 /// What holds for a whole query.
+#[derive(Clone)]
 pub(crate) struct Query {
     /// Where everything is; none where nothing may be read.
     store: Option<Arc<Store>>,
     /// What NOW gives, the same throughout.
     pub(crate) now: Datum,
     pub(crate) array_limit: usize,
-    /// Optional arguments for all terms.
-    pub(crate) opts: Vec<(Arc<str>, Term)>,
+    /// Optional arguments for all terms, and the query in which they are evaluated themselves: one without, or they would go on for ever.
+    opts: Option<(Vec<(Arc<str>, Term)>, Arc<Query>)>,
     /// Set when nobody wants the answer any more.
     pub(crate) cancelled: Arc<AtomicBool>,
     /// What this server tells about itself.
@@ -77,27 +78,27 @@ impl Query {
         cancelled: Arc<AtomicBool>,
         read_only: bool,
     ) -> Result<Arc<Query>> {
-        let mut query = Query {
-            store: Some(store),
-            now: crate::datum::time::now(),
-            array_limit: DEFAULT_ARRAY_LIMIT,
-            opts,
-            cancelled,
-            about,
-            read_only,
-        };
-        if let Some(Term::Value(limit)) = query.opt_term("array_limit") {
+        let mut array_limit = DEFAULT_ARRAY_LIMIT;
+        if let Some((_, Term::Value(limit))) = opts.iter().find(|opt| opt.0.as_ref() == "array_limit") {
             let limit = limit.as_int()?;
-            query.array_limit = usize::try_from(limit)
+            array_limit = usize::try_from(limit)
                 .ok()
                 .filter(|limit| *limit > 0)
                 .ok_or_else(|| QueryError::logic(format!("Illegal array size limit `{limit}`.  (Must be >= 1.)")))?;
         }
+        let now = crate::datum::time::now();
+        let mut query = Query { store: Some(store), now, array_limit, opts: None, cancelled, about, read_only };
+        if !opts.is_empty() {
+            let plain = Arc::new(query.clone());
+            query.opts = Some((opts, plain));
+        }
         Ok(Arc::new(query))
     }
 
+    /// An optional argument for all terms.
     pub(crate) fn opt_term(&self, name: &str) -> Option<&Term> {
-        self.opts.iter().find(|opt| opt.0.as_ref() == name).map(|opt| &opt.1)
+        let (opts, _) = self.opts.as_ref()?;
+        opts.iter().find(|opt| opt.0.as_ref() == name).map(|opt| &opt.1)
     }
 }
 
@@ -138,6 +139,17 @@ impl Env {
 impl<'a> Exec<'a> {
     pub(crate) fn new(query: &'a Arc<Query>) -> Self {
         Self { query, connection: None }
+    }
+
+    /// The value of an optional argument for all terms.
+    pub(crate) fn opt_val(&self, name: &str) -> Result<Option<Val>> {
+        match (self.query.opt_term(name), &self.query.opts) {
+            (Some(term), Some((_, plain))) => {
+                let ex = Exec { query: plain, connection: self.connection };
+                eval(&ex, term, &Env::default()).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The same query inside the writer's transaction.
@@ -392,7 +404,7 @@ static PURE: LazyLock<Arc<Query>> = LazyLock::new(|| {
         store: None,
         now: Datum::Null,
         array_limit: DEFAULT_ARRAY_LIMIT,
-        opts: Vec::new(),
+        opts: None,
         cancelled: Arc::default(),
         about: Arc::default(),
         read_only: true,

@@ -50,6 +50,19 @@ pub(super) fn old_error(error: &SegmentError) -> Response {
     }
 }
 
+/// Why a request that the master alone may do was not done.
+pub(super) enum Refused {
+    /// The mastership ended before anything was done, so that the new master can be asked.
+    Resigned,
+    Error(SegmentError),
+}
+
+impl From<SegmentError> for Refused {
+    fn from(error: SegmentError) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// A bad request's error.
 pub(super) fn bad(message: impl Into<String>) -> SegmentError {
     SegmentError::new(ErrorCode::BadRequest, message)

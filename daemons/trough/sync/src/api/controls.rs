@@ -10,13 +10,10 @@ use axum::{
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use trough_core::{
-    ErrorCode, SegmentError,
-    records::{Controls, Throttles},
-};
+use trough_core::records::{Controls, Throttles};
 use trough_http::read_json;
 
-use super::{Api, answer};
+use super::{Api, answer, proxy};
 use crate::context::Context;
 
 /// The most copies that a worker may make at the same time.
@@ -116,8 +113,7 @@ async fn set<F: Future<Output = trough_client::catalog::Result<Controls>>>(
 ) -> Response {
     let _committing = context.committing.lock().await;
     let Some(term) = context.term() else {
-        let message = "this server is not the sync master any more; try again";
-        return answer::error(&SegmentError::new(ErrorCode::Unavailable, message));
+        return proxy::resigned();
     };
     match change(term.epoch).await {
         Ok(controls) => {

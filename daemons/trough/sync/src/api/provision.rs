@@ -26,7 +26,11 @@ use trough_http::{
     events::{What, reason},
 };
 
-use super::{Api, answer};
+use super::{
+    Api,
+    answer::{self, Refused},
+    proxy,
+};
 use crate::context::{Context, by_name};
 
 /// Segments in one request to a worker.
@@ -83,7 +87,8 @@ pub(super) async fn old_style(State(api): State<Arc<Api>>, caller: Caller, body:
     let id = String::from_utf8_lossy(&body).trim().to_owned();
     match provision_one(&api.context, &caller, &id, "default").await {
         Ok((url, _)) => trough_http::plain(StatusCode::OK, url),
-        Err(e) => answer::old_error(&e),
+        Err(Refused::Resigned) => proxy::resigned(),
+        Err(Refused::Error(e)) => answer::old_error(&e),
     }
 }
 
@@ -103,10 +108,11 @@ pub(super) async fn one(State(api): State<Arc<Api>>, caller: Caller, headers: He
             StatusCode::OK,
             &json!({"write_url": write_url, "result": "success", "size": size, "schema": wish.schema}),
         ),
-        Err(e) if e.code == ErrorCode::Forbidden => {
+        Err(Refused::Resigned) => proxy::resigned(),
+        Err(Refused::Error(e)) if e.code == ErrorCode::Forbidden => {
             answer::json(StatusCode::BAD_REQUEST, &json!({ "error": e.message }))
         }
-        Err(e) => answer::old_error(&e),
+        Err(Refused::Error(e)) => answer::old_error(&e),
     }
 }
 
@@ -121,7 +127,8 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, caller: Caller, headers: 
     }
     match provision(&api.context, &caller, &wishes.segments, &wishes.schema).await {
         Ok(results) => answer::json(StatusCode::OK, &json!({ "results": results })),
-        Err(e) => answer::error(&e),
+        Err(Refused::Resigned) => proxy::resigned(),
+        Err(Refused::Error(e)) => answer::error(&e),
     }
 }
 
@@ -130,12 +137,12 @@ async fn provision_one(
     caller: &Caller,
     id: &str,
     schema: &str,
-) -> Result<(String, u64), SegmentError> {
+) -> Result<(String, u64), Refused> {
     let mut results = provision(context, caller, &[id.to_owned()], schema).await?;
     match results.pop() {
         Some(Provisioned { write_url: Some(url), size, .. }) => Ok((url, size.unwrap_or(0))),
-        Some(Provisioned { error: Some(error), .. }) => Err(error),
-        _ => Err(SegmentError::new(ErrorCode::Internal, format!("provisioning segment {id} gave no answer"))),
+        Some(Provisioned { error: Some(error), .. }) => Err(error.into()),
+        _ => Err(SegmentError::new(ErrorCode::Internal, format!("provisioning segment {id} gave no answer")).into()),
     }
 }
 
@@ -145,7 +152,7 @@ async fn provision(
     caller: &Caller,
     segments: &[String],
     schema: &str,
-) -> Result<Vec<Provisioned>, SegmentError> {
+) -> Result<Vec<Provisioned>, Refused> {
     let schema = SchemaId::new(schema).map_err(|e| answer::bad(e.to_string()))?;
     context.catalog.require_schema(&schema).await.map_err(answer::of_catalog)?;
     let mut done: HashMap<String, Provisioned> = HashMap::new();
@@ -215,7 +222,7 @@ async fn provision_at(
     schema: &SchemaId,
     avoid: &mut Vec<NodeId>,
     fresh: bool,
-) -> Result<Vec<Provisioned>, SegmentError> {
+) -> Result<Vec<Provisioned>, Refused> {
     if fresh {
         context.forget_nodes().await;
     }
@@ -238,7 +245,8 @@ async fn provision_at(
         }
     }
     let Some(term) = context.term() else {
-        return Err(SegmentError::new(ErrorCode::Unavailable, "this server is no longer the sync master; try again"));
+        // What a first round has done at some workers the new master finds done.
+        return Err(Refused::Resigned);
     };
     let epoch = term.epoch;
     let by_name = by_name(&nodes);

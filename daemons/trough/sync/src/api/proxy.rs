@@ -89,6 +89,11 @@ async fn standing(api: &Api) -> Standing {
     }
 }
 
+/// The answer to what came while this server was master, and was not begun while it was.
+pub(super) fn resigned() -> Response {
+    not_master("this server is no longer the sync master; try again")
+}
+
 fn not_master(message: impl Into<String>) -> Response {
     let mut response = answer::error(&SegmentError::new(ErrorCode::Unavailable, message));
     response.headers_mut().insert(NOT_MASTER, HeaderValue::from_static("1"));

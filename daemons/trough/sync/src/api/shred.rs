@@ -20,7 +20,12 @@ use trough_client::catalog::NodeStatus;
 use trough_core::{ErrorCode, NodeId, SegmentError, SegmentId};
 use trough_http::Caller;
 
-use super::{Api, answer, provision::unreachable};
+use super::{
+    Api,
+    answer::{self, Refused},
+    provision::unreachable,
+    proxy,
+};
 use crate::context::{Context, by_name};
 
 /// How long a worker may take to remove its copy.
@@ -58,13 +63,14 @@ pub(super) async fn old_style(State(api): State<Arc<Api>>, caller: Caller, Path(
                 step.error.as_deref().unwrap_or_default()
             )),
         },
-        Err(e) if e.code == ErrorCode::UnknownSegment => {
+        Err(Refused::Resigned) => proxy::resigned(),
+        Err(Refused::Error(e)) if e.code == ErrorCode::UnknownSegment => {
             trough_http::plain(StatusCode::NOT_FOUND, format!("404 Not Found: {}\n", e.message))
         }
-        Err(e) if e.code == ErrorCode::NotWritable => {
+        Err(Refused::Error(e)) if e.code == ErrorCode::NotWritable => {
             trough_http::plain(StatusCode::BAD_REQUEST, format!("400 Bad Request: {}\n", e.message))
         }
-        Err(e) => answer::old_error(&e),
+        Err(Refused::Error(e)) => answer::old_error(&e),
     }
 }
 
@@ -79,32 +85,33 @@ pub(super) async fn with_steps(State(api): State<Arc<Api>>, caller: Caller, Path
             };
             answer::json(status, &json!({ "segment": id, "steps": steps }))
         }
-        Err(e) => answer::error(&e),
+        Err(Refused::Resigned) => proxy::resigned(),
+        Err(Refused::Error(e)) => answer::error(&e),
     }
 }
 
-async fn shred(context: &Arc<Context>, caller: &Caller, text: &str) -> Result<Vec<Step>, SegmentError> {
+async fn shred(context: &Arc<Context>, caller: &Caller, text: &str) -> Result<Vec<Step>, Refused> {
     let id = SegmentId::new(text).map_err(|e| answer::bad(e.to_string()))?;
     caller.check(&id)?;
     let Some(term) = context.term() else {
-        return Err(SegmentError::new(ErrorCode::Unavailable, "this server is no longer the sync master; try again"));
+        return Err(Refused::Resigned);
     };
     let _committing = context.committing.lock().await;
     let catalog = &context.catalog;
     if let Some(lock) = catalog.lock(&id).await.map_err(answer::of_catalog)? {
         let message = format!("cannot delete segment {id}: write lock exists, held by node {}", lock.node);
-        return Err(SegmentError::new(ErrorCode::NotWritable, message));
+        return Err(SegmentError::new(ErrorCode::NotWritable, message).into());
     }
     let assignments = catalog.assignments_of_segment(&id).await.map_err(answer::of_catalog)?;
     let services = catalog.raw_services_of_segments(std::slice::from_ref(&id)).await.map_err(answer::of_catalog)?;
     let canonical = match context.store.stat(&id).await {
         Ok(entry) => Some(entry),
         Err(e) if e.is_not_found() => None,
-        Err(e) => return Err(SegmentError::new(e.code(), e.to_string())),
+        Err(e) => return Err(SegmentError::new(e.code(), e.to_string()).into()),
     };
     if assignments.is_empty() && services.is_empty() && canonical.is_none() {
         let message = format!("segment {id} is unknown: no assignment, no service, no file in the canonical store");
-        return Err(SegmentError::new(ErrorCode::UnknownSegment, message));
+        return Err(SegmentError::new(ErrorCode::UnknownSegment, message).into());
     }
     tracing::info!(segment = %id, "shredding");
     let mut steps = Vec::new();
