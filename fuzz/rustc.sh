@@ -1,6 +1,6 @@
 #!/bin/sh
-# RUSTC_WRAPPER of run.sh: the project's crates and the targets are compiled with libFuzzer's counters, all others as they are. Stable Rust has LLVM's
-# pass, but no flag of its own for it.
+# RUSTC_WORKSPACE_WRAPPER of run.sh: what the targets test and the targets are compiled with libFuzzer's counters. Stable Rust has LLVM's pass, but no
+# flag of its own for it.
 set -eu
 rustc=$1
 shift
