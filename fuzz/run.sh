@@ -84,7 +84,7 @@ minimise() {
     "$bins/$target" -merge=1 -timeout=20 -rss_limit_mb=2048 "$work/minimised/$target" "$work/kept/$target" "$work/corpus/$target" "$work/seeds/$target" >"$work/$target.merge.log" 2>&1
     # Short inputs cover nearly all: what is kept stays small.
     rm -rf "$work/kept/$target" && mkdir "$work/kept/$target"
-    find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 60000 && NR <= 800) print $2 }' |
+    find "$work/minimised/$target" -type f -size -2k -printf '%s %p\n' | sort -n | awk '{ total += $1; if (total < 250000 && NR <= 3000) print $2 }' |
       while read -r file; do cp "$file" "$work/kept/$target/"; done
     pack "$work/kept/$target" "corpus/$target.tar.gz"
     echo "fuzz: $target keeps $(find "$work/kept/$target" -type f | wc -l) inputs, $(stat -c %s "corpus/$target.tar.gz") bytes packed"
