@@ -59,7 +59,8 @@ pub(crate) struct Header {
 /// Bytes of a database file's header.
 pub(crate) const HEAD: usize = 100;
 
-/// Reads a file's header; an empty file is an empty database. The reason, if it is no whole database.
+/// Reads a file's header; an empty file is an empty database. The reason, if it is no whole database: with the log beside it, if it has one. A
+/// checkpoint that a kill or a full disk ended has written the header, but not all of the pages that it counts; the log still has them.
 pub(crate) fn header(path: &Path) -> Result<Header, String> {
     let mut file = File::open(path).map_err(|e| e.to_string())?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
@@ -71,7 +72,16 @@ pub(crate) fn header(path: &Path) -> Result<Header, String> {
     if length >= SHORTEST {
         file.read_exact(&mut head).map_err(|e| e.to_string())?;
     }
-    header_of(&head, length)
+    match header_of(&head, length) {
+        Err(Unsound::Truncated { .. }) if has_wal_version(&head) && is_filled(&beside(path, "-wal")) => {
+            Ok(Header { wal: true })
+        }
+        found => found.map_err(|why| why.to_string()),
+    }
+}
+
+fn is_filled(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.len() > 0)
 }
 
 /// The header of a segment's file that nobody changes.
@@ -92,31 +102,49 @@ pub(crate) fn sound_header(id: &SegmentId, path: &Path) -> Result<Header, Segmen
 /// The shortest database that is not empty.
 const SHORTEST: u64 = 512;
 
+/// Why a file is no whole database.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsound {
+    #[error("the file of {0} bytes is too short for a database")]
+    Short(u64),
+    #[error("the file is not a database (it does not begin like one)")]
+    Foreign,
+    #[error("the file is not a sound database (a page size of {0} bytes)")]
+    PageSize(u64),
+    #[error("the file is truncated: {length} bytes of {whole}")]
+    Truncated { length: u64, whole: u64 },
+}
+
 /// What the first bytes of a file of this length say.
-pub(crate) fn header_of(head: &[u8], length: u64) -> Result<Header, String> {
+pub(crate) fn header_of(head: &[u8], length: u64) -> Result<Header, Unsound> {
     if length == 0 {
         return Ok(Header { wal: false });
     }
     if length < SHORTEST || head.len() < HEAD {
-        return Err(format!("the file of {length} bytes is too short for a database"));
+        return Err(Unsound::Short(length));
     }
     if &head[..16] != b"SQLite format 3\0" {
-        return Err("the file is not a database (it does not begin like one)".into());
+        return Err(Unsound::Foreign);
     }
     let page = match u16::from_be_bytes([head[16], head[17]]) {
         1 => 65_536,
         size => u64::from(size),
     };
     if !(512..=65_536).contains(&page) || !page.is_power_of_two() {
-        return Err(format!("the file is not a sound database (a page size of {page} bytes)"));
+        return Err(Unsound::PageSize(page));
     }
     let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     // The page count is valid only if it was written together with the change counter.
     let pages = u64::from(number(28));
     if pages > 0 && number(24) == number(92) && length < pages * page {
-        return Err(format!("the file is truncated: {length} bytes of {}", pages * page));
+        return Err(Unsound::Truncated { length, whole: pages * page });
     }
-    Ok(Header { wal: head[18] == 2 || head[19] == 2 })
+    Ok(Header { wal: has_wal_version(head) })
+}
+
+/// Whether a header says WAL for reading or for writing.
+fn has_wal_version(head: &[u8]) -> bool {
+    head[18] == 2 || head[19] == 2
 }
 
 /// Whether a file's header says WAL; not, if there is none.
@@ -339,7 +367,10 @@ fn make_plain(inner: &Inner, file: &SegmentFile, desk: &mut Desk) -> Result<bool
                 return Ok(true);
             }
             // Opening it for writing brings in what a killed process left in the log or the journal.
-            WriteConn::open(inner, file, true)?
+            let plain = WriteConn::open(inner, file, true)?.close(inner, &file.id, desk.settled, true)?;
+            // That it is whole now.
+            header(&file.path).map_err(text)?;
+            return Ok(plain);
         }
     };
     conn.close(inner, &file.id, desk.settled, true)

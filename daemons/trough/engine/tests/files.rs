@@ -186,6 +186,41 @@ async fn what_a_killed_process_left_is_read_and_brought_in_order() {
     assert!(!b.engine.is_being_written(&id("s")));
 }
 
+/// A kill or a full disk ends a checkpoint after the header and before the pages that are new: the file alone is too short.
+#[tokio::test]
+async fn what_a_checkpoint_left_that_did_not_come_to_its_end_is_whole_with_its_log() {
+    let b = bench();
+    b.engine.create(b.path("s"), "create table t(a)".into()).await.unwrap();
+    b.write("s", "with recursive n(i) as (values(1) union all select i+1 from n limit 100) insert into t select hex(zeroblob(200)) from n").await.unwrap();
+    let log = |name: &str| b.path(name).with_extension("sqlite-wal");
+    for name in ["whole", "read", "sealed", "checked", "bare"] {
+        std::fs::copy(b.path("s"), b.path(name)).unwrap();
+        std::fs::copy(log("s"), log(name)).unwrap();
+    }
+    assert!(b.engine.seal(b.hot("whole")).await.unwrap());
+    let whole = std::fs::read(b.path("whole")).unwrap();
+    assert!(whole.len() > 8 * 4096);
+    for name in ["read", "sealed", "checked", "bare"] {
+        let mut begun = whole[..3 * 4096].to_vec();
+        // As a checkpoint has it: the header of the log's first page, which says WAL.
+        begun[18..20].copy_from_slice(&[2, 2]);
+        std::fs::write(b.path(name), begun).unwrap();
+    }
+    let count = "select count(*) c, sum(length(a)) l from t";
+    let all = "[{\"c\":100,\"l\":40000}]\n";
+    assert_eq!(b.read("read", count).await.unwrap(), all);
+    assert!(b.engine.seal(b.hot("sealed")).await.unwrap());
+    assert!(!log("sealed").exists());
+    assert_eq!(b.read_as("sealed", Mode::Immutable, count).await.unwrap(), all);
+    b.engine.check(b.path("checked")).await.unwrap();
+    b.write("checked", "insert into t values('more')").await.unwrap();
+    assert_eq!(b.read("checked", "select count(*) c from t").await.unwrap(), "[{\"c\":101}]\n");
+    // Without its log it is what it looks like.
+    std::fs::remove_file(log("bare")).unwrap();
+    let error = b.engine.seal(b.hot("bare")).await.unwrap_err();
+    assert!(error.code == ErrorCode::Corrupt && error.message.contains("truncated"), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_clean_end_leaves_plain_files() {
     let b = bench();

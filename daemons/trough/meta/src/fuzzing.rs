@@ -112,16 +112,19 @@ impl Drop for Sandbox {
     }
 }
 
+/// The query that runs: when it is to be cancelled, and how.
+type Current = Arc<Mutex<Option<(Instant, Arc<AtomicBool>)>>>;
+
 /// Cancels the one query that runs, once its time is over.
 #[derive(Debug)]
 struct Timer {
-    current: Arc<Mutex<Option<(Instant, Arc<AtomicBool>)>>>,
+    current: Current,
     _alive: Arc<()>,
 }
 
 impl Timer {
     fn start() -> std::io::Result<Self> {
-        let current: Arc<Mutex<Option<(Instant, Arc<AtomicBool>)>>> = Arc::default();
+        let current = Current::default();
         let alive = Arc::new(());
         let (watched, weak) = (current.clone(), Arc::downgrade(&alive));
         std::thread::Builder::new().name("fuzz-timer".into()).spawn(move || {

@@ -344,9 +344,14 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
     }
     worker.epoch.fetch_max(epoch, Ordering::AcqRel);
     let outcomes = worker.catalog.acquire_locks(&segments, &worker.node, &worker.holder, epoch).await?;
-    let mut taken = Vec::new();
+    let (mut taken, mut unfinished) = (Vec::new(), Vec::new());
     for outcome in outcomes {
         let LockOutcome::Acquired { lock, .. } = outcome else { continue };
+        // A provisioning that had not come to its file, or to the note that comes before anything is written.
+        if worker.files.get(&lock.segment).is_none() && !worker.stranded.is_noted(&lock.segment) {
+            unfinished.push(lock);
+            continue;
+        }
         let base = match worker.files.get(&lock.segment) {
             Some(local) if local.plain || is_empty(&local.path.with_extension("sqlite-wal")) => {
                 Base::Found(local.stamp)
@@ -358,6 +363,13 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
         worker.locks.acquired(lock, base);
     }
     tracing::info!(locks = taken.len(), "write locks of this node's earlier process taken over");
+    if !unfinished.is_empty() {
+        worker.catalog.release_locks(&unfinished).await?;
+        tracing::info!(
+            locks = unfinished.len(),
+            "write locks given back under which an earlier process had not written anything"
+        );
+    }
     // They are noted already, unless an older version took them.
     if let Err(error) = stranded::note(worker, taken).await {
         tracing::error!(error = error.message, "write locks are not noted");

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `held/ID.held` | an empty file: the segment's file here was made writable, and its lock was not given back since |
 //! | `stranded/ID.sqlite.MILLISECONDS` | such a file, kept when another was to take its place |
+//! | `stranded/ID.sqlite.MILLISECONDS-wal` | its log, where it could not be brought into the file: SQLite takes both together |
 
 use std::{
     collections::HashSet,
@@ -84,7 +85,7 @@ impl Stranded {
         self.noted.lock().contains(segment)
     }
 
-    /// Keeps a second name of the file, durably. Blocks.
+    /// Keeps a second name of the file and of its log, if there is one, durably. Blocks.
     fn keep(&self, segment: &SegmentId, path: &Path) -> io::Result<PathBuf> {
         fs::create_dir_all(&self.kept)?;
         let mut at_ms = crashsafe::now_ms();
@@ -95,6 +96,10 @@ impl Stranded {
                 done => break done.map(|()| to)?,
             }
         };
+        match fs::hard_link(with_log(path), with_log(&kept)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         crashsafe::sync_directory(&self.kept)?;
         Ok(kept)
     }
@@ -108,6 +113,7 @@ impl Stranded {
             // Digits only: `a.sqlite` may be a segment, too.
             let file = name.file_name();
             let at_ms = file.to_str().and_then(|file| file.strip_prefix(&prefix)).unwrap_or_default();
+            let at_ms = ["-wal", "-shm"].iter().find_map(|log| at_ms.strip_suffix(log)).unwrap_or(at_ms);
             if at_ms.is_empty() || !at_ms.bytes().all(|byte| byte.is_ascii_digit()) {
                 continue;
             }
@@ -116,6 +122,13 @@ impl Stranded {
             }
         }
     }
+}
+
+/// The name of a file's log.
+fn with_log(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 /// Notes that the segments' files are about to be written.
@@ -184,9 +197,14 @@ mod tests {
         fs::write(&path, "writes").expect("written");
         let (first, second) = (stranded.keep(&a, &path).expect("kept"), stranded.keep(&a, &path).expect("kept"));
         assert_ne!(first, second);
+        fs::write(dir.path().join("x-wal"), "log").expect("written");
+        let third = stranded.keep(&a, &path).expect("kept");
+        assert_eq!(fs::read(with_log(&third)).expect("kept with it"), b"log");
+        fs::remove_file(dir.path().join("x-wal")).expect("removed");
         let other = stranded.keep(&b, &path).expect("kept");
+        assert!(!with_log(&other).exists());
         stranded.shred(&a);
-        assert!(!first.exists() && !second.exists() && !stranded.is_noted(&a));
+        assert!(!first.exists() && !second.exists() && !with_log(&third).exists() && !stranded.is_noted(&a));
         assert!(other.exists() && stranded.is_noted(&b));
     }
 }

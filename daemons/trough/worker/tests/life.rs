@@ -4,6 +4,8 @@ mod common;
 
 use common::{Cluster, id, wait_for};
 use serde_json::json;
+use trough_client::catalog::LockOutcome;
+use trough_core::NodeId;
 
 const COUNT: &str = "select count(*) n from t";
 
@@ -185,6 +187,27 @@ async fn a_restart_takes_its_locks_over_and_keeps_what_it_has() {
     cluster.assign("c", &[&one]).await;
     cluster.until_unlocked("c").await;
     assert_eq!(cluster.read(&one, "c", COUNT).await.1, "[{\"n\":2}]\n");
+    one.stop().await;
+}
+
+/// A worker was killed between the lock of a new segment and its file, which a disk that hangs makes long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_under_which_nothing_was_written_is_given_back_at_the_next_start() {
+    let cluster = Cluster::start().await;
+    let one = cluster.worker("one", "").await;
+    filled(&cluster, &one, "a").await;
+    let (data, node) = (one.data.clone(), NodeId::new("one").expect("id"));
+    one.stop().await;
+    let outcomes = cluster.catalog.acquire_locks(&[id("n")], &node, "a process before", 0).await.expect("catalog");
+    assert!(matches!(outcomes[0], LockOutcome::Acquired { .. }), "{outcomes:?}");
+    // What was written is missing for a person to see, and nobody may write in its place.
+    std::fs::remove_file(data.join("a.sqlite")).expect("removed");
+    let one = cluster.worker("one", "").await;
+    cluster.until_unlocked("n").await;
+    cluster.provision(&one, "n", "t").await;
+    assert_eq!(cluster.write(&one, "n", "insert into t values (1, 'x')").await.0, 200);
+    assert!(cluster.catalog.lock(&id("a")).await.expect("catalog").is_some());
+    assert_eq!(cluster.write(&one, "a", "insert into t values (3, 'z')").await.0, 500);
     one.stop().await;
 }
 

@@ -41,6 +41,9 @@ use val::{Closure, Val};
 /// The user who may only read.
 pub(crate) const READER: &str = "reader";
 
+/// Optional arguments by name.
+pub(crate) type Opts = Vec<(Arc<str>, Term)>;
+
 /// What holds for a whole query.
 #[derive(Clone)]
 pub(crate) struct Query {
@@ -50,7 +53,7 @@ pub(crate) struct Query {
     pub(crate) now: Datum,
     pub(crate) array_limit: usize,
     /// Optional arguments for all terms, and the query in which they are evaluated themselves: one without, or they would go on for ever.
-    opts: Option<(Vec<(Arc<str>, Term)>, Arc<Query>)>,
+    opts: Option<(Opts, Arc<Query>)>,
     /// Set when nobody wants the answer any more.
     pub(crate) cancelled: Arc<AtomicBool>,
     /// What this server tells about itself.
@@ -74,7 +77,7 @@ impl Query {
     pub(crate) fn new(
         store: Arc<Store>,
         about: Arc<About>,
-        opts: Vec<(Arc<str>, Term)>,
+        opts: Opts,
         cancelled: Arc<AtomicBool>,
         read_only: bool,
     ) -> Result<Arc<Query>> {
