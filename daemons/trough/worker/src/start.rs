@@ -48,6 +48,7 @@ use crate::{
     status,
     stranded::{self, Stranded},
     told::Told,
+    undo::{self, Undo},
     write,
 };
 
@@ -346,10 +347,9 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
     let outcomes = worker.catalog.acquire_locks(&segments, &worker.node, &worker.holder, epoch).await?;
     let (mut taken, mut unfinished) = (Vec::new(), Vec::new());
     for outcome in outcomes {
-        let LockOutcome::Acquired { lock, .. } = outcome else { continue };
-        // A provisioning that had not come to its file, or to the note that comes before anything is written.
-        if worker.files.get(&lock.segment).is_none() && !worker.stranded.is_noted(&lock.segment) {
-            unfinished.push(lock);
+        let LockOutcome::Acquired { lock, former } = outcome else { continue };
+        if is_unfinished(worker, &lock.segment, former.as_ref()) {
+            unfinished.push(Undo::of_unfinished(lock));
             continue;
         }
         let base = match worker.files.get(&lock.segment) {
@@ -363,18 +363,26 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
         worker.locks.acquired(lock, base);
     }
     tracing::info!(locks = taken.len(), "write locks of this node's earlier process taken over");
-    if !unfinished.is_empty() {
-        worker.catalog.release_locks(&unfinished).await?;
-        tracing::info!(
-            locks = unfinished.len(),
-            "write locks given back under which an earlier process had not written anything"
-        );
-    }
-    // They are noted already, unless an older version took them.
+    // They are noted already, unless a Python worker took them.
     if let Err(error) = stranded::note(worker, taken).await {
         tracing::error!(error = error.message, "write locks are not noted");
     }
+    if !unfinished.is_empty() {
+        tracing::info!(
+            locks = unfinished.len(),
+            "write locks given back under which an earlier process had not written yet"
+        );
+        undo::all(worker, unfinished).await;
+    }
     Ok(())
+}
+
+/// Whether an earlier process ended between taking the lock and the note that comes before anything is written under it. The file here, if there
+/// is one, may be older than the canonical copy then. A Python worker's locks have no holder, and it makes no notes; what this very process
+/// has taken, in an attempt that failed, may have been such a one.
+fn is_unfinished(worker: &Worker, segment: &SegmentId, former: Option<&Lock>) -> bool {
+    let holder = former.and_then(|former| former.holder.as_deref());
+    holder.is_some_and(|holder| holder != worker.holder) && !worker.stranded.is_noted(segment)
 }
 
 fn is_empty(path: &Path) -> bool {

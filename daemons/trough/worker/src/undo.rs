@@ -1,7 +1,8 @@
 //! Write locks that were taken for a provisioning that failed then: nothing was written under them, and they are not kept.
 //!
 //! A new lock is given back. One that was taken over from another node becomes that node's again: its file may have what was never promoted, and
-//! it must find it writable when it comes back. One that was this node's before stays: its file here may have the same.
+//! it must find it writable when it comes back. One that was this node's before stays: its file here may have the same. Of one that an earlier process
+//! of this node had just taken, nobody knows whose it was; it is given back.
 
 use std::sync::Arc;
 
@@ -22,6 +23,11 @@ impl Undo {
     pub(crate) fn of(worker: &Worker, lock: &Lock, former: Option<Lock>) -> Option<Self> {
         let ours = former.as_ref().is_some_and(|former| former.node == worker.node);
         (!ours).then(|| Self { lock: lock.clone(), former })
+    }
+
+    /// For the lock of a provisioning that an earlier process of this node did not finish.
+    pub(crate) fn of_unfinished(lock: Lock) -> Self {
+        Self { lock, former: None }
     }
 
     /// Does it; or has it done later, if the metadata does not answer. The segment must be busy.

@@ -200,10 +200,15 @@ async fn a_lock_under_which_nothing_was_written_is_given_back_at_the_next_start(
     one.stop().await;
     let outcomes = cluster.catalog.acquire_locks(&[id("n")], &node, "a process before", 0).await.expect("catalog");
     assert!(matches!(outcomes[0], LockOutcome::Acquired { .. }), "{outcomes:?}");
+    // A copy that was here before the lock, and may be older than the canonical one.
+    std::fs::write(data.join("o.sqlite"), b"").expect("written");
+    let outcomes = cluster.catalog.acquire_locks(&[id("o")], &node, "a process before", 0).await.expect("catalog");
+    assert!(matches!(outcomes[0], LockOutcome::Acquired { .. }), "{outcomes:?}");
     // What was written is missing for a person to see, and nobody may write in its place.
     std::fs::remove_file(data.join("a.sqlite")).expect("removed");
     let one = cluster.worker("one", "").await;
     cluster.until_unlocked("n").await;
+    cluster.until_unlocked("o").await;
     cluster.provision(&one, "n", "t").await;
     assert_eq!(cluster.write(&one, "n", "insert into t values (1, 'x')").await.0, 200);
     assert!(cluster.catalog.lock(&id("a")).await.expect("catalog").is_some());
