@@ -110,7 +110,8 @@ hdrs() {
   local packages=(--workspace --exclude pg_trough --exclude trough-bench)
   cargo clippy --workspace --features trough/hdrs --all-targets -- -D warnings
   cargo test "${packages[@]}" --features trough/hdrs --lib --test conformance -- hdrs
-  cargo build "${packages[@]}" --features trough/hdrs --bin trough
+  # Named together with a test, it shares what the tests were linked from.
+  cargo build "${packages[@]}" --features trough/hdrs --bin trough --test conformance
   TROUGH_BIN=$PWD/target/debug/trough TROUGH_HDFS_CLIENT=hdrs TROUGH_TEST_STORE=hdfs pytest tests/cluster/test_promotion.py -k among
 }
 # Packages, units, compose file and Dockerfile; with what `build` built.
