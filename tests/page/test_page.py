@@ -163,8 +163,10 @@ def events(cluster, segment):
 def test_query_with_chart(page):
     note = support.run_query(page, "~^job-", "select status, count(*) n from log group by status", "select status, sum(n) n from partial group by status order by status")
     # Reduce runs once, over the rows of all workers.
-    assert re.match(r"4 rows from 24 segments in [0-9,]+ ms", note), note
-    assert [row[0] for row in support.cells(page, "#query-rows")] == ["200", "301", "404", "500"]
+    rows = [row[0] for row in support.cells(page, "#query-rows")]
+    # Other tests write rows without a status.
+    assert [status for status in rows if status != "null"] == ["200", "301", "404", "500"] and rows.count("null") <= 1
+    assert re.match(rf"{len(rows)} rows from 24 segments in [0-9,]+ ms", note), note
     for sql, count in ("select 1", "24"), ("select n from log where 0", "0"):
         support.run_query(page, "~^job-", sql, "select count(*) n from partial")
         assert support.cells(page, "#query-rows") == [[count]]
