@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import signal
 import sys
 import tempfile
 
@@ -26,6 +27,8 @@ def main():
     args = parser.parse_args()
     if args.command == "check":
         return bool(runs.judge(args.history, "of the history"))
+    # As after Ctrl-C, nothing is left mounted or running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     seed = runs.new_seed() if args.seed is None else args.seed
     directory = args.dir or str(pathlib.Path(tempfile.mkdtemp(prefix="trough-chaos-", dir="/var/tmp")) / f"seed-{seed}")
     print(f"seed {seed}, in {directory}", flush=True)
