@@ -162,17 +162,12 @@ def events(cluster, segment):
 
 def test_query_with_chart(page):
     note = support.run_query(page, "~^job-", "select status, count(*) n from log group by status", "select status, sum(n) n from partial group by status order by status")
-    # Reduce runs once, over the rows of all workers.
-    rows = [row[0] for row in support.cells(page, "#query-rows")]
-    # Other tests write rows without a status.
-    assert [status for status in rows if status != "null"] == ["200", "301", "404", "500"] and rows.count("null") <= 1
-    assert re.match(rf"{len(rows)} rows from 24 segments in [0-9,]+ ms", note), note
-    for sql, count in ("select 1", "24"), ("select n from log where 0", "0"):
-        support.run_query(page, "~^job-", sql, "select count(*) n from partial")
-        assert support.cells(page, "#query-rows") == [[count]]
-    note = support.run_query(page, "~^job-", "select 1", "select nothing_like_that from partial")
-    assert "nothing_like_that" in note and "error" in page.get_attribute("#query-note", "class")
-    assert "not authorized" in support.run_query(page, "~^job-", "select 1", "attach '/tmp/x' as x")
+    # Each worker reduces the rows of its own segments.
+    assert re.match(r"[0-9]+ rows from 24 segments in [0-9,]+ ms", note), note
+    rows = support.cells(page, "#query-rows")
+    assert {row[0] for row in rows} - {"null"} == {"200", "301", "404", "500"}
+    support.run_query(page, "~^job-", "select 1", "select count(*) n from partial")
+    assert sum(int(row[0]) for row in support.cells(page, "#query-rows")) == 24
     note = support.run_query(page, "job-00", "select status, count(*) n from log group by status order by status")
     rows = support.cells(page, "#query-rows")
     assert [row[0] for row in rows] == ["200", "301", "404", "500"]
