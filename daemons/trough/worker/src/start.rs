@@ -382,7 +382,7 @@ async fn take_over(worker: &Arc<Worker>) -> Result<(), CatalogError> {
 /// has taken, in an attempt that failed, may have been such a one.
 fn is_unfinished(worker: &Worker, segment: &SegmentId, former: Option<&Lock>) -> bool {
     let holder = former.and_then(|former| former.holder.as_deref());
-    holder.is_some_and(|holder| holder != worker.holder) && !worker.stranded.is_noted(segment)
+    holder.is_some_and(|holder| holder != worker.holder) && worker.stranded.was_never_noted(segment)
 }
 
 fn is_empty(path: &Path) -> bool {

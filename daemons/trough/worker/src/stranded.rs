@@ -30,6 +30,8 @@ pub(crate) struct Stranded {
     kept: PathBuf,
     /// What is in `held`.
     noted: Mutex<HashSet<SegmentId>>,
+    /// Whether `held` was there at the start.
+    kept_notes: bool,
 }
 
 impl Stranded {
@@ -39,9 +41,9 @@ impl Stranded {
     /// What the file system says.
     pub(crate) fn open(local_data: &Path) -> io::Result<Self> {
         let held = local_data.join("held");
-        let mut noted = HashSet::new();
+        let (mut noted, mut kept_notes) = (HashSet::new(), true);
         match fs::read_dir(&held) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => kept_notes = false,
             names => {
                 for name in names? {
                     let name = name?.file_name();
@@ -50,7 +52,7 @@ impl Stranded {
                 }
             }
         }
-        Ok(Self { held, kept: local_data.join("stranded"), noted: Mutex::new(noted) })
+        Ok(Self { held, kept: local_data.join("stranded"), noted: Mutex::new(noted), kept_notes })
     }
 
     fn note_of(&self, segment: &SegmentId) -> PathBuf {
@@ -78,6 +80,12 @@ impl Stranded {
             }
             _ => {}
         }
+    }
+
+    /// Whether an earlier process certainly did not get as far as noting the segment. In a directory without notes nothing is certain: it may be
+    /// the mount point of a disk that is missing.
+    pub(crate) fn was_never_noted(&self, segment: &SegmentId) -> bool {
+        self.kept_notes && !self.is_noted(segment)
     }
 
     /// Whether the segment's file may hold writes that were never promoted.

@@ -214,6 +214,16 @@ async fn a_lock_under_which_nothing_was_written_is_given_back_at_the_next_start(
     assert!(cluster.catalog.lock(&id("a")).await.expect("catalog").is_some());
     assert_eq!(cluster.write(&one, "a", "insert into t values (3, 'z')").await.0, 500);
     one.stop().await;
+    // A disk that is not mounted looks like this: the locks stay, for the time when it is.
+    let aside = data.with_extension("unmounted");
+    std::fs::rename(&data, &aside).expect("renamed");
+    cluster.worker("one", "").await.stop().await;
+    std::fs::remove_dir_all(&data).expect("removed");
+    std::fs::rename(&aside, &data).expect("renamed back");
+    let one = cluster.worker("one", "").await;
+    assert_eq!(cluster.write(&one, "n", "insert into t values (2, 'y')").await.0, 200);
+    assert_eq!(cluster.read(&one, "n", COUNT).await.1, "[{\"n\":2}]\n");
+    one.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
